@@ -1,0 +1,1 @@
+//! Kafka's bytes: frames, the length guard, the API table of field kinds, record batches.

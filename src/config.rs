@@ -1,4 +1,16 @@
 //! Settings: plain data with defaults; units stand in the names.
+//!
+//! Flow: [`load`] merges what flags, environment and file say, in this order of precedence, over the defaults, by the one table of
+//! settings in [`table`]; [`Settings::check`] then looks at them together, once. Nothing here reads the environment or a file:
+//! the caller brings both, so that every error can be tested.
+
+mod kafka;
+pub mod load;
+pub mod table;
+mod units;
+
+pub use kafka::KafkaSettings;
+pub use load::{ConfigError, Given, Loaded, Source, load};
 
 use std::net::SocketAddr;
 
@@ -18,6 +30,12 @@ pub struct Settings {
     pub admin: SocketAddr,
     pub node_id: i32,
     pub rack: Option<String>,
+    /// Where S3 is, `http(s)://host[:port]`; default: AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, then AWS itself.
+    pub s3_endpoint: Option<String>,
+    /// Default: AWS_REGION, AWS_DEFAULT_REGION, then us-east-1.
+    pub s3_region: Option<String>,
+    /// The bucket stands in the path (true) or in the host name (false); default: in the path when there is an endpoint.
+    pub s3_path_style: Option<bool>,
     /// Shortest time between two flushes; default 100 on shared stores, 5 on the local directory.
     pub flush_interval_ms: Option<u64>,
     /// A flush starts at once when so much is buffered.
@@ -34,7 +52,18 @@ pub struct Settings {
     pub session_ttl_ms: u64,
     /// Connections at the same time.
     pub max_connections: usize,
+    pub log_format: LogFormat,
+    /// A level (`info`) or directives of tracing-subscriber (`info,alluvium::log=debug`).
+    pub log_level: String,
     pub kafka: KafkaSettings,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    Text,
+    Json,
 }
 
 impl Default for Settings {
@@ -46,6 +75,9 @@ impl Default for Settings {
             admin: SocketAddr::from(([127, 0, 0, 1], 9644)),
             node_id: 1,
             rack: None,
+            s3_endpoint: None,
+            s3_region: None,
+            s3_path_style: None,
             flush_interval_ms: None,
             flush_bytes: 8 << 20,
             flush_inflight: 8,
@@ -54,77 +86,90 @@ impl Default for Settings {
             block_cache_bytes: 128 << 20,
             session_ttl_ms: 10_000,
             max_connections: 10_000,
+            log_format: LogFormat::Text,
+            log_level: "info".to_owned(),
             kafka: KafkaSettings::default(),
         }
     }
 }
 
-/// Broker settings that keep Kafka's names, defaults and units, since tools and test suites set them by these.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct KafkaSettings {
-    #[serde(rename = "auto.create.topics.enable")]
-    pub auto_create_topics_enable: bool,
-    #[serde(rename = "delete.topic.enable")]
-    pub delete_topic_enable: bool,
-    #[serde(rename = "num.partitions")]
-    pub num_partitions: i32,
-    #[serde(rename = "default.replication.factor")]
-    pub default_replication_factor: i16,
-    #[serde(rename = "message.max.bytes")]
-    pub message_max_bytes: i32,
-    #[serde(rename = "fetch.max.bytes")]
-    pub fetch_max_bytes: i32,
-    #[serde(rename = "socket.request.max.bytes")]
-    pub socket_request_max_bytes: i32,
-    #[serde(rename = "connections.max.idle.ms")]
-    pub connections_max_idle_ms: i64,
-    #[serde(rename = "max.incremental.fetch.session.cache.slots")]
-    pub max_incremental_fetch_session_cache_slots: i32,
-    #[serde(rename = "max.request.partition.size.limit")]
-    pub max_request_partition_size_limit: i32,
-    #[serde(rename = "producer.id.expiration.ms")]
-    pub producer_id_expiration_ms: i64,
-    #[serde(rename = "offsets.topic.num.partitions")]
-    pub offsets_topic_num_partitions: i32,
-    #[serde(rename = "offset.metadata.max.bytes")]
-    pub offset_metadata_max_bytes: i32,
-    #[serde(rename = "offsets.retention.minutes")]
-    pub offsets_retention_minutes: i32,
-    #[serde(rename = "offsets.retention.check.interval.ms")]
-    pub offsets_retention_check_interval_ms: i64,
-    #[serde(rename = "group.initial.rebalance.delay.ms")]
-    pub group_initial_rebalance_delay_ms: i32,
-    #[serde(rename = "group.min.session.timeout.ms")]
-    pub group_min_session_timeout_ms: i32,
-    #[serde(rename = "group.max.session.timeout.ms")]
-    pub group_max_session_timeout_ms: i32,
-    #[serde(rename = "group.max.size")]
-    pub group_max_size: i32,
+/// Where a store is, by the words of its setting.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreLocation {
+    /// `file:///dir` or `file://./dir`: a directory of this machine.
+    Directory(std::path::PathBuf),
+    /// `s3://bucket/prefix`; the prefix has no slash at either end and may be empty.
+    S3 { bucket: String, prefix: String },
+    /// `memory:`: gone when the process ends.
+    Memory,
 }
 
-impl Default for KafkaSettings {
-    fn default() -> Self {
-        KafkaSettings {
-            auto_create_topics_enable: true,
-            delete_topic_enable: true,
-            num_partitions: 1,
-            default_replication_factor: 1,
-            message_max_bytes: 1_048_588,
-            fetch_max_bytes: 57_671_680,
-            socket_request_max_bytes: 104_857_600,
-            connections_max_idle_ms: 600_000,
-            max_incremental_fetch_session_cache_slots: 1000,
-            max_request_partition_size_limit: 2000,
-            producer_id_expiration_ms: 86_400_000,
-            offsets_topic_num_partitions: 50,
-            offset_metadata_max_bytes: 4096,
-            offsets_retention_minutes: 10_080,
-            offsets_retention_check_interval_ms: 600_000,
-            group_initial_rebalance_delay_ms: 3000,
-            group_min_session_timeout_ms: 6000,
-            group_max_session_timeout_ms: 1_800_000,
-            group_max_size: i32::MAX,
+impl Settings {
+    /// What `store` means.
+    pub fn store_location(&self) -> Result<StoreLocation, String> {
+        let store = self.store.as_str();
+        if store == "memory:" {
+            return Ok(StoreLocation::Memory);
         }
+        if let Some(path) = store.strip_prefix("file://").filter(|path| !path.is_empty()) {
+            return Ok(StoreLocation::Directory(path.into()));
+        }
+        if let Some(place) = store.strip_prefix("s3://") {
+            let (bucket, prefix) = place.split_once('/').unwrap_or((place, ""));
+            if !bucket.is_empty() {
+                return Ok(StoreLocation::S3 {
+                    bucket: bucket.to_owned(),
+                    prefix: prefix.trim_matches('/').to_owned(),
+                });
+            }
+        }
+        let hint = if store.contains(':') { String::new() } else { format!(" (a directory: file://{store})") };
+        Err(format!("neither file:///dir, s3://bucket/prefix nor memory:{hint}"))
+    }
+
+    /// Host and port that clients are told to connect to.
+    pub fn advertised(&self) -> Result<(String, u16), String> {
+        let Some(advertise) = &self.advertise else {
+            return Ok((self.listen.ip().to_string(), self.listen.port()));
+        };
+        let error = || format!("{advertise:?} is no host:port");
+        let (host, port) = advertise.rsplit_once(':').ok_or_else(error)?;
+        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        let blank = host.is_empty() || host.contains(|letter: char| letter.is_whitespace() || letter == '/');
+        let port: u16 = port.parse().map_err(|_| error())?;
+        if blank || port == 0 { Err(error()) } else { Ok((host.to_owned(), port)) }
+    }
+
+    /// Looks at settings together. Each alone was checked when it was read.
+    ///
+    /// # Errors
+    /// The first contradiction, by the name of the setting to change.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let conflict = |name: &'static str, reason: String| Err(ConfigError::Conflict { name, reason });
+        if let Err(reason) = self.store_location() {
+            return conflict("store", format!("{:?} is {reason}", self.store));
+        }
+        if let Err(reason) = self.advertised() {
+            return conflict("advertise", reason);
+        }
+        if self.advertise.is_none() && self.listen.ip().is_unspecified() {
+            let listen = self.listen;
+            return conflict("advertise", format!("clients can't connect to {listen}: say --advertise host:port"));
+        }
+        if self.listen == self.admin && self.listen.port() != 0 {
+            return conflict("admin", format!("{} is taken by listen", self.admin));
+        }
+        if self.buffer_bytes < self.flush_bytes {
+            let (buffer, flush) = (self.buffer_bytes, self.flush_bytes);
+            return conflict("buffer-bytes", format!("{buffer} is less than one flush (flush-bytes {flush})"));
+        }
+        let (least, most) = (self.kafka.group_min_session_timeout_ms, self.kafka.group_max_session_timeout_ms);
+        if least > most {
+            return conflict(
+                "group.min.session.timeout.ms",
+                format!("{least} is more than group.max.session.timeout.ms, {most}"),
+            );
+        }
+        Ok(())
     }
 }

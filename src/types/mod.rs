@@ -2,6 +2,7 @@
 
 pub mod aligned;
 pub mod env;
+pub mod metrics;
 
 use std::fmt;
 use std::str::FromStr;

@@ -1,0 +1,3 @@
+//! The object formats: golden bytes, round trips, damage.
+
+mod segment;

@@ -77,7 +77,8 @@ async fn deletes_and_forgets(backend: &Backend) {
 
 async fn lists_in_order(backend: &Backend) {
     let store = &backend.store;
-    let mut keys = vec!["meta/log/10", "meta/log/2", "meta/log/9", "meta/snapshot/1", "a", "meta-x/1", "meta/log-y", "z/1"];
+    let mut keys =
+        vec!["meta/log/10", "meta/log/2", "meta/log/9", "meta/snapshot/1", "a", "meta-x/1", "meta/log-y", "z/1"];
     for key in &keys {
         store.create(key, Bytes::from(vec![7; key.len()])).await.expect("a free name");
     }
@@ -90,7 +91,8 @@ async fn lists_in_order(backend: &Backend) {
             .collect()
     };
     for prefix in ["", "meta/", "meta/log/", "meta/log/1", "meta/log", "meta", "absent/", "z/", "z"] {
-        for after in [None, Some("meta/log/10"), Some("meta/log/2"), Some("meta/log"), Some("a"), Some("zz"), Some("m")] {
+        for after in [None, Some("meta/log/10"), Some("meta/log/2"), Some("meta/log"), Some("a"), Some("zz"), Some("m")]
+        {
             for limit in [1, 2, 1000] {
                 let found = store.list(prefix, after, limit).await.expect("a list");
                 assert_eq!(found, listed(prefix, after, limit), "{} {prefix:?} {after:?} {limit}", backend.name);

@@ -104,13 +104,9 @@ impl Log {
         self.slots.get(id).ok_or(Unavailable::NotHeld)
     }
 
-    /// A slot that is not recovering, if it gets there within [`PARK_LIMIT`].
-    pub async fn settled_slot(&self, id: PartitionId) -> Result<Arc<PartitionSlot>, Unavailable> {
-        let slot = self.slot(id)?;
-        match tokio::time::timeout(PARK_LIMIT, slot.settled()).await {
-            Ok(()) => Ok(slot),
-            Err(_) => Err(Unavailable::Recovering),
-        }
+    /// Waits until a slot is not recovering, up to [`PARK_LIMIT`].
+    pub async fn settled(&self, slot: &PartitionSlot) {
+        let _ = tokio::time::timeout(PARK_LIMIT, slot.settled()).await;
     }
 
     /// Keeps reconciling until the metadata stops.

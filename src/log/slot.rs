@@ -11,7 +11,10 @@ use parking_lot::{Mutex, MutexGuard, RwLock};
 use tokio::sync::{Notify, watch};
 
 use super::partition::Partition;
-use crate::types::PartitionId;
+use crate::types::{PartitionId, TimestampMs};
+
+/// A slot that recovers remembers so many refusals.
+const REFUSED_EARLY_MAX: usize = 1000;
 
 /// What the slot's partition is doing.
 pub enum SlotState {
@@ -26,6 +29,8 @@ pub enum SlotState {
 
 pub struct SlotInner {
     pub state: SlotState,
+    /// Sequences refused before there was a partition to remember them: (producer id, epoch, first sequence, when).
+    refused_early: Vec<(i64, i16, i32, TimestampMs)>,
     waiters: BTreeMap<u64, Arc<Notify>>,
 }
 
@@ -51,7 +56,7 @@ impl PartitionSlot {
     pub fn recovering(id: PartitionId) -> Arc<PartitionSlot> {
         Arc::new(PartitionSlot {
             id,
-            inner: Mutex::new(SlotInner { state: SlotState::Recovering, waiters: BTreeMap::new() }),
+            inner: Mutex::new(SlotInner { state: SlotState::Recovering, refused_early: Vec::new(), waiters: BTreeMap::new() }),
             settled: watch::Sender::new(false),
         })
     }
@@ -61,8 +66,14 @@ impl PartitionSlot {
     }
 
     /// Leaves the present state for good and wakes everybody.
-    pub fn settle(&self, state: SlotState) {
+    pub fn settle(&self, mut state: SlotState) {
         let mut inner = self.inner.lock();
+        let refused = std::mem::take(&mut inner.refused_early);
+        if let SlotState::Serving(partition) = &mut state {
+            for (producer_id, epoch, sequence, at) in refused {
+                partition.refuse(producer_id, epoch, sequence, at);
+            }
+        }
         inner.state = state;
         inner.wake();
         drop(inner);
@@ -84,6 +95,17 @@ impl SlotInner {
             SlotState::Recovering => Err(Unavailable::Recovering),
             SlotState::Damaged(reason) => Err(Unavailable::Damaged(reason.clone())),
             SlotState::Closed => Err(Unavailable::NotHeld),
+        }
+    }
+
+    /// Remembers a batch that was refused with a retriable error, see [`Producers::refuse`](super::producers::Producers::refuse).
+    pub fn refuse(&mut self, producer_id: i64, epoch: i16, first_sequence: i32, now: TimestampMs) {
+        match &mut self.state {
+            SlotState::Serving(partition) => partition.refuse(producer_id, epoch, first_sequence, now),
+            SlotState::Recovering if self.refused_early.len() < REFUSED_EARLY_MAX => {
+                self.refused_early.push((producer_id, epoch, first_sequence, now));
+            }
+            SlotState::Recovering | SlotState::Damaged(_) | SlotState::Closed => {}
         }
     }
 

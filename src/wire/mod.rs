@@ -11,6 +11,7 @@ pub mod batch;
 pub mod build;
 pub mod codec;
 mod fields;
+pub mod fetch;
 pub mod frame;
 pub mod guard;
 pub mod records;

@@ -11,6 +11,10 @@ use super::table::{self, ApiRow};
 /// 200 bytes whatever its size on the wire. Elements of fixed size cost what they take on the wire and are not counted.
 pub const MAX_ELEMENTS: usize = 262_144;
 
+/// The decoder keeps unknown tagged fields in a map of its own for each struct, some 500 bytes for the first: one counts
+/// as so many elements.
+pub const UNKNOWN_TAG_ELEMENTS: usize = 4;
+
 /// The fields of a struct in wire order.
 pub type Fields = &'static [Field];
 
@@ -128,7 +132,7 @@ impl<'a> Walk<'a> {
             Kind::Structs(fields) => {
                 let min_size = self.min_struct_size(fields);
                 self.array(nullable, min_size, |walk| {
-                    walk.count_element()?;
+                    walk.count(1)?;
                     walk.fields(fields)
                 })
             }
@@ -145,7 +149,7 @@ impl<'a> Walk<'a> {
     /// An element of an array of primitives. Each text is a value of its own in memory, so it counts.
     fn element(&mut self, kind: &Kind) -> Result<(), GuardError> {
         if !matches!(kind, Kind::Fixed(_)) {
-            self.count_element()?;
+            self.count(1)?;
         }
         self.scalar(kind, false)
     }
@@ -189,7 +193,7 @@ impl<'a> Walk<'a> {
             let value = self.take(size)?;
             let known = fields.iter().find(|field| field.tag == Some(tag) && field.stands_in(self.version));
             let Some(known) = known else {
-                self.count_element()?;
+                self.count(UNKNOWN_TAG_ELEMENTS)?;
                 continue;
             };
             let after = std::mem::replace(&mut self.rest, value);
@@ -242,8 +246,8 @@ impl<'a> Walk<'a> {
         Ok(head)
     }
 
-    fn count_element(&mut self) -> Result<(), GuardError> {
-        self.elements += 1;
+    fn count(&mut self, elements: usize) -> Result<(), GuardError> {
+        self.elements += elements;
         if self.elements > MAX_ELEMENTS {
             return Err(GuardError::TooMany { api: self.row.name });
         }

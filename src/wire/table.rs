@@ -138,3 +138,27 @@ pub const API_TABLE: &[ApiRow] = &[
         fields::DESCRIBE_TOPIC_PARTITIONS,
     ),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_are_within_the_schemas() {
+        assert!(API_TABLE.is_sorted_by_key(|row| row.key as i16));
+        for row in API_TABLE {
+            let (name, known) = (row.name, row.key.valid_versions());
+            assert!(known.min <= row.min && row.max <= known.max && row.min <= row.max, "{name}");
+            assert_eq!(row.frame_cap == UNBOUNDED, row.key == ApiKey::Produce, "{name}");
+            assert_eq!(row.advertised_min == row.min, row.key != ApiKey::Produce, "{name}");
+            assert_eq!(find(row.key as i16).map(|found| found.key), Some(row.key), "{name}");
+            for version in row.min..=row.max {
+                assert_eq!(row.request_header_version(version), row.key.request_header_version(version), "{name}");
+                assert_eq!(row.response_header_version(version), row.key.response_header_version(version), "{name}");
+            }
+        }
+        let produce = find(0).map(|row| (row.advertised_min, row.min, row.max));
+        assert_eq!(produce, Some((0, 3, 13)));
+        assert!(find(4).is_none() && find(-1).is_none() && find(i16::MAX).is_none());
+    }
+}

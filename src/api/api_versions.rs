@@ -19,8 +19,10 @@ pub fn handle(version: i16, request: &ApiVersionsRequest) -> ApiVersionsResponse
         return ApiVersionsResponse::default().with_error_code(ResponseError::InvalidRequest.code());
     }
     let (name, least, most) = METADATA_VERSION;
-    let supported =
-        SupportedFeatureKey::default().with_name(StrBytes::from_static_str(name)).with_min_version(least).with_max_version(most);
+    let supported = SupportedFeatureKey::default()
+        .with_name(StrBytes::from_static_str(name))
+        .with_min_version(least)
+        .with_max_version(most);
     let finalized = FinalizedFeatureKey::default()
         .with_name(StrBytes::from_static_str(name))
         .with_min_version_level(most)

@@ -80,7 +80,8 @@ enum Refused {
 
 fn open(request: &Request) -> Result<(To, RequestContext, Bytes), Refused> {
     let head = RequestHead::parse(&request.frame).map_err(|error| Refused::Close(error.to_string()))?;
-    let row = table::find(head.api_key).ok_or_else(|| Refused::Close(format!("API key {} is not served", head.api_key)))?;
+    let row =
+        table::find(head.api_key).ok_or_else(|| Refused::Close(format!("API key {} is not served", head.api_key)))?;
     if !row.serves(head.api_version) {
         if row.key == ApiKey::ApiVersions && head.api_version > row.max {
             return Err(Refused::TooNew(head.correlation_id));
@@ -124,9 +125,7 @@ async fn answer(services: &Arc<Services>, to: To, _cx: &RequestContext, body: By
     let version = to.version;
     Ok(match to.key {
         ApiKey::ApiVersions => send(to, &api_versions::handle(version, &decode(body, version)?)),
-        ApiKey::Fetch => {
-            Reply::Send(fetch::handle(services, to.correlation_id, version, decode(body, version)?).await)
-        }
+        ApiKey::Fetch => Reply::Send(fetch::handle(services, to.correlation_id, version, decode(body, version)?).await),
         ApiKey::ListOffsets => send(to, &list_offsets::handle(services, version, decode(body, version)?).await),
         ApiKey::OffsetForLeaderEpoch => {
             send(to, &offset_for_leader_epoch::handle(services, decode(body, version)?).await)

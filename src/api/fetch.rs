@@ -33,7 +33,9 @@ pub async fn handle(services: &Services, correlation_id: i32, version: i16, requ
     let (session, incremental, asks) = match begin(services, version, request) {
         Context::Full { session_id, asks } => (session_id, false, asks),
         Context::Incremental { session_id, asks } => (session_id, true, asks),
-        Context::Error(error) => return encode(correlation_id, version, &FetchReply { error, ..FetchReply::default() }),
+        Context::Error(error) => {
+            return encode(correlation_id, version, &FetchReply { error, ..FetchReply::default() });
+        }
     };
     let targets = resolve(services, &services.topics.view(), version, &asks);
     let mut replies = poll(services, &targets, &limits).await;
@@ -76,8 +78,7 @@ fn begin(services: &Services, version: i16, request: FetchRequest) -> Context {
         topic.partitions.iter().map(|index| key(topic.topic.as_str(), topic.topic_id.into(), *index))
     });
     let (session_id, epoch) = if version >= 7 { (request.session_id, request.session_epoch) } else { (0, -1) };
-    let request =
-        Request { session_id, epoch, uses_ids: version >= 13, forgotten: forgotten.collect(), asks };
+    let request = Request { session_id, epoch, uses_ids: version >= 13, forgotten: forgotten.collect(), asks };
     let new_id = services.env.entropy.next_u64();
     services.fetch_sessions.lock().begin(request, new_id, services.env.clock.wall_ms())
 }

@@ -84,8 +84,7 @@ impl FetchSessions {
     pub fn begin(&mut self, request: Request, new_id: u64, now: i64) -> Context {
         if request.epoch <= 0 {
             self.sessions.remove(&request.session_id);
-            let session_id =
-                if request.epoch == 0 { self.make(&request, new_id, now) } else { 0 };
+            let session_id = if request.epoch == 0 { self.make(&request, new_id, now) } else { 0 };
             return Context::Full { session_id, asks: request.asks };
         }
         let Some(session) = self.sessions.get_mut(&request.session_id) else {
@@ -214,7 +213,9 @@ mod tests {
 
     fn indices(context: &Context) -> Vec<i32> {
         match context {
-            Context::Full { asks, .. } | Context::Incremental { asks, .. } => asks.iter().map(|(key, _)| key.index).collect(),
+            Context::Full { asks, .. } | Context::Incremental { asks, .. } => {
+                asks.iter().map(|(key, _)| key.index).collect()
+            }
             Context::Error(_) => Vec::new(),
         }
     }

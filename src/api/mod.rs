@@ -59,7 +59,8 @@ impl Services {
     /// Where clients reach the brokers that are ready.
     pub fn node_endpoints(&self) -> Vec<NodeEndpoint> {
         self.meta.read(|image| {
-            let ready = image.sessions.values().filter(|session| session.state == crate::meta::image::SessionState::Ready);
+            let ready =
+                image.sessions.values().filter(|session| session.state == crate::meta::image::SessionState::Ready);
             let nodes = ready.filter_map(|session| {
                 let endpoint = session.endpoints.first()?;
                 let (host, rack) = (endpoint.host.clone(), session.rack.clone());
@@ -73,7 +74,9 @@ impl Services {
     pub async fn slot_by_name(&self, topic: &str, index: i32) -> Result<Arc<PartitionSlot>, ResponseError> {
         let id = {
             let view = self.topics.view();
-            view.by_name(topic).and_then(|topic| topic.partition(index)).ok_or(ResponseError::UnknownTopicOrPartition)?
+            view.by_name(topic)
+                .and_then(|topic| topic.partition(index))
+                .ok_or(ResponseError::UnknownTopicOrPartition)?
         };
         let slot = self.log.slot(id).map_err(|error| errors::of_unavailable(&error))?;
         self.log.settled(&slot).await;

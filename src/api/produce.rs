@@ -12,7 +12,8 @@ use bytes::Bytes;
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, ProduceRequest, TopicProduceData};
 use kafka_protocol::messages::produce_response::{
-    BatchIndexAndErrorMessage, LeaderIdAndEpoch, PartitionProduceResponse, ProduceResponse, TopicProduceResponse,
+    BatchIndexAndErrorMessage, LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse, ProduceResponse,
+    TopicProduceResponse,
 };
 use kafka_protocol::protocol::StrBytes;
 
@@ -58,8 +59,7 @@ pub async fn admit(
     let call = Call { services, version, client_id, acks: request.acks, charge };
     for (at, data) in request.topic_data.into_iter().enumerate() {
         let topic = call.topic(&view, &data);
-        let mut response =
-            TopicProduceResponse::default().with_name(data.name.clone()).with_topic_id(data.topic_id);
+        let mut response = TopicProduceResponse::default().with_name(data.name.clone()).with_topic_id(data.topic_id);
         for (place, partition) in data.partition_data.into_iter().enumerate() {
             let index = partition.index;
             let outcome = match &topic {
@@ -91,7 +91,7 @@ impl Admitted {
         if self.acks != 0 {
             let mut response = ProduceResponse::default().with_responses(self.topics);
             if self.version >= 10 && response.responses.iter().any(names_leader) {
-                response.node_endpoints = services.node_endpoints().iter().map(|node| node.for_produce()).collect();
+                response.node_endpoints = services.node_endpoints().into_iter().map(endpoint).collect();
             }
             return Ok(Some(response));
         }
@@ -117,8 +117,16 @@ impl Admitted {
     }
 }
 
+fn endpoint(node: crate::wire::fetch::NodeEndpoint) -> NodeEndpoint {
+    NodeEndpoint::default()
+        .with_node_id(node.node_id.into())
+        .with_host(StrBytes::from_string(node.host))
+        .with_port(node.port)
+        .with_rack(node.rack.map(StrBytes::from_string))
+}
+
 fn names_leader(topic: &TopicProduceResponse) -> bool {
-    topic.partition_responses.iter().any(|partition| partition.current_leader.leader_id >= 0)
+    topic.partition_responses.iter().any(|partition| partition.current_leader.leader_id.0 >= 0)
 }
 
 /// Why a partition's batch is not stored.

@@ -7,12 +7,14 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 
-use crate::config::KafkaSettings;
 use crate::meta::Metadata;
-use crate::meta::image::{Image, Topic};
-use crate::types::topic_config::TopicConfig;
+use crate::meta::entry::ConfigResource;
+use crate::meta::image::{Configs, Image, Topic};
+use crate::types::broker_config::effective;
+use crate::types::topic_config::{self, TopicCompression, TopicConfig};
 use crate::types::{LeaseEpoch, PartitionId, Revision, TopicId};
-use crate::wire::validate::ProduceRules;
+use crate::wire::codec::Codec;
+use crate::wire::validate::{CompressionRule, ProduceRules, TimestampType};
 
 pub struct TopicView {
     pub id: TopicId,
@@ -50,23 +52,24 @@ impl TopicsView {
 /// The newest view.
 pub struct Topics {
     meta: Arc<Metadata>,
-    kafka: KafkaSettings,
+    /// Broker configs given at start.
+    at_start: Configs,
     view: RwLock<Arc<TopicsView>>,
 }
 
 impl Topics {
-    pub fn new(meta: Arc<Metadata>, kafka: KafkaSettings) -> Topics {
-        Topics { meta, kafka, view: RwLock::default() }
+    pub fn new(meta: Arc<Metadata>, at_start: Configs) -> Topics {
+        Topics { meta, at_start, view: RwLock::default() }
     }
 
     pub fn view(&self) -> Arc<TopicsView> {
         let view = self.view.read().clone();
-        if view.revision == *self.meta.subscribe().borrow() { view } else { self.refresh(&view) }
+        if view.revision == *self.meta.subscribe().borrow() { view } else { self.refresh() }
     }
 
-    /// Makes a view of the image as it is now, keeping the parts that did not change.
-    fn refresh(&self, old: &TopicsView) -> Arc<TopicsView> {
-        let view = Arc::new(self.meta.read(|image| make(image, old, &self.kafka)));
+    /// Makes a view of the image as it is now.
+    fn refresh(&self) -> Arc<TopicsView> {
+        let view = Arc::new(self.meta.read(|image| make(image, &self.at_start)));
         let mut newest = self.view.write();
         if newest.revision < view.revision {
             *newest = view.clone();
@@ -75,19 +78,20 @@ impl Topics {
     }
 }
 
-fn make(image: &Image, _old: &TopicsView, kafka: &KafkaSettings) -> TopicsView {
+fn make(image: &Image, at_start: &Configs) -> TopicsView {
+    let broker = effective(at_start, image.configs.get(&ConfigResource::Brokers), None);
     let mut view = TopicsView { revision: image.revision, ..TopicsView::default() };
     for (id, topic) in &image.topics {
-        let made = Arc::new(view_of(*id, topic, image, kafka));
+        let made = Arc::new(view_of(*id, topic, &broker));
         view.by_name.insert(topic.name.clone(), made.clone());
         view.by_id.insert(*id, made);
     }
     view
 }
 
-fn view_of(id: TopicId, topic: &Topic, image: &Image, kafka: &KafkaSettings) -> TopicView {
-    let config = TopicConfig::effective(&topic.configs, image, kafka);
-    let rules = (0..topic.partitions.len()).map(|index| config.produce_rules(&format!("{}-{index}", topic.name)));
+fn view_of(id: TopicId, topic: &Topic, broker: &Configs) -> TopicView {
+    let config = TopicConfig::from(&topic.configs, broker);
+    let rules = (0..topic.partitions.len()).map(|index| produce_rules(&config, format!("{}-{index}", topic.name)));
     TopicView {
         id,
         name: topic.name.clone(),
@@ -95,4 +99,26 @@ fn view_of(id: TopicId, topic: &Topic, image: &Image, kafka: &KafkaSettings) -> 
         rules: rules.collect(),
         epochs: topic.partitions.iter().map(|partition| partition.epoch).collect(),
     }
+}
+
+/// What a topic's config asks of produced batches.
+fn produce_rules(config: &TopicConfig, partition: String) -> ProduceRules {
+    let mut rules = ProduceRules::new(partition);
+    rules.max_message_bytes = usize::try_from(config.max_message_bytes).unwrap_or(0);
+    rules.timestamp_type = match config.timestamp_type {
+        topic_config::TimestampType::CreateTime => TimestampType::CreateTime,
+        topic_config::TimestampType::LogAppendTime => TimestampType::LogAppendTime,
+    };
+    rules.timestamp_before_max_ms = config.timestamp_before_max_ms;
+    rules.timestamp_after_max_ms = config.timestamp_after_max_ms;
+    rules.compacted = config.cleanup_compact;
+    rules.compression = match config.compression {
+        TopicCompression::Producer => CompressionRule::Producer,
+        TopicCompression::Uncompressed => CompressionRule::Codec(Codec::None, None),
+        TopicCompression::Gzip(level) => CompressionRule::Codec(Codec::Gzip, Some(level)),
+        TopicCompression::Snappy => CompressionRule::Codec(Codec::Snappy, None),
+        TopicCompression::Lz4(level) => CompressionRule::Codec(Codec::Lz4, Some(level)),
+        TopicCompression::Zstd(level) => CompressionRule::Codec(Codec::Zstd, Some(level)),
+    };
+    rules
 }

@@ -7,6 +7,7 @@
 //! Owned here: everything about groups. Not owned: the log itself (port [`log::OffsetsLog`]) and who holds what.
 
 pub mod codec;
+pub mod durable;
 pub mod error;
 pub mod group;
 mod join;

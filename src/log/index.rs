@@ -11,6 +11,8 @@ const MARK_EVERY_BYTES: u64 = 64 * 1024;
 pub struct ObjectRef {
     pub session: SessionId,
     pub number: SegmentNumber,
+    /// Bytes of the object that hold batches; reads never go past them.
+    pub body_length: u64,
 }
 
 /// The start of some batch inside an extent.

@@ -109,14 +109,6 @@ impl Log {
         let _ = tokio::time::timeout(PARK_LIMIT, slot.settled()).await;
     }
 
-    /// Keeps reconciling until the metadata stops.
-    pub async fn follow_image(self: Arc<Self>) {
-        let mut revisions = self.meta.subscribe();
-        while revisions.changed().await.is_ok() {
-            self.reconcile();
-        }
-    }
-
     /// Forgets idle producers now and then (`producer.id.expiration.ms`).
     pub async fn expire_producers(self: Arc<Self>, expiration_ms: i64) {
         loop {

@@ -68,7 +68,12 @@ impl Partition {
     }
 
     /// Takes the next extent that an earlier tenure committed. `written_ms` is when its segment was sealed.
-    pub fn replay(&mut self, object: ObjectRef, extent: &ExtentMeta, written_ms: TimestampMs) -> Result<(), RecoverError> {
+    pub fn replay(
+        &mut self,
+        object: ObjectRef,
+        extent: &ExtentMeta,
+        written_ms: TimestampMs,
+    ) -> Result<(), RecoverError> {
         if extent.base_offset != self.next_offset {
             return Err(RecoverError::NotContiguous {
                 partition: self.id,
@@ -95,7 +100,12 @@ impl Partition {
     }
 
     /// Judges a batch (its `base_offset` is ignored) and, if it is new, gives it offsets in `segment`, the segment now open.
-    pub fn admit(&mut self, batch: &mut BatchMeta, segment: SegmentNumber, now: TimestampMs) -> Result<Admitted, AdmitError> {
+    pub fn admit(
+        &mut self,
+        batch: &mut BatchMeta,
+        segment: SegmentNumber,
+        now: TimestampMs,
+    ) -> Result<Admitted, AdmitError> {
         match self.producers.judge(Claim::of(batch), now) {
             Verdict::StaleEpoch => Err(AdmitError::StaleProducerEpoch),
             Verdict::OutOfOrder => Err(AdmitError::OutOfOrderSequence),
@@ -210,7 +220,7 @@ mod tests {
     use crate::types::{SessionId, TopicId};
 
     const ID: PartitionId = PartitionId { topic: TopicId(1), index: 0 };
-    const OBJECT: ObjectRef = ObjectRef { session: SessionId { revision: 1, random: 1 }, number: 0 };
+    const OBJECT: ObjectRef = ObjectRef { session: SessionId { revision: 1, random: 1 }, number: 0, body_length: 0 };
 
     fn batch(base_offset: Offset, records: i32, producer_id: i64, base_sequence: i32) -> BatchMeta {
         BatchMeta {

@@ -71,7 +71,9 @@ impl Producers {
         }
         let Some(producer) = self.by_id.get(&claim.producer_id) else {
             return match self.refused.get(&(claim.producer_id, claim.epoch)) {
-                Some((lowest, at)) if now - at < REFUSAL_MEMORY_MS && claim.first_sequence > *lowest => Verdict::OutOfOrder,
+                Some((lowest, at)) if now - at < REFUSAL_MEMORY_MS && claim.first_sequence > *lowest => {
+                    Verdict::OutOfOrder
+                }
                 _ => Verdict::New,
             };
         };

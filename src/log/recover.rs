@@ -117,10 +117,8 @@ pub async fn recover(
         }
     }
     let needed: BTreeSet<PartitionId> = wanted.iter().map(|(id, _)| *id).collect();
-    let mut reads: FuturesUnordered<_> = ends
-        .into_iter()
-        .map(|(session, end)| async move { (session, reader.footers(session, end).await) })
-        .collect();
+    let mut reads: FuturesUnordered<_> =
+        ends.into_iter().map(|(session, end)| async move { (session, reader.footers(session, end).await) }).collect();
     let mut sessions = BTreeMap::new();
     while let Some((session, footers)) = reads.next().await {
         sessions.insert(session, footers.map(|footers| by_partition(footers, &needed)));
@@ -135,7 +133,7 @@ type Located = (ObjectRef, TimestampMs, ExtentMeta);
 fn by_partition(footers: Vec<Footer>, needed: &BTreeSet<PartitionId>) -> BTreeMap<PartitionId, Vec<Located>> {
     let mut extents: BTreeMap<PartitionId, Vec<Located>> = BTreeMap::new();
     for footer in footers {
-        let object = ObjectRef { session: footer.session, number: footer.number };
+        let object = ObjectRef { session: footer.session, number: footer.number, body_length: footer.body_length() };
         for extent in footer.extents.into_iter().filter(|extent| needed.contains(&extent.partition)) {
             extents.entry(extent.partition).or_default().push((object, footer.created_ms, extent));
         }

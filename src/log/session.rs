@@ -56,28 +56,29 @@ pub async fn open(
     identity: &Identity,
 ) -> Result<OpenedSession, OpenError> {
     let random = reader.env.entropy.next_u64();
-    let opened = propose(meta, |image| {
+    let own = identity.clone();
+    let opened = propose(meta, move |image| {
         let mut changes = Vec::new();
         if image.session_ttl_ms == 0 {
-            changes.push(Change::SetCluster { session_ttl_ms: identity.session_ttl_ms });
+            changes.push(Change::SetCluster { session_ttl_ms: own.session_ttl_ms });
         }
         changes.push(Change::OpenSession {
-            node_id: identity.node_id,
+            node_id: own.node_id,
             random: format!("{random:016x}"),
-            endpoints: identity.endpoints.clone(),
-            rack: identity.rack.clone(),
+            endpoints: own.endpoints.clone(),
+            rack: own.rack.clone(),
         });
         changes
     });
     let id = SessionId { revision: opened.await?, random };
     let (footer_zero, sent_at) = create_segment_zero(reader, policy, id).await?;
-    propose(meta, |_| vec![Change::Ready { session: id }]).await?;
+    propose(meta, move |_| vec![Change::Ready { session: id }]).await?;
     for predecessor in meta.read(|image| predecessors(image, id, identity.node_id)) {
         let end = fence(reader, policy, predecessor, id)
             .await
             .map_err(|error| OpenError::Fence { session: predecessor, error })?;
         tracing::info!(session = %predecessor, end, "closed an earlier session of this node");
-        propose(meta, |image| close(image, predecessor, end)).await?;
+        propose(meta, move |image| close(image, predecessor, end)).await?;
     }
     let ttl = Duration::from_millis(meta.read(|image| image.session_ttl_ms));
     Ok(OpenedSession { id, footer_zero, sent_at, ttl })
@@ -125,7 +126,10 @@ async fn create_segment_zero(
     }
 }
 
-async fn propose(meta: &Metadata, mut build: impl FnMut(&Image) -> Vec<Change> + Send) -> Result<u64, OpenError> {
-    let proposed = meta.propose(|image| Ok::<_, std::convert::Infallible>(build(image))).await;
+async fn propose(
+    meta: &Metadata,
+    mut build: impl FnMut(&Image) -> Vec<Change> + Send + 'static,
+) -> Result<u64, OpenError> {
+    let proposed = meta.propose(move |image| Ok::<_, std::convert::Infallible>(build(image))).await;
     proposed.map_err(|error: ProposeError<_>| OpenError::Metadata(error.to_string()))
 }

@@ -56,7 +56,11 @@ impl PartitionSlot {
     pub fn recovering(id: PartitionId) -> Arc<PartitionSlot> {
         Arc::new(PartitionSlot {
             id,
-            inner: Mutex::new(SlotInner { state: SlotState::Recovering, refused_early: Vec::new(), waiters: BTreeMap::new() }),
+            inner: Mutex::new(SlotInner {
+                state: SlotState::Recovering,
+                refused_early: Vec::new(),
+                waiters: BTreeMap::new(),
+            }),
             settled: watch::Sender::new(false),
         })
     }

@@ -87,7 +87,7 @@ where
         biased;
         () = stops.connections.cancelled() => Ended::Stopping,
         // The writer ends when the reader has ended and everything was answered, or with an error.
-        ((), ended) = async { tokio::join!(reader.run(queue, &stops), write(output, pending, &services)) } => ended,
+        ((), ended) = async { tokio::join!(reader.run(queue, &stops), write(output, pending)) } => ended,
     };
     match ended {
         Ended::ByClient | Ended::Io(_) | Ended::Idle | Ended::Stopping => {
@@ -134,7 +134,8 @@ impl<R: AsyncRead + Unpin> Reader<R> {
 
     /// Reads one frame, without its length.
     async fn frame(&mut self) -> Result<(Bytes, Charge), Ended> {
-        let idle = Duration::from_millis(u64::try_from(self.services.settings.kafka.connections_max_idle_ms).unwrap_or(0));
+        let idle =
+            Duration::from_millis(u64::try_from(self.services.settings.kafka.connections_max_idle_ms).unwrap_or(0));
         let mut prefix = [0u8; 4];
         let first = match timeout(idle, self.input.read(&mut prefix)).await {
             Err(_) => return Err(Ended::Idle),
@@ -201,11 +202,7 @@ fn check_cap(head: &[u8], length: usize) -> Result<(), Ended> {
 }
 
 /// Makes and writes the answers in order.
-async fn write<W: AsyncWrite + Unpin>(
-    mut output: W,
-    mut queue: mpsc::Receiver<Result<Pending, Ended>>,
-    services: &Services,
-) -> Ended {
+async fn write<W: AsyncWrite + Unpin>(mut output: W, mut queue: mpsc::Receiver<Result<Pending, Ended>>) -> Ended {
     while let Some(pending) = queue.recv().await {
         let Pending { answer, held } = match pending {
             Ok(pending) => pending,
@@ -213,7 +210,6 @@ async fn write<W: AsyncWrite + Unpin>(
         };
         match answer.await {
             Reply::Send(chunks) => {
-                services.metrics.sent_bytes.inc_by(chunks.iter().map(Bytes::len).sum::<usize>() as u64);
                 if let Err(ended) = send(&mut output, chunks).await {
                     return ended;
                 }

@@ -10,8 +10,8 @@
 pub mod batch;
 pub mod build;
 pub mod codec;
-mod fields;
 pub mod fetch;
+mod fields;
 pub mod frame;
 pub mod guard;
 pub mod records;

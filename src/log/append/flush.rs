@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::tracker::Tracker;
 use super::{Appender, Open, SessionEnd};
-use crate::cache::tail::TailCache;
+use crate::cache::TailCache;
 use crate::log::index::ObjectRef;
 use crate::log::proof::Proof;
 use crate::log::slot::Slots;
@@ -31,7 +31,7 @@ use crate::types::{SegmentNumber, SessionId};
 const REPEAT_EVERY: SegmentNumber = 64;
 
 /// When segments are sealed.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct FlushPolicy {
     pub interval: Duration,
     /// Uploads side by side.
@@ -134,7 +134,8 @@ impl Flusher {
         self.last_seal = Instant::now();
         let mut open = self.context.appender.seal();
         let number = open.number;
-        let repeated = if number.is_multiple_of(REPEAT_EVERY) { self.unrepeated.drain(..).collect() } else { Vec::new() };
+        let repeated =
+            if number.is_multiple_of(REPEAT_EVERY) { self.unrepeated.drain(..).collect() } else { Vec::new() };
         let draft = SegmentDraft {
             session: self.context.session,
             number,
@@ -154,7 +155,8 @@ impl Flusher {
         let newly = self.tracker.finish(uploaded.number, uploaded);
         let mut sent_at = None;
         for (number, uploaded) in newly {
-            let object = ObjectRef { session: self.context.session, number };
+            let body_length = uploaded.footer.body_length();
+            let object = ObjectRef { session: self.context.session, number, body_length };
             for extent in &uploaded.footer.extents {
                 let Some(slot) = self.context.slots.get(extent.partition) else { continue };
                 let mut inner = slot.lock();
@@ -175,17 +177,22 @@ impl Flusher {
 }
 
 /// Builds a segment and puts it into the bucket, whatever it takes.
-async fn upload(context: FlushContext, policy: CreatePolicy, draft: SegmentDraft, held: Open) -> Result<Uploaded, SessionEnd> {
+async fn upload(
+    context: FlushContext,
+    policy: CreatePolicy,
+    draft: SegmentDraft,
+    held: Open,
+) -> Result<Uploaded, SessionEnd> {
     let number = draft.number;
     let key = segment::segment_key(draft.session, number);
     let sealed = segment::build(draft).map_err(|error| SessionEnd::Broken { reason: error.to_string() })?;
     context.metrics.segment_bytes.inc_by(sealed.bytes.len() as u64);
-    context.tail.insert(&key, sealed.bytes.clone());
+    context.tail.insert(Arc::from(key.as_str()), sealed.bytes.clone());
     let sent_at = context.env.clock.boot();
     let request = CreateOnce { key: key.clone(), body: sealed.bytes, identity_bytes: IDENTITY_BYTES };
     match create_once(context.store.as_ref(), &context.env, request, &policy).await {
         Ok(Created::Ours) => {
-            context.metrics.flush_seconds.observe((context.env.clock.boot() - sent_at).as_secs_f64());
+            context.metrics.flush_latency.observe((context.env.clock.boot() - sent_at).as_secs_f64());
             Ok(Uploaded { number, footer: sealed.footer, footer_bytes: sealed.footer_bytes, sent_at, _held: held })
         }
         Ok(Created::Theirs { tail, object_size }) => Err(judge_stranger(&key, number, object_size, &tail)),

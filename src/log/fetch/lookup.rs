@@ -5,7 +5,8 @@ use crate::log::index::IndexedExtent;
 use crate::log::slot::PartitionSlot;
 use crate::segment::segment_key;
 use crate::types::{Offset, TimestampMs};
-use crate::wire::batch::{BatchHeader, find_by_timestamp, find_max_timestamp};
+use crate::wire::batch::{BatchError, BatchHeader};
+use crate::wire::records::{find_by_timestamp_from, find_max_timestamp};
 
 /// A record found by its timestamp.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,16 +17,20 @@ pub struct Found {
 
 impl Reader {
     /// The first record at or above `target`, if there is one.
-    pub async fn first_at_or_after(&self, slot: &PartitionSlot, target: TimestampMs) -> Result<Option<Found>, ReadError> {
+    pub async fn first_at_or_after(
+        &self,
+        slot: &PartitionSlot,
+        target: TimestampMs,
+    ) -> Result<Option<Found>, ReadError> {
         let (log_start, candidates) = extents(slot, |extent| extent.max_timestamp >= target)?;
         for extent in candidates {
             let found = self.search(&extent, |header, batch| {
                 if header.max_timestamp < target || header.last_offset() < log_start {
                     return Ok(None);
                 }
-                find_by_timestamp(batch, target)
+                find_by_timestamp_from(batch, target, log_start)
             });
-            if let Some(found) = found.await?.filter(|found| found.offset >= log_start) {
+            if let Some(found) = found.await? {
                 return Ok(Some(found));
             }
         }
@@ -51,13 +56,13 @@ impl Reader {
     }
 
     /// Looks into the batches of an extent, one after the other.
-    async fn search<E: Into<crate::wire::batch::BatchError>>(
+    async fn search(
         &self,
         extent: &IndexedExtent,
-        mut look: impl FnMut(&BatchHeader, &[u8]) -> Result<Option<(Offset, TimestampMs)>, E>,
+        mut look: impl FnMut(&BatchHeader, &[u8]) -> Result<Option<(Offset, TimestampMs)>, BatchError>,
     ) -> Result<Option<Found>, ReadError> {
         let bytes = self.bytes(extent.object, extent.position..extent.end_position()).await?;
-        let damaged = |error: crate::wire::batch::BatchError| ReadError::Damaged {
+        let damaged = |error: BatchError| ReadError::Damaged {
             object: segment_key(extent.object.session, extent.object.number),
             error: error.into(),
         };
@@ -65,7 +70,7 @@ impl Reader {
         while !rest.is_empty() {
             let header = BatchHeader::parse(rest).map_err(damaged)?;
             let size = header.size().min(rest.len());
-            if let Some((offset, timestamp)) = look(&header, &rest[..size]).map_err(|error| damaged(error.into()))? {
+            if let Some((offset, timestamp)) = look(&header, &rest[..size]).map_err(damaged)? {
                 return Ok(Some(Found { offset, timestamp }));
             }
             rest = &rest[size..];

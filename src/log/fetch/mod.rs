@@ -16,8 +16,7 @@ use self::cut::{Cut, CutError};
 use self::plan::{OutOfRange, Piece, Plan};
 use super::index::ObjectRef;
 use super::slot::{PartitionSlot, Unavailable};
-use crate::cache::BlockCache;
-use crate::cache::tail::TailCache;
+use crate::cache::{BlockCache, TailCache};
 use crate::segment::segment_key;
 use crate::store::StoreError;
 use crate::types::Offset;
@@ -49,7 +48,7 @@ pub struct Batches {
 /// Where bytes are read from.
 pub struct Reader {
     pub tail: Arc<TailCache>,
-    pub blocks: BlockCache,
+    pub blocks: Arc<dyn BlockCache>,
 }
 
 impl Reader {
@@ -118,9 +117,13 @@ impl Reader {
     /// A range of an object, from memory if it is there.
     pub async fn bytes(&self, object: ObjectRef, range: Range<u64>) -> Result<Bytes, StoreError> {
         let key = segment_key(object.session, object.number);
-        match self.tail.get(&key, range.clone()) {
-            Some(bytes) => Ok(bytes),
-            None => self.blocks.read(&key, range).await,
+        if let Some(bytes) = self.tail.get(&key, range.clone()) {
+            return Ok(bytes);
         }
+        let mut pieces = self.blocks.read(&Arc::from(key), range, object.body_length).await?;
+        Ok(match pieces.len() {
+            1 => pieces.swap_remove(0),
+            _ => Bytes::from(pieces.concat()),
+        })
     }
 }

@@ -4,6 +4,7 @@ mod histories;
 mod joins;
 mod offsets;
 mod rebalances;
+mod runtime;
 mod table;
 
 use std::collections::BTreeMap;

@@ -224,6 +224,32 @@ async fn without_the_lease_nothing_is_said() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn without_proof_nothing_is_shown_and_nothing_is_lost() {
+    let (groups, log) = start(limits());
+    commit(&groups, 0, 1).await.expect("stored");
+    log.set_delay(Duration::from_millis(50));
+    let lapses = async {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        log.set_proof(home(), false);
+    };
+    let (answer, ()) = tokio::join!(commit(&groups, 0, 2), lapses);
+    assert_eq!(answer, Err(GroupError::NotCoordinator));
+    // The lease is still the same when the proof is back; an append of before is still on its way.
+    log.set_proof(home(), true);
+    log.set_delay(Duration::from_millis(400));
+    let lapses = async {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        log.set_proof(home(), false);
+        assert_eq!(stored(&groups, 0).await, Err(GroupError::NotCoordinator));
+        groups.refresh();
+        log.set_proof(home(), true);
+        stored(&groups, 0).await
+    };
+    let (_, seen) = tokio::join!(commit(&groups, 0, 3), lapses);
+    assert_eq!(seen, Ok(Some(3)));
+}
+
+#[tokio::test(start_paused = true)]
 async fn loading_that_fails_is_repeated_and_said() {
     let (groups, log) = start(limits());
     log.seed(home(), vec![record(5)]);

@@ -6,13 +6,24 @@
 
 pub mod api_versions;
 pub mod context;
+pub mod delete_groups;
+pub mod describe_groups;
 mod dispatch;
 pub mod errors;
 pub mod fetch;
 pub mod fetch_sessions;
+pub mod find_coordinator;
+pub mod heartbeat;
+pub mod join_group;
+pub mod leave_group;
+pub mod list_groups;
 pub mod list_offsets;
+pub mod offset_commit;
+pub mod offset_delete;
+pub mod offset_fetch;
 pub mod offset_for_leader_epoch;
 pub mod produce;
+pub mod sync_group;
 pub mod topics;
 
 use std::sync::Arc;

@@ -67,6 +67,8 @@ pub mod memory {
     struct Partition {
         /// `None`: not held.
         epoch: Option<LeaseEpoch>,
+        /// The lease is there, but reads may not be answered.
+        without_proof: bool,
         records: Vec<CoordRecord>,
         fail_appends: usize,
         replay_failures: usize,
@@ -114,6 +116,11 @@ pub mod memory {
             self.with(partition, |partition| partition.epoch = epoch);
         }
 
+        /// Whether reads may be answered under the lease; appends commit all the same.
+        pub fn set_proof(&self, partition: i32, proof: bool) {
+            self.with(partition, |partition| partition.without_proof = !proof);
+        }
+
         /// Everything committed so far.
         pub fn records(&self, partition: i32) -> Vec<CoordRecord> {
             self.with(partition, |partition| partition.records.clone())
@@ -142,7 +149,8 @@ pub mod memory {
         }
 
         fn holds(&self, partition: i32) -> Option<LeaseEpoch> {
-            self.state.lock().partitions.get(&partition).and_then(|partition| partition.epoch)
+            let state = self.state.lock();
+            state.partitions.get(&partition).filter(|partition| !partition.without_proof)?.epoch
         }
 
         fn append(&self, index: i32, records: Vec<CoordRecord>) -> BoxFuture<'static, Result<Offset, LogError>> {

@@ -390,12 +390,13 @@ mod tests {
 
     #[test]
     fn damaged_values_are_refused_and_allocate_nothing() {
-        for golden in OFFSET_VALUES.iter().chain(&GROUP_VALUES) {
+        for golden in OFFSET_VALUES {
             let bytes = unhex(golden);
-            for cut in 0..bytes.len() {
-                assert!(CommittedOffset::decode(&bytes[..cut]).is_err() || cut == 0, "{golden} cut at {cut}");
-                assert!(GroupGeneration::decode(&bytes[..cut]).is_err(), "{golden} cut at {cut}");
-            }
+            assert!((0..bytes.len()).all(|cut| CommittedOffset::decode(&bytes[..cut]).is_err()), "{golden}");
+        }
+        for golden in GROUP_VALUES {
+            let bytes = unhex(golden);
+            assert!((0..bytes.len()).all(|cut| GroupGeneration::decode(&bytes[..cut]).is_err()), "{golden}");
         }
         let huge_count = unhex("0003000000000000ffffffff00000000000000057fffffff");
         assert_eq!(GroupGeneration::decode(&huge_count), Err(DecodeError::Length));

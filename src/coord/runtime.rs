@@ -128,11 +128,9 @@ impl Groups {
         Ok(all)
     }
 
-    /// Whether the group's partition is held and being loaded; heartbeats are then answered blindly, as in Kafka.
-    pub fn is_loading(&self, group: &str) -> bool {
-        let Some(count) = self.inner.log.partition_count() else { return false };
-        let index = partition_for(group, count);
-        self.inner.log.holds(index).is_some() && !matches!(*self.inner.shard(index).state.lock(), ShardState::Loaded(_))
+    /// Makes sure that `__consumer_offsets` exists, so that groups can be given coordinators.
+    pub async fn ensure_topic(&self) -> Result<(), GroupError> {
+        self.partition("").await.map(|_| ())
     }
 
     /// Leases changed: starts to load what is held now, lets go of the rest. Costs little when nothing changed.

@@ -164,7 +164,8 @@ impl Shard {
     /// Ends the loaded state, if that is what it is: all who wait learn that this is not the coordinator.
     pub fn unload(&self, state: &mut ShardState) {
         if let ShardState::Loaded(loaded) = state {
-            *state = ShardState::Draining { life: loaded.life };
+            let life = loaded.life;
+            *state = ShardState::Draining { life };
             self.changed.notify_waiters();
         }
     }

@@ -159,7 +159,9 @@ async fn racers_agree_through_storms() {
             max_delay: 20 * SECOND,
         };
         let hedge = Arc::new(HedgeTracker::new());
-        (0..2000).for_each(|_| drop(hedge.request()));
+        for _ in 0..2000 {
+            hedge.request();
+        }
         (0..100).for_each(|_| hedge.record(SECOND / 10));
         let writers: Vec<_> = (1..=3u8)
             .map(|writer| {

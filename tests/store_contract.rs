@@ -7,6 +7,8 @@
 mod backends;
 #[path = "store_contract/create_once.rs"]
 mod create_once;
+#[path = "store_contract/figures.rs"]
+mod figures;
 #[path = "store_contract/local.rs"]
 mod local;
 #[path = "store_contract/races.rs"]

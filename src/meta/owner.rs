@@ -146,15 +146,7 @@ impl Owner {
             gone: plan.members.iter().map(|member| member.gone().clone()).collect(),
             closing: self.shared.closing.clone(),
         };
-        let outcome = match self.history.append(&entry, &waiters).await {
-            Ok(outcome) => outcome,
-            Err(error) => {
-                self.shared.stop(&error);
-                finish(plan, &End::Failed(MetaError::OutcomeUnknown(error.to_string())));
-                return Err(error);
-            }
-        };
-        match outcome {
+        match self.history.append(&entry, &waiters).await {
             Outcome::Counted => {
                 self.apply_own(&entry)?;
                 let revision = entry.revision;
@@ -311,7 +303,7 @@ impl Owner {
         };
         let history = self.history.clone();
         self.snapshots = Some(tokio::spawn(async move {
-            let objects = history.objects();
+            let objects = history.large_objects();
             let result = async {
                 snapshot::write(objects, revision, &bytes).await?;
                 truncate::truncate(objects, &*history.table, revision, history.generation).await?;

@@ -137,3 +137,31 @@ impl Folder {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_sync_is_never_taken_back() {
+        let (reader, _writer) = std::io::pipe().expect("a pipe");
+        // A pipe cannot be fsynced.
+        let folder = Folder::new(File::from(OwnedFd::from(reader)));
+        assert!(folder.sync().is_err());
+        assert!(folder.sync().is_err());
+        assert_eq!(folder.syncs.lock().next, 2, "asked the kernel once");
+    }
+
+    #[test]
+    fn waiters_share_syncs() {
+        let root = tempfile::tempdir().expect("a folder");
+        let folder = Folder::new(open_folder(root.path()).expect("open"));
+        std::thread::scope(|scope| {
+            for _ in 0..16 {
+                scope.spawn(|| folder.sync().expect("synced"));
+            }
+        });
+        let syncs = folder.syncs.lock();
+        assert!(syncs.next <= 17 && syncs.done + 1 == syncs.next && !syncs.running, "{} {}", syncs.next, syncs.done);
+    }
+}

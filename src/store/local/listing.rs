@@ -1,14 +1,14 @@
 //! Names in key order, as an object store lists them: a folder's name counts with its slash.
 
 use std::collections::BTreeSet;
-use std::fs::{self, FileType};
+use std::fs;
 use std::io;
 use std::path::Path;
 
 use super::super::ListedObject;
 
-/// Up to `limit` objects whose key begins with `prefix` and is greater than `after`. Reads each folder on the way once, and
-/// keeps at most `limit` names of it.
+/// Up to `limit` objects whose key begins with `prefix` and is greater than `after`. Reads the whole of each
+/// folder on the way, so a long folder is better listed with one large limit than in many pages.
 pub fn list(root: &Path, prefix: &str, after: Option<&str>, limit: usize) -> io::Result<Vec<ListedObject>> {
     let mut found = Vec::new();
     let folder = prefix.rsplit_once('/').map_or("", |(folder, _)| folder);
@@ -90,14 +90,10 @@ fn names(root: &Path, folder_key: &str) -> io::Result<BTreeSet<String>> {
         if name.starts_with('.') {
             continue;
         }
-        if is_folder(entry.file_type()?) {
+        if entry.file_type()?.is_dir() {
             name.push('/');
         }
         names.insert(name);
     }
     Ok(names)
-}
-
-fn is_folder(file_type: FileType) -> bool {
-    file_type.is_dir()
 }

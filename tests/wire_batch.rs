@@ -339,3 +339,39 @@ fn mutated_batches_never_panic() {
         }
     }
 }
+
+/// Written by Apache Kafka 4.3.1, which compressed three records anew.
+const BY_JAVA: [&str; 4] = [
+    "00000000000000000000007600000000026faff7460001000000020000018bcfe568000000018bcfe56807ffffffffffffffffffffffffffff0000\
+     00031f8b08000000000000ff9bc0c4c0c0c094fd81b128b32cb54881fe240b5306530510ffbfc6c8c0c7c47882b138312f4581c604031f032b0b53\
+     362303004e114355ff000000",
+    "00000000000000000000008400000000020551fd7d0002000000020000018bcfe568000000018bcfe56807ffffffffffffffffffffffffffff0000\
+     000382534e415050590000000001000000010000003fff01389002000000026bf001726976657220fe0600c60600540402680278026802ffd60100\
+     0e0201c80173616e6420fe05007a050020000e000504026b0100",
+    "00000000000000000000007900000000026e4200130003000000020000018bcfe568000000018bcfe56807ffffffffffffffffffffffffffff0000\
+     000304224d1860408239000000ff009002000000026bf00172697665722006005fff070402680278026802ffd601000e0201c80173616e64200500\
+     4c90000e000504026b010000000000",
+    "0000000000000000000000760000000002827e271b0004000000020000018bcfe568000000018bcfe56807ffffffffffffffffffffffffffff0000\
+     000328b52ffd0058cc0100e4029002000000026bf0017269766572200402680278026802ffd601000e0201c80173616e6420000e000504026b0100\
+     020018656a5ed25207010000",
+];
+
+#[test]
+fn we_read_what_java_writes() {
+    for (text, codec) in BY_JAVA.into_iter().zip(&Codec::ALL[1..]) {
+        let digits = text.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).expect("ASCII"));
+        let batch = digits.map(|pair| u8::from_str_radix(pair, 16).expect("hexadecimal")).collect::<Vec<_>>();
+        assert!(batch::crc_matches(&batch));
+        assert_eq!(BatchHeader::parse(&batch).expect("header").compression(), Ok(*codec));
+        let section = section(&batch);
+        let records = read(&section);
+        let (river, sand) = ("river ".repeat(20), "sand ".repeat(20));
+        let values = records.iter().map(|record| (record.key, record.value)).collect::<Vec<_>>();
+        let expected =
+            [(Some(b"k".as_slice()), Some(river.as_bytes())), (None, Some(sand.as_bytes())), (Some(b"k"), None)];
+        assert_eq!(values, expected, "{codec:?}");
+        let headers = records[0].headers().collect::<Vec<_>>();
+        assert_eq!(headers, [(b"h".as_slice(), Some(b"x".as_slice())), (b"h", Some(b"\xff"))]);
+        assert_eq!(records::find_max_timestamp(&batch), Ok(Some((1, 1_700_000_000_007))));
+    }
+}

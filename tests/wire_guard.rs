@@ -7,8 +7,11 @@ mod messages;
 
 use std::alloc::System;
 
+use alluvium::wire::build::{BatchBuilder, BatchOptions, NewRecord};
+use alluvium::wire::codec::Codec;
 use alluvium::wire::guard;
 use alluvium::wire::table::API_TABLE;
+use alluvium::wire::validate::{ProduceRules, validate};
 use bytes::Bytes;
 use kafka_protocol::messages::ApiKey;
 use messages::{Gen, decode, random_body};
@@ -41,6 +44,7 @@ fn what_the_guard_takes_decodes_in_bounded_memory() {
         }
     }
     huge_counts_are_refused();
+    bombs_cost_a_window();
 }
 
 fn prefixes_are_refused(key: i16, version: i16, body: &[u8], what: &str) {
@@ -85,4 +89,24 @@ fn is_bounded(key: ApiKey, version: i16, mutant: Vec<u8>, what: &str) {
 fn huge_counts_are_refused() {
     assert!(guard::check(3, 4, &[0x7f, 0xff, 0xff, 0xff]).is_err());
     assert!(guard::check(0, 3, &[0xff, 0xff, 0, 0, 0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff]).is_err());
+}
+
+/// A batch whose records decompress to 64 MiB is checked in the memory of the codec's window. (The C libraries' own
+/// memory is not counted.)
+fn bombs_cost_a_window() {
+    let value = vec![0; 64 * 1024 * 1024];
+    for codec in [Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd] {
+        let mut builder = BatchBuilder::new(BatchOptions { codec, ..Default::default() });
+        builder.push(NewRecord { value: Some(&value), ..Default::default() }).expect("one record");
+        let batch = builder.build().expect("batch");
+        let rules = ProduceRules { max_message_bytes: batch.len(), ..ProduceRules::new("X-0") };
+        let region = Region::new(ALLOCATOR);
+        let valid = validate(batch.clone(), &rules, 0);
+        let change = region.change();
+        let held = change.bytes_allocated.saturating_sub(change.bytes_deallocated);
+        assert!(valid.is_ok() && held < 1024, "{codec:?} keeps {held} bytes");
+        // Snappy's blocks are bytes of their own, freed one after another.
+        let limit = if codec == Codec::Snappy { value.len() + value.len() / 8 } else { 4 * 1024 * 1024 };
+        assert!(change.bytes_allocated < limit, "{codec:?} takes {} bytes", change.bytes_allocated);
+    }
 }

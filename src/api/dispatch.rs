@@ -9,7 +9,12 @@ use kafka_protocol::messages::{self as m};
 use kafka_protocol::protocol::{Decodable, Encodable};
 
 use super::context::RequestContext;
-use super::{Chunks, Services, api_versions, fetch, list_offsets, offset_for_leader_epoch, produce};
+use super::{
+    Chunks, Services, api_versions, delete_groups, describe_groups, fetch, find_coordinator, heartbeat, join_group,
+    leave_group, list_groups, list_offsets, offset_commit, offset_delete, offset_fetch, offset_for_leader_epoch,
+    produce, sync_group,
+};
+use crate::log::PARK_LIMIT;
 use crate::log::append::budget::Charge;
 use crate::wire::frame::{RequestHead, encode_response};
 use crate::wire::{guard, table};
@@ -121,7 +126,7 @@ fn send<T: Encodable>(to: To, response: &T) -> Reply {
     }
 }
 
-async fn answer(services: &Arc<Services>, to: To, _cx: &RequestContext, body: Bytes) -> Result<Reply, String> {
+async fn answer(services: &Arc<Services>, to: To, cx: &RequestContext, body: Bytes) -> Result<Reply, String> {
     let version = to.version;
     Ok(match to.key {
         ApiKey::ApiVersions => send(to, &api_versions::handle(version, &decode(body, version)?)),
@@ -130,6 +135,37 @@ async fn answer(services: &Arc<Services>, to: To, _cx: &RequestContext, body: By
         ApiKey::OffsetForLeaderEpoch => {
             send(to, &offset_for_leader_epoch::handle(services, decode(body, version)?).await)
         }
-        other => return Err(format!("{other:?} has no handler")),
+        _ => return answer_group(services, to, cx, body).await,
     })
+}
+
+/// What a group coordinator answers is state: it is shown only under proof.
+async fn answer_group(services: &Services, to: To, cx: &RequestContext, body: Bytes) -> Result<Reply, String> {
+    let groups = &services.groups;
+    let version = to.version;
+    let topics = services.topics.view();
+    let reply = match to.key {
+        ApiKey::FindCoordinator => {
+            send(to, &find_coordinator::handle(groups, services, cx, decode(body, version)?).await)
+        }
+        ApiKey::JoinGroup => send(to, &join_group::handle(groups, cx, decode(body, version)?).await),
+        ApiKey::SyncGroup => send(to, &sync_group::handle(groups, cx, decode(body, version)?).await),
+        ApiKey::Heartbeat => send(to, &heartbeat::handle(groups, cx, decode(body, version)?).await),
+        ApiKey::LeaveGroup => send(to, &leave_group::handle(groups, cx, decode(body, version)?).await),
+        ApiKey::OffsetCommit => send(to, &offset_commit::handle(groups, &*topics, cx, decode(body, version)?).await),
+        ApiKey::OffsetFetch => send(to, &offset_fetch::handle(groups, &*topics, cx, decode(body, version)?).await),
+        ApiKey::OffsetDelete => send(to, &offset_delete::handle(groups, &*topics, cx, decode(body, version)?).await),
+        ApiKey::DescribeGroups => send(to, &describe_groups::handle(groups, cx, decode(body, version)?).await),
+        ApiKey::ListGroups => send(to, &list_groups::handle(groups, cx, decode(body, version)?).await),
+        ApiKey::DeleteGroups => send(to, &delete_groups::handle(groups, cx, decode(body, version)?).await),
+        _ => return answer_admin(services, to, cx, body).await,
+    };
+    match services.log.proof.awaited(PARK_LIMIT).await {
+        true => Ok(reply),
+        false => Err("this broker can't show that its session still lives".to_owned()),
+    }
+}
+
+async fn answer_admin(_services: &Services, to: To, _cx: &RequestContext, _body: Bytes) -> Result<Reply, String> {
+    Err(format!("{:?} has no handler", to.key))
 }

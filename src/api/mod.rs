@@ -32,11 +32,13 @@ use bytes::Bytes;
 use kafka_protocol::error::ResponseError;
 use parking_lot::Mutex;
 
+use self::context::CoordinatorLocator;
 pub use self::dispatch::{Reply, Request, begin};
 use self::fetch_sessions::FetchSessions;
 use self::topics::Topics;
 use crate::config::Settings;
-use crate::coord::Groups;
+use crate::coord::durable::OFFSETS_TOPIC;
+use crate::coord::{Groups, partition_for};
 use crate::log::Log;
 use crate::log::slot::PartitionSlot;
 use crate::meta::Metadata;
@@ -92,6 +94,19 @@ impl Services {
         let slot = self.log.slot(id).map_err(|error| errors::of_unavailable(&error))?;
         self.log.settled(&slot).await;
         Ok(slot)
+    }
+}
+
+impl CoordinatorLocator for Services {
+    fn locate(&self, group: &str) -> Option<(i32, String, u16)> {
+        self.meta.read(|image| {
+            let partitions = &image.topics.get(image.names.get(OFFSETS_TOPIC)?)?.partitions;
+            let count = i32::try_from(partitions.len()).ok()?;
+            let partition = partitions.get(usize::try_from(partition_for(group, count)).ok()?)?;
+            let holder = image.sessions.get(&partition.holder?)?;
+            let endpoint = holder.endpoints.first()?;
+            Some((holder.node_id, endpoint.host.clone(), endpoint.port))
+        })
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 
+use super::context::TopicLookup;
 use crate::meta::Metadata;
 use crate::meta::entry::ConfigResource;
 use crate::meta::image::{Configs, Image, Topic};
@@ -26,6 +27,10 @@ pub struct TopicView {
 }
 
 impl TopicView {
+    fn count(&self) -> i32 {
+        i32::try_from(self.rules.len()).unwrap_or(i32::MAX)
+    }
+
     pub fn partition(&self, index: i32) -> Option<PartitionId> {
         let known = usize::try_from(index).is_ok_and(|index| index < self.rules.len());
         known.then_some(PartitionId { topic: self.id, index })
@@ -46,6 +51,16 @@ impl TopicsView {
 
     pub fn by_id(&self, id: TopicId) -> Option<&Arc<TopicView>> {
         self.by_id.get(&id)
+    }
+}
+
+impl TopicLookup for TopicsView {
+    fn by_name(&self, name: &str) -> Option<(TopicId, i32)> {
+        self.by_name.get(name).map(|topic| (topic.id, topic.count()))
+    }
+
+    fn by_id(&self, id: TopicId) -> Option<(String, i32)> {
+        self.by_id.get(&id).map(|topic| (topic.name.clone(), topic.count()))
     }
 }
 

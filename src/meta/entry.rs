@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::types::{NodeId, Offset, Revision, SegmentNumber, SessionId, TopicId};
@@ -15,6 +16,7 @@ pub const ENTRY_VERSION: u16 = 1;
 /// An entry may not be larger than this, in bytes of JSON.
 pub const ENTRY_MAX_BYTES: usize = 256 * 1024;
 
+/// One revision of the table.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Entry {
@@ -23,6 +25,47 @@ pub struct Entry {
     /// Random; by it a proposer recognises its own entry when the answer to its append was lost.
     pub nonce: String,
     pub changes: Vec<Change>,
+}
+
+impl Entry {
+    pub fn new(revision: Revision, nonce: u128, changes: Vec<Change>) -> Entry {
+        Entry { version: ENTRY_VERSION, revision, nonce: format!("{nonce:032x}"), changes }
+    }
+
+    /// JSON, as it stands in the table.
+    pub fn encode(&self) -> Bytes {
+        Bytes::from(serde_json::to_vec(self).expect("an entry has only string keys and finite numbers"))
+    }
+
+    /// Reads the entry of `revision`. Whatever this program does not know exactly (version, type, field) is an error.
+    pub fn decode(revision: Revision, body: &[u8]) -> Result<Entry, EntryError> {
+        let unreadable = |error: serde_json::Error| EntryError::Unreadable(error.to_string());
+        let head: Head = serde_json::from_slice(body).map_err(unreadable)?;
+        if head.version != u64::from(ENTRY_VERSION) {
+            return Err(EntryError::Version(head.version));
+        }
+        let entry: Entry = serde_json::from_slice(body).map_err(unreadable)?;
+        if entry.revision != revision {
+            return Err(EntryError::Misplaced(entry.revision));
+        }
+        Ok(entry)
+    }
+}
+
+#[derive(Deserialize)]
+struct Head {
+    version: u64,
+}
+
+/// Why the body of a revision is not an entry that this program may apply. The broker stops; it never skips.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EntryError {
+    #[error("entry version {0} is unknown to this program (it knows {ENTRY_VERSION}): a newer Alluvium wrote it")]
+    Version(u64),
+    #[error("it is damaged, or a newer Alluvium wrote it: {0}")]
+    Unreadable(String),
+    #[error("it says that it is revision {0}")]
+    Misplaced(Revision),
 }
 
 /// Where clients reach a broker on one listener.
@@ -58,6 +101,7 @@ pub enum Change {
     /// Opens the session named (this entry's revision, `random`). At most one such change per entry.
     OpenSession {
         node_id: NodeId,
+        /// 16 lower-case hexadecimal digits.
         random: String,
         endpoints: Vec<Endpoint>,
         rack: Option<String>,
@@ -73,7 +117,13 @@ pub enum Change {
         end: SegmentNumber,
         ready: Vec<SessionId>,
     },
-    /// Partitions are granted to the highest hashes among the ready sessions of the image, with lease epoch 0.
+    /// Grants each vacant partition to the highest hash among `ready`, with the next lease epoch: after a clean stop of the last
+    /// holder, or of topics that were created while nobody was ready.
+    GrantVacant {
+        ready: Vec<SessionId>,
+    },
+    /// Partitions are granted to the highest hashes among the ready sessions of the image, with lease epoch 0. They are vacant
+    /// (epoch −1) when nobody is ready.
     CreateTopic {
         id: TopicId,
         name: String,
@@ -100,7 +150,8 @@ pub enum Change {
         topic: TopicId,
         offsets: BTreeMap<i32, Offset>,
     },
-    /// Takes the next `count` producer ids for the session.
+    /// Takes the next `count` producer ids for the session: those from the image's `next_producer_id` on, as the proposer's
+    /// `build` saw it when it was called last.
     AllocateProducerIds {
         session: SessionId,
         count: u32,

@@ -1,0 +1,250 @@
+//! Objects as files of one folder on a local disk. One process at a time, by a lock file.
+//!
+//! **A create** (on a writer thread of its own, see [`pool`]): the body goes to a temporary name with O_DIRECT, is cut to
+//! length and fsynced; a hard link gives it its final name (the link fails when the name is taken: that is the create-only);
+//! the temporary name goes away; the folder is fsynced; only then the answer goes out, be it yes or "taken". So an answer is
+//! never sent that a power cut could take back, not even the answer that somebody else's object is there.
+//!
+//! **Failure.** A failed fsync of a file is never tried again on that file: the kernel may have dropped the pages and would say
+//! yes the second time. Nothing has the final name yet, so the attempt simply failed. A failed fsync of a *folder* leaves names
+//! whose fate nobody knows: the store goes dead, answers nothing but errors, and calls [`Fatal`], upon which the process must exit.
+//!
+//! **Crash.** Left are temporary names (swept at the next start) and names that are visible but perhaps not yet durable;
+//! therefore all folders are fsynced at start, before the first read. A half-written file never has a final name.
+//!
+//! **Full disk.** A reserve file keeps room for what must still be written then, see [`reserve`].
+
+mod files;
+mod folders;
+mod listing;
+mod pool;
+mod reserve;
+mod start;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use self::files::{Direct, Linking};
+use self::folders::{Failure, Folders};
+use self::pool::WriterPool;
+use self::reserve::Reserve;
+use super::key::check_key;
+use super::{ListedObject, ReadBytes, ReadRange, Store, StoreError};
+
+/// Called once when a folder could not be fsynced; the process must exit without another answer to anybody.
+pub type Fatal = Arc<dyn Fn(&str) + Send + Sync>;
+
+/// Why a folder cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum LocalError {
+    #[error("the folder {folder} is in use by {holder}: one folder, one broker")]
+    InUse { folder: String, holder: String },
+    #[error(
+        "the folder {folder} lies on a network file system ({kind}), whose locks and fsyncs cannot be trusted; \
+         use a local disk, or an object store with s3://"
+    )]
+    NetworkFileSystem { folder: String, kind: &'static str },
+    #[error("the folder {folder} cannot be used: {what}: {error}")]
+    Unusable { folder: String, what: &'static str, error: std::io::Error },
+}
+
+/// A folder of objects, held until it is dropped.
+pub struct LocalStore {
+    inner: Arc<Inner>,
+    pool: WriterPool,
+}
+
+struct Inner {
+    root: PathBuf,
+    folders: Folders,
+    reserve: Reserve,
+    direct: Direct,
+    linking: Linking,
+    dead: AtomicBool,
+    fatal: Fatal,
+    _lock: std::fs::File,
+}
+
+impl LocalStore {
+    /// Takes the folder (made when absent) for this process: lock, sweep, fsync of all folders, probes. Blocks for as long as
+    /// that takes; a start-up step.
+    pub fn open(root: &Path, fatal: Fatal) -> Result<LocalStore, LocalError> {
+        let started = start::start(root)?;
+        let inner = Inner {
+            folders: Folders::new(started.root_fd),
+            reserve: started.reserve,
+            direct: started.direct,
+            linking: started.linking,
+            root: started.root,
+            dead: AtomicBool::new(false),
+            fatal,
+            _lock: started.lock,
+        };
+        Ok(LocalStore { inner: Arc::new(inner), pool: WriterPool::start() })
+    }
+
+    /// The folder, absolute.
+    pub fn root(&self) -> &Path {
+        &self.inner.root
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        key: &str,
+        work: impl FnOnce(&Inner) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let inner = Arc::clone(&self.inner);
+        let key = key.to_owned();
+        let work = move || {
+            inner.check_alive(&key)?;
+            work(&inner)
+        };
+        match tokio::task::spawn_blocking(work).await {
+            Ok(result) => result,
+            Err(error) => Err(StoreError::maybe("", format!("a file thread ended: {error}"))),
+        }
+    }
+}
+
+impl Inner {
+    fn check_alive(&self, key: &str) -> Result<(), StoreError> {
+        if self.dead.load(Ordering::Acquire) {
+            return Err(StoreError::maybe(key, "the folder failed to sync; the process must exit"));
+        }
+        Ok(())
+    }
+
+    fn create(&self, key: &str, body: &Bytes) -> Result<(), StoreError> {
+        self.check_alive(key)?;
+        self.reserve.admit(body.len()).map_err(|error| map_error(key, &error))?;
+        let result = match self.attempt(key, body) {
+            Err(Failure::Io(error)) if reserve::is_full(&error) && self.reserve.give_up(body.len()) => {
+                self.attempt(key, body)
+            }
+            result => result,
+        };
+        match result {
+            Ok(()) => Ok(()),
+            Err(Failure::Io(error)) => match map_error(key, &error) {
+                StoreError::NotFound { .. } => Err(StoreError::permanent(key, "its folder is gone, or is a file")),
+                other => Err(other),
+            },
+            Err(Failure::Sync(error)) => Err(self.die(key, &error)),
+        }
+    }
+
+    /// `AlreadyExists` is only said when the other's name is durable.
+    fn attempt(&self, key: &str, body: &Bytes) -> Result<(), Failure> {
+        let (folder_name, file_name) = key.rsplit_once('/').unwrap_or(("", key));
+        let folder = self.folders.open_or_make(folder_name)?;
+        let temporary = files::write_temporary(self.folders.temporary(), body, self.direct).map_err(Failure::Io)?;
+        let linked = temporary.link(folder.fd(), file_name, self.linking);
+        drop(temporary);
+        match linked {
+            Ok(()) => folder.sync().map_err(Failure::Sync),
+            Err(error) => {
+                if error.kind() == std::io::ErrorKind::AlreadyExists {
+                    folder.sync().map_err(Failure::Sync)?;
+                }
+                Err(Failure::Io(error))
+            }
+        }
+    }
+
+    /// Nobody knows which names are durable now, and asking again would not tell.
+    fn die(&self, key: &str, error: &std::io::Error) -> StoreError {
+        let reason = format!("the folder of {key} in {} did not sync: {error}", self.root.display());
+        if !self.dead.swap(true, Ordering::AcqRel) {
+            tracing::error!(%reason, "local store failed");
+            (self.fatal)(&reason);
+        }
+        StoreError::maybe(key, reason)
+    }
+
+    fn read(&self, key: &str, range: &ReadRange) -> Result<ReadBytes, StoreError> {
+        files::read(&self.root.join(key), range).map_err(|error| match error {
+            files::ReadError::Io(error) => map_error(key, &error),
+            files::ReadError::OutOfRange(object_size) => {
+                StoreError::permanent(key, format!("{range:?} is not in its {object_size} bytes"))
+            }
+        })
+    }
+}
+
+/// What an error of the file system proves. Disk errors prove nothing.
+fn map_error(key: &str, error: &std::io::Error) -> StoreError {
+    use std::io::ErrorKind as Kind;
+    match error.kind() {
+        Kind::NotFound | Kind::IsADirectory | Kind::NotADirectory => StoreError::not_found(key),
+        Kind::AlreadyExists => StoreError::taken(key),
+        Kind::StorageFull | Kind::QuotaExceeded => StoreError::permanent(
+            key,
+            format!("no space left ({error}): free some, or move the folder to a larger disk"),
+        ),
+        Kind::PermissionDenied | Kind::ReadOnlyFilesystem | Kind::FileTooLarge | Kind::InvalidFilename => {
+            StoreError::permanent(key, error)
+        }
+        _ => StoreError::maybe(key, error),
+    }
+}
+
+#[async_trait]
+impl Store for LocalStore {
+    async fn create(&self, key: &str, body: Bytes) -> Result<(), StoreError> {
+        check_key(key)?;
+        let inner = Arc::clone(&self.inner);
+        let owned = key.to_owned();
+        match self.pool.run(move || inner.create(&owned, &body)).await {
+            Some(result) => result,
+            None => Err(StoreError::maybe(key, "the writer thread ended")),
+        }
+    }
+
+    async fn read(&self, key: &str, range: ReadRange) -> Result<ReadBytes, StoreError> {
+        check_key(key)?;
+        let owned = key.to_owned();
+        self.blocking(key, move |inner| inner.read(&owned, &range)).await
+    }
+
+    /// Not fsynced: a deletion that a power cut undoes is garbage again, nothing more.
+    async fn delete(&self, key: &str) -> Result<(), StoreError> {
+        check_key(key)?;
+        let owned = key.to_owned();
+        self.blocking(key, move |inner| match std::fs::remove_file(inner.root.join(&owned)) {
+            Ok(()) => Ok(()),
+            Err(error) => match map_error(&owned, &error) {
+                StoreError::NotFound { .. } => Ok(()),
+                other => Err(other),
+            },
+        })
+        .await
+    }
+
+    async fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<ListedObject>, StoreError> {
+        let (prefix, after) = (prefix.to_owned(), after.map(str::to_owned));
+        self.blocking("", move |inner| {
+            listing::list(&inner.root, &prefix, after.as_deref(), limit).map_err(|error| map_error(&prefix, &error))
+        })
+        .await
+    }
+
+    async fn list_folders(&self, prefix: &str) -> Result<Vec<String>, StoreError> {
+        let prefix = prefix.to_owned();
+        self.blocking("", move |inner| {
+            listing::list_folders(&inner.root, &prefix).map_err(|error| map_error(&prefix, &error))
+        })
+        .await
+    }
+
+    fn describe(&self) -> String {
+        format!("file://{}", self.inner.root.display())
+    }
+
+    fn is_shared(&self) -> bool {
+        false
+    }
+}

@@ -92,7 +92,8 @@ pub async fn create_topic(client: &mut Client<TcpStream>, name: &str, partitions
         .with_num_partitions(partitions)
         .with_replication_factor(1);
     let request = CreateTopicsRequest::default().with_topics(vec![topic]).with_timeout_ms(10_000);
-    let answer: CreateTopicsResponse = client.call(ApiKey::CreateTopics, CREATE_TOPICS, &request).await.expect("answers");
+    let answer: CreateTopicsResponse =
+        client.call(ApiKey::CreateTopics, CREATE_TOPICS, &request).await.expect("answers");
     answer.topics[0].error_code
 }
 
@@ -144,11 +145,19 @@ pub async fn produce(client: &mut Client<TcpStream>, topic: &str, records: Bytes
 pub async fn fetch(client: &mut Client<TcpStream>, topic: &str, offset: i64) -> (i16, i64, Vec<(i64, String)>) {
     let partition = FetchPartition::default().with_fetch_offset(offset).with_partition_max_bytes(1 << 20);
     let topic = FetchTopic::default().with_topic(topic_name(topic)).with_partitions(vec![partition]);
-    let request = FetchRequest::default().with_max_wait_ms(200).with_min_bytes(1).with_max_bytes(8 << 20).with_topics(vec![topic]);
+    let request = FetchRequest::default()
+        .with_max_wait_ms(200)
+        .with_min_bytes(1)
+        .with_max_bytes(8 << 20)
+        .with_topics(vec![topic]);
     let answer: FetchResponse = client.call(ApiKey::Fetch, FETCH, &request).await.expect("answers");
     let partition = &answer.responses[0].partitions[0];
     let records = partition.records.clone().unwrap_or_default();
-    (partition.error_code, partition.high_watermark, values(&records).into_iter().filter(|(at, _)| *at >= offset).collect())
+    (
+        partition.error_code,
+        partition.high_watermark,
+        values(&records).into_iter().filter(|(at, _)| *at >= offset).collect(),
+    )
 }
 
 fn values(records: &Bytes) -> Vec<(i64, String)> {

@@ -16,7 +16,7 @@ use crate::types::env::Env;
 const RACERS: usize = 8;
 const RACES: usize = 2;
 /// A step that stays unclear for so long ends the probe.
-const STEP_DEADLINE: Duration = Duration::from_secs(20);
+const STEP_DEADLINE: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(250);
 
 /// Why a store is refused.

@@ -27,14 +27,13 @@ use super::key::check_key;
 use super::{ListedObject, ReadBytes, ReadRange, Store, StoreError};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// An attempt may take this long, and a second more for each MiB it moves.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
 const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(20);
 /// S3 gives so many names a page.
 const PAGE_NAMES: usize = 1000;
 
 /// Where the bucket is and how to get in. [`S3Config::from_env`] reads the usual AWS variables.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct S3Config {
     pub bucket: String,
     /// Put before every key; "" or without slashes at its ends.
@@ -44,6 +43,10 @@ pub struct S3Config {
     pub region: Option<String>,
     /// For servers that refuse the CRC-64 header.
     pub without_checksum: bool,
+    /// Key id and secret; otherwise the environment's.
+    pub credentials: Option<(String, String)>,
+    /// An attempt may take this long, and a second more for each MiB it moves; default 10 s.
+    pub attempt_timeout: Option<Duration>,
 }
 
 impl S3Config {
@@ -55,7 +58,7 @@ impl S3Config {
             prefix: prefix.trim_matches('/').to_owned(),
             endpoint: variable("AWS_ENDPOINT_URL_S3").or_else(|| variable("AWS_ENDPOINT_URL")),
             region: variable("AWS_REGION").or_else(|| variable("AWS_DEFAULT_REGION")),
-            without_checksum: false,
+            ..S3Config::default()
         }
     }
 }
@@ -91,6 +94,9 @@ impl S3Store {
         if let Some(endpoint) = &config.endpoint {
             builder = builder.with_endpoint(endpoint.trim_end_matches('/'));
         }
+        if let Some((key_id, secret)) = &config.credentials {
+            builder = builder.with_access_key_id(key_id).with_secret_access_key(secret);
+        }
         if !config.without_checksum {
             builder = builder.with_checksum_algorithm(Checksum::CRC64NVME);
         }
@@ -115,7 +121,8 @@ impl S3Store {
         moved_bytes: usize,
         request: impl Future<Output = Result<T, object_store::Error>>,
     ) -> Result<T, StoreError> {
-        let limit = ATTEMPT_TIMEOUT + Duration::from_secs((moved_bytes >> 20) as u64);
+        let limit =
+            self.config.attempt_timeout.unwrap_or(ATTEMPT_TIMEOUT) + Duration::from_secs((moved_bytes >> 20) as u64);
         let (result, note) = noted(tokio::time::timeout(limit, request)).await;
         match result {
             Ok(Ok(value)) => Ok(value),

@@ -32,7 +32,7 @@ use self::files::{Direct, Linking};
 use self::folders::{Failure, Folders};
 use self::pool::WriterPool;
 use self::reserve::Reserve;
-use super::key::check_key;
+use super::key::{check_key, check_prefix};
 use super::{ListedObject, ReadBytes, ReadRange, Store, StoreError};
 
 /// Called once when a folder could not be fsynced; the process must exit without another answer to anybody.
@@ -225,6 +225,7 @@ impl Store for LocalStore {
     }
 
     async fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<ListedObject>, StoreError> {
+        check_prefix(prefix)?;
         let (prefix, after) = (prefix.to_owned(), after.map(str::to_owned));
         self.blocking("", move |inner| {
             listing::list(&inner.root, &prefix, after.as_deref(), limit).map_err(|error| map_error(&prefix, &error))
@@ -233,6 +234,7 @@ impl Store for LocalStore {
     }
 
     async fn list_folders(&self, prefix: &str) -> Result<Vec<String>, StoreError> {
+        check_prefix(prefix)?;
         let prefix = prefix.to_owned();
         self.blocking("", move |inner| {
             listing::list_folders(&inner.root, &prefix).map_err(|error| map_error(&prefix, &error))

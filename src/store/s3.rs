@@ -63,6 +63,40 @@ impl S3Config {
     }
 }
 
+/// What the AWS variables say of credentials and encryption. Empty ones count as unset, as compose files leave them; those that would
+/// change what the adapter relies on (signatures, conditions, endpoint) are not taken from here.
+fn credentials_from_env(explicit: bool) -> AmazonS3Builder {
+    use object_store::aws::AmazonS3ConfigKey as Key;
+    let mut builder = AmazonS3Builder::new();
+    for (name, value) in std::env::vars_os() {
+        let (Some(name), Some(value)) = (name.to_str(), value.to_str()) else { continue };
+        if !name.starts_with("AWS_") || value.is_empty() {
+            continue;
+        }
+        let Ok(key) = name.to_ascii_lowercase().parse::<Key>() else { continue };
+        let wanted = match key {
+            Key::AccessKeyId
+            | Key::SecretAccessKey
+            | Key::Token
+            | Key::WebIdentityTokenFile
+            | Key::RoleArn
+            | Key::RoleSessionName
+            | Key::StsEndpoint
+            | Key::ContainerCredentialsRelativeUri
+            | Key::ContainerCredentialsFullUri
+            | Key::ContainerAuthorizationTokenFile
+            | Key::MetadataEndpoint
+            | Key::ImdsV1Fallback => !explicit,
+            Key::Encryption(_) | Key::RequestPayer => true,
+            _ => false,
+        };
+        if wanted {
+            builder = builder.with_config(key, value);
+        }
+    }
+    builder
+}
+
 pub struct S3Store {
     client: AmazonS3,
     config: S3Config,
@@ -82,11 +116,12 @@ impl S3Store {
             .with_allow_http(true);
         let retry =
             RetryConfig { backoff: BackoffConfig::default(), max_retries: 0, retry_timeout: Duration::from_secs(1) };
-        let mut builder = AmazonS3Builder::from_env()
+        let mut builder = credentials_from_env(config.credentials.is_some())
             .with_client_options(options)
             .with_bucket_name(&config.bucket)
             .with_region(config.region.as_deref().unwrap_or("us-east-1"))
-            .with_virtual_hosted_style_request(config.endpoint.is_none())
+            // A dot in the bucket's name does not fit the certificate of `*.s3.amazonaws.com`.
+            .with_virtual_hosted_style_request(config.endpoint.is_none() && !config.bucket.contains('.'))
             .with_unsigned_payload(true)
             .with_disable_bulk_delete(true)
             .with_retry(retry)

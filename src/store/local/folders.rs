@@ -108,6 +108,11 @@ impl Folder {
         self.file.as_fd()
     }
 
+    #[cfg(test)]
+    pub fn syncs_begun(&self) -> u64 {
+        self.syncs.lock().next - 1
+    }
+
     /// Everything done in the folder before this call is durable after it. A failure is never taken back.
     pub fn sync(&self) -> io::Result<()> {
         let mut syncs = self.syncs.lock();

@@ -311,4 +311,26 @@ mod tests {
         store.read("s/1", ReadRange::Full).await.expect_err("absent");
         assert_eq!(syncs(), before + 2);
     }
+
+    #[tokio::test]
+    async fn a_folder_that_does_not_sync_is_the_end() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let fatal: Fatal = {
+            let told = Arc::clone(&told);
+            Arc::new(move |reason: &str| told.lock().push(reason.to_owned()))
+        };
+        let store = LocalStore::open(folder.path(), fatal).expect("opens");
+        store.create("s/0", Bytes::from_static(b"body")).await.expect("free");
+        store.inner.folders.break_syncs("s");
+        store.inner.unsynced.lock().insert("s/0".to_owned(), 1);
+        for _ in 0..2 {
+            let read = store.read("s/0", ReadRange::Full).await;
+            assert!(matches!(read, Err(StoreError::Maybe { .. })), "{read:?}");
+        }
+        let created = store.create("other/0", Bytes::from_static(b"body")).await;
+        assert!(matches!(created, Err(StoreError::Maybe { .. })), "{created:?}");
+        let told = told.lock();
+        assert!(told.len() == 1 && told[0].contains("s/0 in "), "{told:?}");
+    }
 }

@@ -47,6 +47,11 @@ async fn run(store: &dyn Store, env: &Env, folder: &str, keys: &mut Vec<String>)
     let unusable = |error| ProbeError::Unusable { store: store.describe(), error };
 
     let key = format!("{folder}/twice");
+    if let Err(error) = store.read(&key, ReadRange::Full).await
+        && error.is_passing()
+    {
+        tracing::warn!(%error, "the store does not answer yet; trying for {} s", STEP_DEADLINE.as_secs());
+    }
     match read_retrying(store, env, &key, ReadRange::Full, &policy).await {
         Err(StoreError::NotFound { .. }) => {}
         Err(error) => return Err(unusable(error)),

@@ -131,7 +131,7 @@ async fn nobody_there_means_nothing_happened() {
     let port = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
     let server = Server { address: port, requests: Arc::default() };
     let result = shown(server.store().create("segments/s/0", Bytes::from_static(b"body")).await);
-    assert!(result.starts_with("busy: no connection"), "{result}");
+    assert!(result.starts_with("busy: no connection: Connection refused"), "{result}");
 }
 
 #[tokio::test]

@@ -13,5 +13,7 @@ mod figures;
 mod local;
 #[path = "store_contract/races.rs"]
 mod races;
+#[path = "store_contract/s3_answers.rs"]
+mod s3_answers;
 #[path = "store_contract/semantics.rs"]
 mod semantics;

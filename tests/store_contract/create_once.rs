@@ -260,8 +260,16 @@ async fn a_slow_attempt_is_sent_a_second_time() {
     assert_eq!(create(101).await, Created::Ours);
     assert_eq!(hedge.hedges_sent(), 2);
 
+    // A refusal of one proves nothing while the other is under way.
+    store.script(Call::Create, "s/105", [Fault::DelayBefore(5 * SECOND), Fault::Refused(Answer::Denied)]);
+    for number in 110..150 {
+        assert_eq!(create(number).await, Created::Ours);
+    }
+    assert_eq!(create(105).await, Created::Ours);
+    assert_eq!(hedge.hedges_sent(), 3);
+
     // Within the quiet time after "slow down" nothing is sent twice.
     store.script(Call::Create, "s/102", [Fault::Refused(Answer::Busy), Fault::DelayAfter(2 * SECOND)]);
     assert_eq!(create(102).await, Created::Ours);
-    assert_eq!(hedge.hedges_sent(), 2);
+    assert_eq!(hedge.hedges_sent(), 3);
 }

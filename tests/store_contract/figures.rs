@@ -1,10 +1,10 @@
-//! How long creates take in a local folder. Run by hand:
+//! How long creates take in a local folder and on MinIO. Run by hand:
 //! `ALLUVIUM_TEST_FOLDER=/some/disk cargo test --test store_contract figures -- --ignored --nocapture`
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use alluvium::store::Store;
+use alluvium::store::StoreRef;
 use alluvium::store::local::LocalStore;
 use alluvium::types::aligned::AlignedBuffer;
 use bytes::Bytes;
@@ -16,7 +16,7 @@ use crate::backends::fatal;
 async fn local_creates() {
     let base = std::env::var_os("ALLUVIUM_TEST_FOLDER").map_or_else(std::env::temp_dir, Into::into);
     let folder = tempfile::tempdir_in(base).expect("a folder");
-    let store = Arc::new(LocalStore::open(folder.path(), fatal()).expect("opens"));
+    let store: StoreRef = Arc::new(LocalStore::open(folder.path(), fatal()).expect("opens"));
     for (size, count) in [(200, 400), (4 << 10, 400), (64 << 10, 400), (1 << 20, 200), (8 << 20, 60)] {
         for inflight in [1, 4, 8] {
             run(&store, size, count, inflight).await;
@@ -24,7 +24,18 @@ async fn local_creates() {
     }
 }
 
-async fn run(store: &Arc<LocalStore>, size: usize, count: usize, inflight: usize) {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "prints figures"]
+async fn minio_creates() {
+    let Some(backend) = crate::backends::minio() else { return };
+    for (size, count) in [(200, 200), (64 << 10, 200), (1 << 20, 100), (8 << 20, 32)] {
+        for inflight in [1, 4, 8] {
+            run(&backend.store, size, count, inflight).await;
+        }
+    }
+}
+
+async fn run(store: &StoreRef, size: usize, count: usize, inflight: usize) {
     let mut buffer = AlignedBuffer::with_capacity(size);
     buffer.extend(&vec![7; size]);
     let body: Bytes = buffer.freeze();

@@ -18,15 +18,33 @@ fn open(folder: &Path) -> LocalStore {
 }
 
 /// Runs this test binary again, for one of the `child_…` functions below.
-fn child(function: &str, folder: &Path) -> Child {
-    Command::new(std::env::current_exe().expect("this binary"))
+fn child(function: &str, folder: &Path) -> KilledAtEnd {
+    let child = Command::new(std::env::current_exe().expect("this binary"))
         .args(["--exact", &format!("local::{function}"), "--ignored", "--nocapture", "--test-threads=1"])
         .env(CHILD_FOLDER, folder)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
-        .expect("a child process")
+        .expect("a child process");
+    KilledAtEnd(child)
+}
+
+/// A child that no failing test leaves behind.
+struct KilledAtEnd(Child);
+
+impl KilledAtEnd {
+    fn kill(&mut self) {
+        self.0.kill().expect("killed");
+        self.0.wait().expect("ended");
+    }
+}
+
+impl Drop for KilledAtEnd {
+    fn drop(&mut self) {
+        // Killing twice is no harm, and there is nobody to tell.
+        let _ended = (self.0.kill(), self.0.wait());
+    }
 }
 
 fn child_folder() -> Option<std::path::PathBuf> {
@@ -34,8 +52,8 @@ fn child_folder() -> Option<std::path::PathBuf> {
 }
 
 /// Lines that the child prints with `say`.
-fn said(child: &mut Child) -> impl Iterator<Item = String> + use<> {
-    let output = child.stdout.take().expect("piped");
+fn said(child: &mut KilledAtEnd) -> impl Iterator<Item = String> + use<> {
+    let output = child.0.stdout.take().expect("piped");
     BufReader::new(output).lines().map_while(Result::ok).filter_map(|line| Some(line.split_once("say ")?.1.to_owned()))
 }
 
@@ -85,11 +103,10 @@ fn a_second_process_is_refused_by_name() {
     assert!(matches!(refused, LocalError::InUse { .. }), "{text}");
     let path = folder.path().canonicalize().expect("a path");
     assert!(
-        text.contains(&format!("process {}", holder.id())) && text.contains(path.to_str().expect("text")),
+        text.contains(&format!("process {}", holder.0.id())) && text.contains(path.to_str().expect("text")),
         "{text}"
     );
-    holder.kill().expect("killed");
-    holder.wait().expect("ended");
+    holder.kill();
     let store = open(folder.path());
     assert!(LocalStore::open(folder.path(), fatal()).is_err());
     drop(store);
@@ -106,8 +123,7 @@ async fn what_was_acknowledged_survives_kill_9() {
         let mut lines = said(&mut writer);
         acknowledged.clear();
         acknowledged.extend(lines.by_ref().take(100 + 37 * life));
-        writer.kill().expect("killed");
-        writer.wait().expect("ended");
+        writer.kill();
         // Whole lines only: the last one may be cut off by the kill.
         let rest: Vec<String> = lines.collect();
         acknowledged.extend(rest.iter().rev().skip(1).cloned());
@@ -139,9 +155,11 @@ async fn left_overs_are_swept() {
     std::fs::write(temporary.join("0000000000000001"), vec![0; 8192]).expect("written");
     std::fs::hard_link(folder.path().join("segments/s/0"), temporary.join("0000000000000002")).expect("linked");
     std::fs::create_dir_all(folder.path().join("meta/probe/empty")).expect("made");
+    std::fs::create_dir_all(folder.path().join("lost+found")).expect("made");
     let store = open(folder.path());
     assert_eq!(std::fs::read_dir(&temporary).expect("a folder").count(), 0);
     assert!(!folder.path().join("meta").exists(), "emptied folders go away");
+    assert!(folder.path().join("lost+found").exists(), "what is not ours stays");
     let listed = store.list("", None, 10).await.expect("a list");
     assert_eq!(listed.iter().map(|object| object.key.as_str()).collect::<Vec<_>>(), ["segments/s/0"]);
     store.create("segments/s/1", Bytes::from_static(b"next")).await.expect("free");

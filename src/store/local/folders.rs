@@ -49,6 +49,14 @@ impl Folders {
         &self.temporary
     }
 
+    /// From now on this folder is one that the kernel cannot sync: a pipe.
+    #[cfg(test)]
+    pub fn break_syncs(&self, name: &str) {
+        let (reader, _writer) = std::io::pipe().expect("a pipe");
+        let broken = Folder::new(File::from(OwnedFd::from(reader)));
+        self.open.lock().insert(name.to_owned(), Arc::new(broken));
+    }
+
     /// The folder `name` (parts with `/`, "" is the root), made durably with its parents when absent.
     pub fn open_or_make(&self, name: &str) -> Result<Arc<Folder>, Failure> {
         if name.is_empty() {
@@ -106,6 +114,11 @@ impl Folder {
 
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
+    }
+
+    #[cfg(test)]
+    pub fn syncs_begun(&self) -> u64 {
+        self.syncs.lock().next - 1
     }
 
     /// Everything done in the folder before this call is durable after it. A failure is never taken back.

@@ -82,13 +82,24 @@ pub(super) struct Owner {
     /// The scratch holds changes that are not known to count.
     scratch_dirty: bool,
     idle_reads: u32,
+    /// The last read of the tail failed.
+    failing: bool,
     snapshots: Option<JoinHandle<()>>,
 }
 
 impl Owner {
     pub fn new(history: Arc<History>, shared: Arc<Shared>, options: MetaOptions) -> Self {
         let scratch = shared.image.read().clone();
-        Owner { history, shared, options, scratch, scratch_dirty: false, idle_reads: 0, snapshots: None }
+        Owner {
+            history,
+            shared,
+            options,
+            scratch,
+            scratch_dirty: false,
+            idle_reads: 0,
+            failing: false,
+            snapshots: None,
+        }
     }
 
     pub async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
@@ -215,6 +226,7 @@ impl Owner {
         let look = look || self.idle_reads + 1 >= LOOK_EVERY_IDLE_READS;
         let before = self.shared.image.read().revision;
         let result = self.follow(look).await;
+        self.note(&result);
         match &result {
             Ok(revision) if look || *revision > before => self.idle_reads = 0,
             Ok(_) => self.idle_reads += 1,
@@ -222,6 +234,16 @@ impl Owner {
             Err(_) => {}
         }
         result
+    }
+
+    /// One line when the table stops answering, one when it answers again.
+    fn note(&mut self, result: &Result<Revision, MetaError>) {
+        match result {
+            Err(error) if !self.failing => tracing::warn!(%error, "the metadata table can't be read; trying on"),
+            Ok(revision) if self.failing => tracing::info!(revision, "the metadata table answers again"),
+            _ => {}
+        }
+        self.failing = result.is_err();
     }
 
     async fn follow(&mut self, look: bool) -> Result<Revision, MetaError> {

@@ -88,6 +88,24 @@ async fn an_append_whose_answer_came_after_an_hour_is_found_in_the_snapshot() {
     assert!(a.read(|image| image.names.contains_key("real")));
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_append_that_counted_is_not_taken_for_lost_when_its_name_was_given_again() {
+    let world = patient();
+    let (a, b) = (world.broker(1).await, world.broker(2).await);
+    fill(&b, 5).await;
+    a.catch_up().await.unwrap();
+    world.store.script(Call::Create, &bucket::key(6), [Fault::HangAfter]);
+    let paused = spawn_create(&a, 1, "real");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    fill(&b, 20).await;
+    until_truncated(&world).await;
+    let ghost = Entry::new(6, 1, vec![topic(6, "ghost", 1)]);
+    world.memory.create(&bucket::key(6), ghost.encode()).await.unwrap();
+    let outcome = paused.await.unwrap();
+    assert!(matches!(outcome, Err(ProposeError::Meta(MetaError::OutcomeUnknown(_)))), "{outcome:?}");
+    assert_eq!(a.read(|image| image.names.keys().cloned().collect::<Vec<_>>()), ["real"]);
+}
+
 /// t4 of the model: an applier that reads an entry of a closed generation.
 #[tokio::test(start_paused = true)]
 async fn a_reader_does_not_apply_what_landed_in_a_closed_generation() {

@@ -149,6 +149,7 @@ pub enum Change {
     /// Moves log starts up (never down: a lower value is ignored). DeleteRecords, later retention.
     AdvanceLogStart {
         topic: TopicId,
+        #[serde(with = "by_partition")]
         offsets: BTreeMap<i32, Offset>,
     },
     /// Takes the next `count` producer ids for the session: those from the image's `next_producer_id` on, as the proposer's
@@ -157,4 +158,19 @@ pub enum Change {
         session: SessionId,
         count: u32,
     },
+}
+
+/// Numbers as keys are text in JSON, and serde does not turn them back inside a tagged enum.
+mod by_partition {
+    use super::{BTreeMap, Offset};
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub fn serialize<S: Serializer>(map: &BTreeMap<i32, Offset>, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_map(map)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<i32, Offset>, D::Error> {
+        let texts = BTreeMap::<String, Offset>::deserialize(from)?;
+        texts.into_iter().map(|(key, offset)| Ok((key.parse().map_err(D::Error::custom)?, offset))).collect()
+    }
 }

@@ -180,6 +180,12 @@ impl History {
             if let Some(ours) = owner {
                 return self.conclude(entry.revision, ours, waiters).await;
             }
+            if !may_have_landed {
+                tracing::warn!(
+                    revision = entry.revision,
+                    "the outcome of an append to the metadata table is unknown; asking on"
+                );
+            }
             may_have_landed = true;
             pauses.pause().await;
         }

@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Settings;
-use crate::store::StoreRef;
 
 #[derive(Debug, thiserror::Error)]
 pub enum BrokerError {
@@ -27,9 +26,4 @@ pub async fn run(
     _started: tokio::sync::oneshot::Sender<Started>,
 ) -> Result<(), BrokerError> {
     Err(BrokerError::Start("this build has no broker".to_owned()))
-}
-
-/// Opens the store that the settings name.
-pub async fn open_store(settings: &Settings) -> Result<StoreRef, BrokerError> {
-    Err(BrokerError::Start(format!("{}: this build can't open it", settings.store)))
 }

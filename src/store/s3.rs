@@ -42,6 +42,8 @@ pub struct S3Config {
     /// `http://host:port` of another server than Amazon's; then the bucket is named in the path.
     pub endpoint: Option<String>,
     pub region: Option<String>,
+    /// Whether the bucket is named in the path rather than in the host; `None`: with an endpoint it is.
+    pub path_style: Option<bool>,
     /// For servers that refuse the CRC-64 header.
     pub without_checksum: bool,
 }
@@ -55,6 +57,7 @@ impl S3Config {
             prefix: prefix.trim_matches('/').to_owned(),
             endpoint: variable("AWS_ENDPOINT_URL_S3").or_else(|| variable("AWS_ENDPOINT_URL")),
             region: variable("AWS_REGION").or_else(|| variable("AWS_DEFAULT_REGION")),
+            path_style: None,
             without_checksum: false,
         }
     }
@@ -83,7 +86,7 @@ impl S3Store {
             .with_client_options(options)
             .with_bucket_name(&config.bucket)
             .with_region(config.region.as_deref().unwrap_or("us-east-1"))
-            .with_virtual_hosted_style_request(config.endpoint.is_none())
+            .with_virtual_hosted_style_request(!config.path_style.unwrap_or(config.endpoint.is_some()))
             .with_unsigned_payload(true)
             .with_disable_bulk_delete(true)
             .with_retry(retry)

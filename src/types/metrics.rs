@@ -3,10 +3,9 @@
 //! Plain counters, gauges and histograms are atomics: counting a record or a batch takes no lock. Families (with labels) take a read
 //! lock for a moment and are meant for what happens per request or rarer. Names begin with `alluvium_` and end in their unit.
 
-use std::fmt::Write;
 use std::sync::Arc;
-use std::time::Duration;
 
+use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -17,37 +16,6 @@ use prometheus_client::registry::{Registry, Unit};
 
 /// Media type of [`Metrics::encode`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
-#[allow(non_camel_case_types, reason = "labels are printed as they are spelled")]
-pub enum StoreOperation {
-    create,
-    read,
-    delete,
-    list,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
-#[allow(non_camel_case_types, reason = "labels are printed as they are spelled")]
-pub enum StoreOutcome {
-    ok,
-    taken,
-    not_found,
-    permanent,
-    busy,
-    maybe,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct StoreLabels {
-    pub operation: StoreOperation,
-    pub outcome: StoreOutcome,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct OperationLabel {
-    pub operation: StoreOperation,
-}
 
 /// Kafka's name of an API: `Produce`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -100,6 +68,10 @@ pub struct Metrics {
     pub connections_accepted: Counter,
     pub connections_refused: Counter,
     pub requests: Family<ApiLabel, Counter>,
+    /// Bytes of all requests.
+    pub received_bytes: Counter,
+    /// Bytes of all responses.
+    pub sent_bytes: Counter,
 
     pub produce_requests: Counter,
     /// Bytes of accepted record batches.
@@ -109,12 +81,12 @@ pub struct Metrics {
     /// Partitions of Produce requests answered with an error.
     pub produce_errors: Family<ErrorLabel, Counter>,
     /// From the request read to the answer ready, seconds.
-    pub produce_latency: Histogram,
+    pub produce_seconds: Histogram,
     pub fetch_requests: Counter,
     /// Bytes of record batches sent.
     pub fetch_bytes: Counter,
     /// Without the time that a fetch waits for new data on purpose, seconds.
-    pub fetch_latency: Histogram,
+    pub fetch_seconds: Histogram,
 
     /// Received and not yet committed, bytes.
     pub buffered_bytes: Gauge,
@@ -125,14 +97,7 @@ pub struct Metrics {
     pub segment_bytes: Counter,
     pub uploads_in_flight: Gauge,
     /// From sealing to commit, seconds.
-    pub flush_latency: Histogram,
-    pub uploads_hedged: Counter,
-
-    pub store_operations: Family<StoreLabels, Counter>,
-    /// Of single attempts, seconds.
-    pub store_latency: Family<OperationLabel, Histogram>,
-    pub cache_hits: Counter,
-    pub cache_misses: Counter,
+    pub flush_seconds: Histogram,
 
     session_phase: Family<PhaseLabel, Gauge>,
     pub metadata_revision: Gauge,
@@ -156,26 +121,23 @@ impl Default for Metrics {
             connections_accepted: Counter::default(),
             connections_refused: Counter::default(),
             requests: Family::default(),
+            received_bytes: Counter::default(),
+            sent_bytes: Counter::default(),
             produce_requests: Counter::default(),
             produce_bytes: Counter::default(),
             produce_batches: Counter::default(),
             produce_records: Counter::default(),
             produce_errors: Family::default(),
-            produce_latency: latency(),
+            produce_seconds: latency(),
             fetch_requests: Counter::default(),
             fetch_bytes: Counter::default(),
-            fetch_latency: latency(),
+            fetch_seconds: latency(),
             buffered_bytes: Gauge::default(),
             backpressure_pauses: Counter::default(),
             segments_committed: Counter::default(),
             segment_bytes: Counter::default(),
             uploads_in_flight: Gauge::default(),
-            flush_latency: latency(),
-            uploads_hedged: Counter::default(),
-            store_operations: Family::default(),
-            store_latency: Family::new_with_constructor(latency),
-            cache_hits: Counter::default(),
-            cache_misses: Counter::default(),
+            flush_seconds: latency(),
             session_phase: Family::default(),
             metadata_revision: Gauge::default(),
             topics: Gauge::default(),
@@ -206,17 +168,19 @@ impl Metrics {
         to.register("connections_accepted", "Connections accepted", self.connections_accepted.clone());
         to.register("connections_refused", "Connections refused at the limit", self.connections_refused.clone());
         to.register("requests", "Requests by API", self.requests.clone());
+        to.register_with_unit("received", "All requests", Unit::Bytes, self.received_bytes.clone());
+        to.register_with_unit("sent", "All responses", Unit::Bytes, self.sent_bytes.clone());
         to.register("produce_requests", "Produce requests", self.produce_requests.clone());
         to.register_with_unit("produce", "Record batches accepted", Unit::Bytes, self.produce_bytes.clone());
         to.register("produce_batches", "Record batches accepted", self.produce_batches.clone());
         to.register("produce_records", "Records accepted", self.produce_records.clone());
         to.register("produce_errors", "Partitions of Produce requests refused", self.produce_errors.clone());
         let help = "From a Produce request read to its answer ready";
-        to.register_with_unit("produce_latency", help, Unit::Seconds, self.produce_latency.clone());
+        to.register_with_unit("produce_latency", help, Unit::Seconds, self.produce_seconds.clone());
         to.register("fetch_requests", "Fetch requests", self.fetch_requests.clone());
         to.register_with_unit("fetch", "Record batches sent", Unit::Bytes, self.fetch_bytes.clone());
         let help = "Work for a Fetch request, without waiting for new data";
-        to.register_with_unit("fetch_latency", help, Unit::Seconds, self.fetch_latency.clone());
+        to.register_with_unit("fetch_latency", help, Unit::Seconds, self.fetch_seconds.clone());
     }
 
     fn register_store(&self, to: &mut Registry) {
@@ -233,13 +197,8 @@ impl Metrics {
             "flush_latency",
             "From sealing a segment to its commit",
             Unit::Seconds,
-            self.flush_latency.clone(),
+            self.flush_seconds.clone(),
         );
-        to.register("uploads_hedged", "Second attempts sent because the first was slow", self.uploads_hedged.clone());
-        to.register("store_operations", "Attempts at the store", self.store_operations.clone());
-        to.register_with_unit("store_latency", "Attempts at the store", Unit::Seconds, self.store_latency.clone());
-        to.register("cache_hits", "Blocks found in the cache", self.cache_hits.clone());
-        to.register("cache_misses", "Blocks read from the store", self.cache_misses.clone());
     }
 
     fn register_state(&self, to: &mut Registry) {
@@ -266,12 +225,6 @@ impl Metrics {
         }
     }
 
-    /// Counts one attempt at the store.
-    pub fn store_attempt(&self, operation: StoreOperation, outcome: StoreOutcome, took: Duration) {
-        self.store_operations.get_or_create(&StoreLabels { operation, outcome }).inc();
-        self.store_latency.get_or_create(&OperationLabel { operation }).observe(took.as_secs_f64());
-    }
-
     /// Counts one request by Kafka's name of its API.
     pub fn request(&self, api: &'static str) {
         self.requests.get_or_create(&ApiLabel { api }).inc();
@@ -287,14 +240,13 @@ impl Metrics {
         self.groups.get_or_create(&GroupStateLabel { state }).set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
-    /// All series as OpenMetrics text.
-    pub fn encode(&self) -> String {
+    /// All series as OpenMetrics text, followed by those of `others`.
+    pub fn encode(&self, others: &Registry) -> Result<String, std::fmt::Error> {
         let mut text = String::new();
-        if prometheus_client::encoding::text::encode(&mut text, &self.registry).is_err() {
-            // Writing to a string can't fail; a metric that can't be written is a defect that must not stop the page.
-            let _ = writeln!(text, "# EOF");
-        }
-        text
+        encode_registry(&mut text, &self.registry)?;
+        encode_registry(&mut text, others)?;
+        encode_eof(&mut text)?;
+        Ok(text)
     }
 }
 
@@ -306,17 +258,14 @@ mod tests {
     fn series_have_names_and_units() {
         let metrics = Metrics::new();
         metrics.produce_bytes.inc_by(10);
-        metrics.store_attempt(StoreOperation::create, StoreOutcome::not_found, Duration::from_millis(3));
         metrics.set_session_phase(SessionPhase::ready);
-        metrics.produce_latency.observe(0.002);
+        metrics.produce_seconds.observe(0.002);
         metrics.set_groups("Stable", 2);
         metrics.request("Produce");
-        let text = metrics.encode();
+        let text = metrics.encode(&Registry::default()).unwrap();
         for line in [
             "alluvium_build_info{version=",
             "alluvium_produce_bytes_total 10",
-            "alluvium_store_operations_total{operation=\"create\",outcome=\"not_found\"} 1",
-            "alluvium_store_latency_seconds_count{operation=\"create\"} 1",
             "alluvium_session_phase{phase=\"ready\"} 1",
             "alluvium_session_phase{phase=\"starting\"} 0",
             "alluvium_produce_latency_seconds_bucket{le=\"0.002\"} 1",

@@ -169,3 +169,15 @@ impl Settings {
         Ok(())
     }
 }
+
+/// The Kafka-named settings as Kafka writes them: name → value.
+pub fn kafka_configs(kafka: &KafkaSettings) -> std::collections::BTreeMap<String, String> {
+    let text = |value: &serde_json::Value| match value {
+        serde_json::Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    match serde_json::to_value(kafka) {
+        Ok(serde_json::Value::Object(map)) => map.iter().map(|(name, value)| (name.clone(), text(value))).collect(),
+        _ => std::collections::BTreeMap::new(),
+    }
+}

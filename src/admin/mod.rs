@@ -6,7 +6,7 @@
 
 mod sources;
 
-pub use sources::Sources;
+pub use sources::{CacheSeries, StoreSeries};
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,7 +38,6 @@ pub enum Readiness {
 pub struct AdminState {
     pub metrics: Arc<Metrics>,
     pub readiness: watch::Receiver<Readiness>,
-    pub sources: Sources,
 }
 
 /// Answers until `shutdown` is cancelled; half a second later at the latest it is over.
@@ -75,7 +74,7 @@ async fn ready(State(state): State<AdminState>) -> (StatusCode, String) {
 }
 
 async fn metrics(State(state): State<AdminState>) -> Result<impl IntoResponse, StatusCode> {
-    let text = state.metrics.encode(&state.sources.registry()).map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
+    let text = state.metrics.encode().map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
     Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], text))
 }
 
@@ -109,8 +108,10 @@ mod tests {
         store.create("a", bytes::Bytes::from_static(b"123")).await.unwrap();
         store.create("a", bytes::Bytes::new()).await.unwrap_err();
         let blocks = MemoryBlockCache::new(store.clone(), env(1), 1 << 20, ReadPolicy::default());
-        let sources = Sources { store: Some(store.stats()), blocks: Some(Arc::new(blocks)) };
-        let state = AdminState { metrics: Metrics::new(), readiness, sources };
+        let metrics = Metrics::new();
+        metrics.show("store", Arc::new(StoreSeries(store.stats())));
+        metrics.show("cache", Arc::new(CacheSeries(Arc::new(blocks))));
+        let state = AdminState { metrics, readiness };
         let server = tokio::spawn(serve(listener, state, shutdown.clone()));
         assert!(get(address, "/healthz").await.starts_with("HTTP/1.1 200"));
         let answer = get(address, "/readyz").await;

@@ -1,4 +1,5 @@
-//! Series of what other rooms count by themselves, read when `/metrics` is asked for: the store, the block cache.
+//! Series of what other rooms count by themselves, read when `/metrics` is asked for: the store, the block cache. The composition root
+//! hands them to [`crate::types::metrics::Metrics::show`].
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,39 +9,38 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
-use prometheus_client::registry::{Registry, Unit};
+use prometheus_client::registry::Unit;
 
 use crate::cache::BlockCache;
 use crate::store::measure::{ERROR_KINDS, LATENCY_BOUNDS_US, OPERATIONS, OperationSnapshot, StoreStats};
 
-/// Whose counters are shown besides those of [`crate::types::metrics::Metrics`].
-#[derive(Clone, Default)]
-pub struct Sources {
-    pub store: Option<Arc<StoreStats>>,
-    pub blocks: Option<Arc<dyn BlockCache>>,
-}
+/// The series of a store's attempts.
+pub struct StoreSeries(pub Arc<StoreStats>);
 
-impl fmt::Debug for Sources {
+/// The series of a block cache.
+pub struct CacheSeries(pub Arc<dyn BlockCache>);
+
+impl fmt::Debug for StoreSeries {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Sources")
+        f.write_str("StoreSeries")
     }
 }
 
-impl Sources {
-    /// A registry whose series come from here.
-    pub(super) fn registry(&self) -> Registry {
-        let mut registry = Registry::with_prefix("alluvium");
-        registry.register_collector(Box::new(self.clone()));
-        registry
+impl fmt::Debug for CacheSeries {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("CacheSeries")
     }
 }
 
-impl Collector for Sources {
+impl Collector for StoreSeries {
     fn encode(&self, mut to: DescriptorEncoder<'_>) -> fmt::Result {
-        if let Some(stats) = &self.store {
-            encode_store(stats, &mut to)?;
-        }
-        let Some(cache) = self.blocks.as_ref().map(|cache| cache.counters()) else { return Ok(()) };
+        encode_store(&self.0, &mut to)
+    }
+}
+
+impl Collector for CacheSeries {
+    fn encode(&self, mut to: DescriptorEncoder<'_>) -> fmt::Result {
+        let cache = self.0.counters();
         let mut counter = |name, help, value: u64| {
             ConstCounter::new(value).encode(to.encode_descriptor(name, help, None, MetricType::Counter)?)
         };

@@ -3,16 +3,21 @@
 //! Plain counters, gauges and histograms are atomics: counting a record or a batch takes no lock. Families (with labels) take a read
 //! lock for a moment and are meant for what happens per request or rarer. Names begin with `alluvium_` and end in their unit.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
+use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::{encode_eof, encode_registry};
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
+
+const PREFIX: &str = "alluvium";
 
 /// Media type of [`Metrics::encode`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -64,6 +69,7 @@ struct PhaseLabel {
 /// Everything that is counted. Clients' side first, then the way to the store, then state.
 pub struct Metrics {
     registry: Registry,
+    collectors: Mutex<BTreeMap<&'static str, Arc<dyn Collector>>>,
     pub connections_open: Gauge,
     pub connections_accepted: Counter,
     pub connections_refused: Counter,
@@ -81,12 +87,12 @@ pub struct Metrics {
     /// Partitions of Produce requests answered with an error.
     pub produce_errors: Family<ErrorLabel, Counter>,
     /// From the request read to the answer ready, seconds.
-    pub produce_seconds: Histogram,
+    pub produce_latency: Histogram,
     pub fetch_requests: Counter,
     /// Bytes of record batches sent.
     pub fetch_bytes: Counter,
     /// Without the time that a fetch waits for new data on purpose, seconds.
-    pub fetch_seconds: Histogram,
+    pub fetch_latency: Histogram,
 
     /// Received and not yet committed, bytes.
     pub buffered_bytes: Gauge,
@@ -97,7 +103,7 @@ pub struct Metrics {
     pub segment_bytes: Counter,
     pub uploads_in_flight: Gauge,
     /// From sealing to commit, seconds.
-    pub flush_seconds: Histogram,
+    pub flush_latency: Histogram,
 
     session_phase: Family<PhaseLabel, Gauge>,
     pub metadata_revision: Gauge,
@@ -117,6 +123,7 @@ impl Default for Metrics {
     fn default() -> Self {
         Metrics {
             registry: Registry::default(),
+            collectors: Mutex::default(),
             connections_open: Gauge::default(),
             connections_accepted: Counter::default(),
             connections_refused: Counter::default(),
@@ -128,16 +135,16 @@ impl Default for Metrics {
             produce_batches: Counter::default(),
             produce_records: Counter::default(),
             produce_errors: Family::default(),
-            produce_seconds: latency(),
+            produce_latency: latency(),
             fetch_requests: Counter::default(),
             fetch_bytes: Counter::default(),
-            fetch_seconds: latency(),
+            fetch_latency: latency(),
             buffered_bytes: Gauge::default(),
             backpressure_pauses: Counter::default(),
             segments_committed: Counter::default(),
             segment_bytes: Counter::default(),
             uploads_in_flight: Gauge::default(),
-            flush_seconds: latency(),
+            flush_latency: latency(),
             session_phase: Family::default(),
             metadata_revision: Gauge::default(),
             topics: Gauge::default(),
@@ -152,7 +159,7 @@ impl Metrics {
     /// All at zero, registered under their names.
     pub fn new() -> Arc<Metrics> {
         let mut metrics = Metrics::default();
-        let mut registry = Registry::with_prefix("alluvium");
+        let mut registry = Registry::with_prefix(PREFIX);
         let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("build", "The program", version);
         metrics.register_clients(&mut registry);
@@ -176,11 +183,11 @@ impl Metrics {
         to.register("produce_records", "Records accepted", self.produce_records.clone());
         to.register("produce_errors", "Partitions of Produce requests refused", self.produce_errors.clone());
         let help = "From a Produce request read to its answer ready";
-        to.register_with_unit("produce_latency", help, Unit::Seconds, self.produce_seconds.clone());
+        to.register_with_unit("produce_latency", help, Unit::Seconds, self.produce_latency.clone());
         to.register("fetch_requests", "Fetch requests", self.fetch_requests.clone());
         to.register_with_unit("fetch", "Record batches sent", Unit::Bytes, self.fetch_bytes.clone());
         let help = "Work for a Fetch request, without waiting for new data";
-        to.register_with_unit("fetch_latency", help, Unit::Seconds, self.fetch_seconds.clone());
+        to.register_with_unit("fetch_latency", help, Unit::Seconds, self.fetch_latency.clone());
     }
 
     fn register_store(&self, to: &mut Registry) {
@@ -197,7 +204,7 @@ impl Metrics {
             "flush_latency",
             "From sealing a segment to its commit",
             Unit::Seconds,
-            self.flush_seconds.clone(),
+            self.flush_latency.clone(),
         );
     }
 
@@ -240,13 +247,31 @@ impl Metrics {
         self.groups.get_or_create(&GroupStateLabel { state }).set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
-    /// All series as OpenMetrics text, followed by those of `others`.
-    pub fn encode(&self, others: &Registry) -> Result<String, std::fmt::Error> {
+    /// Shows what another room counts by itself; takes the place of what was shown under the same `source` before.
+    pub fn show(&self, source: &'static str, collector: Arc<dyn Collector>) {
+        self.collectors.lock().insert(source, collector);
+    }
+
+    /// All series as OpenMetrics text.
+    pub fn encode(&self) -> Result<String, std::fmt::Error> {
         let mut text = String::new();
         encode_registry(&mut text, &self.registry)?;
-        encode_registry(&mut text, others)?;
+        let mut shown = Registry::with_prefix(PREFIX);
+        for collector in self.collectors.lock().values() {
+            shown.register_collector(Box::new(Shown(collector.clone())));
+        }
+        encode_registry(&mut text, &shown)?;
         encode_eof(&mut text)?;
         Ok(text)
+    }
+}
+
+#[derive(Debug)]
+struct Shown(Arc<dyn Collector>);
+
+impl Collector for Shown {
+    fn encode(&self, to: DescriptorEncoder<'_>) -> std::fmt::Result {
+        self.0.encode(to)
     }
 }
 
@@ -259,10 +284,10 @@ mod tests {
         let metrics = Metrics::new();
         metrics.produce_bytes.inc_by(10);
         metrics.set_session_phase(SessionPhase::ready);
-        metrics.produce_seconds.observe(0.002);
+        metrics.produce_latency.observe(0.002);
         metrics.set_groups("Stable", 2);
         metrics.request("Produce");
-        let text = metrics.encode(&Registry::default()).unwrap();
+        let text = metrics.encode().unwrap();
         for line in [
             "alluvium_build_info{version=",
             "alluvium_produce_bytes_total 10",

@@ -9,10 +9,14 @@ use kafka_protocol::messages::{self as m};
 use kafka_protocol::protocol::{Decodable, Encodable};
 
 use super::context::RequestContext;
+use super::ports::AdminServices;
 use super::{
-    Chunks, Services, api_versions, delete_groups, describe_groups, fetch, find_coordinator, heartbeat, join_group,
-    leave_group, list_groups, list_offsets, offset_commit, offset_delete, offset_fetch, offset_for_leader_epoch,
-    produce, sync_group,
+    Chunks, Services, alter_configs, alter_partition_reassignments, api_versions, create_partitions, create_topics,
+    delete_groups, delete_records, delete_topics, describe_cluster, describe_configs, describe_groups,
+    describe_log_dirs, describe_producers, describe_topic_partitions, elect_leaders, fetch, find_coordinator,
+    heartbeat, incremental_alter_configs, init_producer_id, join_group, leave_group, list_config_resources,
+    list_groups, list_offsets, list_partition_reassignments, metadata, offset_commit, offset_delete, offset_fetch,
+    offset_for_leader_epoch, produce, sync_group,
 };
 use crate::log::PARK_LIMIT;
 use crate::log::append::budget::Charge;
@@ -158,7 +162,7 @@ async fn answer_group(services: &Services, to: To, cx: &RequestContext, body: By
         ApiKey::DescribeGroups => send(to, &describe_groups::handle(groups, cx, decode(body, version)?).await),
         ApiKey::ListGroups => send(to, &list_groups::handle(groups, cx, decode(body, version)?).await),
         ApiKey::DeleteGroups => send(to, &delete_groups::handle(groups, cx, decode(body, version)?).await),
-        _ => return answer_admin(services, to, cx, body).await,
+        _ => return answer_admin(&services.admin, to, cx, body).await,
     };
     match services.log.proof.awaited(PARK_LIMIT).await {
         true => Ok(reply),
@@ -166,6 +170,36 @@ async fn answer_group(services: &Services, to: To, cx: &RequestContext, body: By
     }
 }
 
-async fn answer_admin(_services: &Services, to: To, _cx: &RequestContext, _body: Bytes) -> Result<Reply, String> {
-    Err(format!("{:?} has no handler", to.key))
+async fn answer_admin(services: &AdminServices, to: To, cx: &RequestContext, body: Bytes) -> Result<Reply, String> {
+    let version = to.version;
+    Ok(match to.key {
+        ApiKey::Metadata => send(to, &metadata::handle(services, cx, decode(body, version)?).await),
+        ApiKey::CreateTopics => send(to, &create_topics::handle(services, cx, decode(body, version)?).await),
+        ApiKey::DeleteTopics => send(to, &delete_topics::handle(services, cx, decode(body, version)?).await),
+        ApiKey::CreatePartitions => send(to, &create_partitions::handle(services, cx, decode(body, version)?).await),
+        ApiKey::DeleteRecords => send(to, &delete_records::handle(services, cx, decode(body, version)?).await),
+        ApiKey::DescribeConfigs => send(to, &describe_configs::handle(services, cx, decode(body, version)?).await),
+        ApiKey::AlterConfigs => send(to, &alter_configs::handle(services, cx, decode(body, version)?).await),
+        ApiKey::IncrementalAlterConfigs => {
+            send(to, &incremental_alter_configs::handle(services, cx, decode(body, version)?).await)
+        }
+        ApiKey::ListConfigResources => {
+            send(to, &list_config_resources::handle(services, cx, decode(body, version)?).await)
+        }
+        ApiKey::DescribeCluster => send(to, &describe_cluster::handle(services, cx, decode(body, version)?).await),
+        ApiKey::DescribeTopicPartitions => {
+            send(to, &describe_topic_partitions::handle(services, cx, decode(body, version)?).await)
+        }
+        ApiKey::DescribeLogDirs => send(to, &describe_log_dirs::handle(services, cx, decode(body, version)?).await),
+        ApiKey::ElectLeaders => send(to, &elect_leaders::handle(services, cx, decode(body, version)?).await),
+        ApiKey::AlterPartitionReassignments => {
+            send(to, &alter_partition_reassignments::handle(services, cx, decode(body, version)?).await)
+        }
+        ApiKey::ListPartitionReassignments => {
+            send(to, &list_partition_reassignments::handle(services, cx, decode(body, version)?).await)
+        }
+        ApiKey::DescribeProducers => send(to, &describe_producers::handle(services, cx, decode(body, version)?).await),
+        ApiKey::InitProducerId => send(to, &init_producer_id::handle(services, cx, decode(body, version)?).await),
+        other => return Err(format!("{other:?} has no handler")),
+    })
 }

@@ -4,26 +4,52 @@
 //! future that it returns makes the answer, in its turn. Everything but Produce runs whole in the second step, one after the other,
 //! as Kafka does it.
 
+pub mod alter_configs;
+pub mod alter_partition_reassignments;
 pub mod api_versions;
+pub mod auto_create;
+mod config_alter;
+mod config_resource;
+pub mod config_view;
 pub mod context;
+pub mod create_partitions;
+pub mod create_topics;
 pub mod delete_groups;
+pub mod delete_records;
+pub mod delete_topics;
+pub mod describe_cluster;
+pub mod describe_configs;
 pub mod describe_groups;
+pub mod describe_log_dirs;
+pub mod describe_producers;
+pub mod describe_topic_partitions;
 mod dispatch;
+pub mod elect_leaders;
 pub mod errors;
 pub mod fetch;
 pub mod fetch_sessions;
 pub mod find_coordinator;
 pub mod heartbeat;
+pub mod incremental_alter_configs;
+pub mod init_producer_id;
 pub mod join_group;
 pub mod leave_group;
+pub mod list_config_resources;
 pub mod list_groups;
 pub mod list_offsets;
+pub mod list_partition_reassignments;
+mod log_view;
+pub mod metadata;
 pub mod offset_commit;
 pub mod offset_delete;
 pub mod offset_fetch;
 pub mod offset_for_leader_epoch;
+pub mod ports;
 pub mod produce;
+pub mod refusal;
+mod replica_assignment;
 pub mod sync_group;
+pub mod topic_view;
 pub mod topics;
 
 use std::sync::Arc;
@@ -35,6 +61,7 @@ use parking_lot::Mutex;
 use self::context::CoordinatorLocator;
 pub use self::dispatch::{Reply, Request, begin};
 use self::fetch_sessions::FetchSessions;
+use self::ports::AdminServices;
 use self::topics::Topics;
 use crate::config::Settings;
 use crate::coord::durable::OFFSETS_TOPIC;
@@ -55,6 +82,7 @@ pub struct Services {
     pub meta: Arc<Metadata>,
     pub log: Arc<Log>,
     pub groups: Arc<Groups>,
+    pub admin: AdminServices,
     pub topics: Topics,
     pub fetch_sessions: Mutex<FetchSessions>,
 }

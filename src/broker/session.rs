@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::{BrokerError, Ports};
 use crate::admin::{CacheSeries, Readiness};
 use crate::api::fetch_sessions::FetchSessions;
+use crate::api::ports::{AdminServices, NodeInfo};
 use crate::api::topics::Topics;
 use crate::api::{Services, produce};
 use crate::cache::{BlockCache, MemoryBlockCache, TailCache};
@@ -45,6 +46,9 @@ const SELF_FENCE_LIMIT: Duration = Duration::from_secs(5);
 const SHARED_INTERVAL: Duration = Duration::from_millis(100);
 const LOCAL_INTERVAL: Duration = Duration::from_millis(5);
 
+/// The name of the one listener, as Kafka names it.
+const LISTENER: &str = "PLAINTEXT";
+
 /// A session that serves.
 pub struct Session {
     services: Arc<Services>,
@@ -64,7 +68,7 @@ pub async fn open<L>(ports: &Ports<L>, meta: &Arc<Metadata>, settings: &Arc<Sett
     let (host, port) = ports.advertised.clone();
     let identity = Identity {
         node_id: settings.node_id,
-        endpoints: vec![Endpoint { listener: "PLAINTEXT".to_owned(), host, port }],
+        endpoints: vec![Endpoint { listener: LISTENER.to_owned(), host, port }],
         rack: settings.rack.clone(),
         session_ttl_ms: settings.session_ttl_ms,
     };
@@ -124,12 +128,21 @@ fn build<L>(
     };
     let kafka = &settings.kafka;
     let slots = usize::try_from(kafka.max_incremental_fetch_session_cache_slots).unwrap_or(0);
+    let (host, port) = ports.advertised.clone();
+    let node = NodeInfo {
+        node_id: settings.node_id,
+        session: opened.id,
+        endpoint: Endpoint { listener: LISTENER.to_owned(), host, port },
+        rack: settings.rack.clone(),
+        store: ports.store.describe(),
+    };
     let services = Arc::new(Services {
         settings: settings.clone(),
         env: env.clone(),
         metrics: ports.metrics.clone(),
         meta: meta.clone(),
-        groups: Arc::new(Groups::start(env, Limits::from_settings(kafka), Arc::new(offsets))),
+        groups: Arc::new(Groups::start(env.clone(), Limits::from_settings(kafka), Arc::new(offsets))),
+        admin: AdminServices::new(meta.clone(), log.clone(), node, kafka.clone(), env.clone()),
         topics: Topics::new(meta.clone(), config::kafka_configs(kafka)),
         fetch_sessions: Mutex::new(FetchSessions::new(slots)),
         log,

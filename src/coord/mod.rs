@@ -15,6 +15,7 @@ pub mod log;
 pub mod message;
 pub mod offsets;
 pub mod partition;
+pub mod producer_ids;
 mod rebalance;
 pub mod records;
 mod requests;

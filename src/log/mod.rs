@@ -100,7 +100,16 @@ impl Log {
         })
     }
 
-    pub fn slot(&self, id: PartitionId) -> Result<Arc<PartitionSlot>, Unavailable> {
+    /// The slot of a partition that this session holds, also when the grant was not followed up yet.
+    pub fn slot(self: &Arc<Self>, id: PartitionId) -> Result<Arc<PartitionSlot>, Unavailable> {
+        if let Some(slot) = self.slots.get(id) {
+            return Ok(slot);
+        }
+        let index = usize::try_from(id.index).map_err(|_| Unavailable::NotHeld)?;
+        let holder = self.meta.read(|image| image.topics.get(&id.topic)?.partitions.get(index)?.holder);
+        if holder == Some(self.session) {
+            self.reconcile();
+        }
         self.slots.get(id).ok_or(Unavailable::NotHeld)
     }
 

@@ -18,7 +18,7 @@ use tokio::time::timeout;
 
 use super::Stops;
 use crate::api::{self, Reply, Request, Services};
-use crate::log::append::budget::Charge;
+use crate::log::append::budget::{Budget, Charge};
 use crate::wire::table;
 
 /// Requests of one connection that wait for their answers.
@@ -28,8 +28,15 @@ const UNANSWERED_MAX: usize = 64;
 const STALL_LIMIT: Duration = Duration::from_secs(10);
 const WRITE_STALL_LIMIT: Duration = Duration::from_secs(60);
 
-/// Bytes of a frame are charged and read in steps of this at most.
-const READ_STEP: usize = 1 << 20;
+/// Bytes of a frame are read in steps of this at most, and charged as they have arrived: whoever declares much and sends nothing
+/// holds nothing.
+const READ_STEP: usize = 256 << 10;
+
+/// Memory for a frame is reserved at once up to this (pages that are not written cost nothing); longer frames grow as they arrive.
+const CAPACITY_AT_ONCE: usize = 2 << 20;
+
+/// A connection that holds more than its share under pressure looks again after this.
+const PRESSURE_PAUSE: Duration = Duration::from_millis(5);
 
 /// Key, version, correlation id: what every request begins with.
 const HEAD_BYTES: usize = 8;
@@ -149,37 +156,35 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             return Err(Ended::Length(i64::from(length)));
         }
         let length = length as usize;
-        let mut frame = BytesMut::with_capacity(length.min(READ_STEP));
+        let mut frame = BytesMut::with_capacity(length.min(CAPACITY_AT_ONCE));
         let mut charge = Charge::none();
         while frame.len() < length {
             // The first step only shows which API it is, and so how long it may be.
-            let step = if frame.is_empty() { HEAD_BYTES } else { (length - frame.len()).min(READ_STEP) };
-            let stalled = timeout(STALL_LIMIT, self.step(&mut frame, &mut charge, step));
-            stalled.await.map_err(|_| Ended::Stalled)??;
+            let goal = if frame.len() < HEAD_BYTES { HEAD_BYTES } else { length };
+            self.step(&mut frame, goal).await?;
             if frame.len() == HEAD_BYTES {
                 check_cap(&frame, length)?;
             }
+            let room = room(&self.services.log.budget, &self.held, frame.len(), charge.bytes());
+            // Who waits with half a frame may be what the others wait for.
+            charge.add(match frame.len() < length {
+                true => timeout(STALL_LIMIT, room).await.map_err(|_| Ended::Stalled)?,
+                false => room.await,
+            });
         }
         Ok((frame.freeze(), charge))
     }
 
-    /// Charges and reads exactly `step` more bytes.
-    async fn step(&mut self, frame: &mut BytesMut, charge: &mut Charge, step: usize) -> Result<(), Ended> {
-        let budget = &self.services.log.budget;
-        while budget.under_pressure() && self.held.load(Ordering::Relaxed) + frame.len() > budget.total() / 16 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        charge.add(budget.charge(step).await);
+    /// Reads some bytes, up to `goal` in all.
+    async fn step(&mut self, frame: &mut BytesMut, goal: usize) -> Result<(), Ended> {
+        let step = (goal - frame.len()).min(READ_STEP);
         frame.reserve(step);
         let mut limited = (&mut self.input).take(step as u64);
-        while limited.limit() > 0 {
-            match timeout(STALL_LIMIT, limited.read_buf(frame)).await {
-                Err(_) => return Err(Ended::Stalled),
-                Ok(Ok(0)) => return Err(Ended::ByClient),
-                Ok(read) => read?,
-            };
+        match timeout(STALL_LIMIT, limited.read_buf(frame)).await {
+            Err(_) => Err(Ended::Stalled),
+            Ok(Ok(0)) => Err(Ended::ByClient),
+            Ok(read) => read.map(|_| ()).map_err(Ended::from),
         }
-        Ok(())
     }
 
     async fn exact(&mut self, bytes: &mut [u8]) -> Result<(), Ended> {
@@ -189,6 +194,15 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             Ok(read) => read.map(|_| ()).map_err(Ended::from),
         }
     }
+}
+
+/// Waits for room for the bytes of a frame that have arrived; nothing more is read meanwhile.
+async fn room(budget: &Budget, held: &AtomicUsize, arrived: usize, charged: usize) -> Charge {
+    while budget.under_pressure() && held.load(Ordering::Relaxed) + arrived > budget.total() / 16 {
+        tokio::time::sleep(PRESSURE_PAUSE).await;
+    }
+    // A frame larger than the whole budget has to do with the whole budget.
+    budget.charge(arrived.min(budget.total()).saturating_sub(charged)).await
 }
 
 /// Each API has its own limit; only Produce carries data.

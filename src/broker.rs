@@ -14,7 +14,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::admin::{self, AdminState, Readiness};
+use crate::admin::{self, AdminState, Readiness, StoreSeries};
 use crate::config::Settings;
 use crate::log::append::SessionEnd;
 use crate::log::session::OpenError;
@@ -22,7 +22,7 @@ use crate::meta::table::bucket::BucketTable;
 use crate::meta::{MetaError, MetaOptions, Metadata};
 use crate::server::Listener;
 use crate::store::measure::MeasuredStore;
-use crate::store::open::{self, OpenOptions};
+use crate::store::open;
 use crate::store::{StoreRef, probe};
 use crate::types::env::Env;
 use crate::types::metrics::{Metrics, SessionPhase};
@@ -88,6 +88,7 @@ pub async fn run(
     let env = Env::system();
     let measured = MeasuredStore::new(store, env.clock.clone());
     let metrics = Metrics::new();
+    metrics.show("store", Arc::new(StoreSeries(measured.stats())));
     let readiness = watch::Sender::new(Readiness::NotReady("starting".to_owned()));
     let state = AdminState { metrics: metrics.clone(), readiness: readiness.subscribe() };
     let admin_stop = CancellationToken::new();
@@ -171,9 +172,7 @@ pub async fn open_store(settings: &Settings) -> Result<StoreRef, BrokerError> {
         tracing::error!(reason, "the folder of the log can no longer keep its promise: exiting");
         std::process::exit(1);
     });
-    let mut options = OpenOptions::new(fatal);
-    options.s3_endpoint = settings.s3_endpoint.clone();
-    options.s3_region = settings.s3_region.clone();
+    let options = settings.open_options(fatal);
     let url = settings.store.clone();
     let opened = tokio::task::spawn_blocking(move || open::open(&url, &options)).await;
     opened
@@ -182,9 +181,10 @@ pub async fn open_store(settings: &Settings) -> Result<StoreRef, BrokerError> {
 }
 
 fn advertised(settings: &Settings, listening: SocketAddr) -> Result<(String, u16), BrokerError> {
-    let Some(text) = &settings.advertise else { return Ok((listening.ip().to_string(), listening.port())) };
-    let parsed = text.rsplit_once(':').and_then(|(host, port)| Some((host.to_owned(), port.parse().ok()?)));
-    parsed.ok_or_else(|| BrokerError::Start(format!("advertise = {text:?} is not host:port")))
+    match settings.advertise {
+        Some(_) => settings.advertised().map_err(|reason| BrokerError::Start(format!("advertise: {reason}"))),
+        None => Ok((listening.ip().to_string(), listening.port())),
+    }
 }
 
 /// A task that ends with its owner.

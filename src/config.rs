@@ -16,6 +16,9 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::store::local::Fatal;
+use crate::store::open::{OpenOptions, StoreUrl};
+
 /// Everything that a broker is told from outside. Flags, environment and file are merged into this before anything starts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -36,6 +39,8 @@ pub struct Settings {
     pub s3_region: Option<String>,
     /// The bucket stands in the path (true) or in the host name (false); default: in the path when there is an endpoint.
     pub s3_path_style: Option<bool>,
+    /// Creates carry a CRC-64 that the server checks; false for servers that refuse it.
+    pub s3_checksum: bool,
     /// Shortest time between two flushes; default 100 on shared stores, 5 on the local directory.
     pub flush_interval_ms: Option<u64>,
     /// A flush starts at once when so much is buffered.
@@ -78,6 +83,7 @@ impl Default for Settings {
             s3_endpoint: None,
             s3_region: None,
             s3_path_style: None,
+            s3_checksum: true,
             flush_interval_ms: None,
             flush_bytes: 8 << 20,
             flush_inflight: 8,
@@ -93,38 +99,28 @@ impl Default for Settings {
     }
 }
 
-/// Where a store is, by the words of its setting.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum StoreLocation {
-    /// `file:///dir` or `file://./dir`: a directory of this machine.
-    Directory(std::path::PathBuf),
-    /// `s3://bucket/prefix`; the prefix has no slash at either end and may be empty.
-    S3 { bucket: String, prefix: String },
-    /// `memory:`: gone when the process ends.
-    Memory,
-}
-
 impl Settings {
     /// What `store` means.
-    pub fn store_location(&self) -> Result<StoreLocation, String> {
+    pub fn store_url(&self) -> Result<StoreUrl, String> {
         let store = self.store.as_str();
-        if store == "memory:" {
-            return Ok(StoreLocation::Memory);
+        StoreUrl::parse(store).map_err(|_| {
+            let path = store.strip_prefix("file://").unwrap_or(store);
+            let relative = if path.starts_with(['/', '.']) { "" } else { "./" };
+            let hint =
+                if path.contains(':') { String::new() } else { format!(" (a directory: file://{relative}{path})") };
+            format!("neither file:///dir, file://./dir, s3://bucket/prefix nor memory:{hint}")
+        })
+    }
+
+    /// How the store is to be opened. `fatal` must end the process (see [`Fatal`]).
+    pub fn open_options(&self, fatal: Fatal) -> OpenOptions {
+        OpenOptions {
+            fatal,
+            s3_endpoint: self.s3_endpoint.clone(),
+            s3_region: self.s3_region.clone(),
+            s3_path_style: self.s3_path_style,
+            s3_without_checksum: !self.s3_checksum,
         }
-        if let Some(path) = store.strip_prefix("file://").filter(|path| !path.is_empty()) {
-            return Ok(StoreLocation::Directory(path.into()));
-        }
-        if let Some(place) = store.strip_prefix("s3://") {
-            let (bucket, prefix) = place.split_once('/').unwrap_or((place, ""));
-            if !bucket.is_empty() {
-                return Ok(StoreLocation::S3 {
-                    bucket: bucket.to_owned(),
-                    prefix: prefix.trim_matches('/').to_owned(),
-                });
-            }
-        }
-        let hint = if store.contains(':') { String::new() } else { format!(" (a directory: file://{store})") };
-        Err(format!("neither file:///dir, s3://bucket/prefix nor memory:{hint}"))
     }
 
     /// Host and port that clients are told to connect to.
@@ -146,7 +142,7 @@ impl Settings {
     /// The first contradiction, by the name of the setting to change.
     pub fn check(&self) -> Result<(), ConfigError> {
         let conflict = |name: &'static str, reason: String| Err(ConfigError::Conflict { name, reason });
-        if let Err(reason) = self.store_location() {
+        if let Err(reason) = self.store_url() {
             return conflict("store", format!("{:?} is {reason}", self.store));
         }
         if let Err(reason) = self.advertised() {

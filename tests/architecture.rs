@@ -12,20 +12,20 @@ const FUNCTION_MAX_LINES: usize = 70;
 const ARROWS: &[(&str, &[&str])] = &[
     // pure
     ("types", &[]),
-    ("config", &["types"]),
     ("wire", &["types"]),
     ("segment", &["types"]),
     // ports
     ("store", &["types"]),
     ("cache", &["types", "store"]),
     ("meta", &["types", "segment", "store"]),
+    ("config", &["types", "store"]),
     // engine
     ("log", &["types", "config", "wire", "segment", "store", "cache", "meta"]),
-    ("coord", &["types", "config", "wire", "meta", "log"]),
+    ("coord", &["types", "config", "wire", "segment", "meta", "log"]),
     // doors
     ("api", &["types", "config", "wire", "segment", "meta", "log", "coord"]),
-    ("server", &["types", "config", "wire", "api"]),
-    ("admin", &["types", "config", "meta"]),
+    ("server", &["types", "config", "wire", "log", "api"]),
+    ("admin", &["types", "store", "cache"]),
     (
         "broker",
         &["types", "config", "wire", "segment", "store", "cache", "meta", "log", "coord", "api", "server", "admin"],
@@ -55,11 +55,15 @@ const BANS: &[Ban] = &[
         allowed: &["types/env.rs", "store/local"],
         why: "time and randomness come through types::env, so that simulation controls them",
     },
-    Ban { words: &["spawn_blocking", "block_in_place"], allowed: &["store/local"], why: "simulation has no threads" },
+    Ban {
+        words: &["spawn_blocking", "block_in_place"],
+        allowed: &["store/local", "broker.rs"],
+        why: "simulation has no threads",
+    },
     Ban { words: &["std::fs", "tokio::fs"], allowed: &["store/local", "cli/"], why: "the disk is behind the store" },
     Ban {
         words: &["process::exit", "process::abort"],
-        allowed: &["cli/"],
+        allowed: &["cli/", "broker.rs"],
         why: "the command line decides when to end",
     },
 ];
@@ -96,7 +100,8 @@ fn read_folder(root: &Path, folder: &Path, into: &mut Vec<Source>) {
 fn check(sources: &[Source]) -> Vec<String> {
     let code: Vec<(String, String)> =
         sources.iter().map(|source| (source.path.clone(), without_comments_and_strings(&source.text))).collect();
-    let tests: Vec<String> = code.iter().flat_map(|(path, code)| test_modules(path, code)).collect();
+    let both = sources.iter().zip(&code);
+    let tests: Vec<String> = both.flat_map(|(source, (path, code))| test_modules(path, &source.text, code)).collect();
     let mut faults = Vec::new();
     for (source, (path, code)) in sources.iter().zip(&code) {
         let lines = source.text.lines().count();
@@ -133,7 +138,7 @@ fn places<'a>(code: &'a str, word: &'a str) -> impl Iterator<Item = usize> + 'a 
     code.match_indices(word).map(|(at, _)| at).filter(move |at| {
         let before = code[..*at].chars().last().unwrap_or(' ');
         let after = code[at + word.len()..].chars().next().unwrap_or(' ');
-        !(is_word(first) && is_word(before)) && !(is_word(last) && is_word(after))
+        !(is_word(first) && is_word(before) || is_word(last) && is_word(after))
     })
 }
 
@@ -247,16 +252,23 @@ fn check_functions(path: &str, code: &str, faults: &mut Vec<String>) {
     }
 }
 
-/// Files that are `#[cfg(test)] mod name;` of this one, without `.rs`.
-fn test_modules(path: &str, code: &str) -> Vec<String> {
+/// Files that are `#[cfg(test)] mod name;` of this one, without `.rs`, also when a `#[path]` says where they are.
+fn test_modules(path: &str, text: &str, code: &str) -> Vec<String> {
+    let own_folder = path.rsplit_once('/').map_or(String::new(), |(folder, _)| format!("{folder}/"));
     let folder = match path.strip_suffix("/mod.rs") {
         Some(folder) => folder.to_owned(),
         None => path.trim_end_matches(".rs").to_owned(),
     };
     let declared = code.match_indices("#[cfg(test)]").filter_map(|(at, attribute)| {
-        let item = code[at + attribute.len()..].trim_start();
-        let (name, rest) = item.strip_prefix("mod ")?.split_at_checked(item[4..].find(|letter| !is_word(letter))?)?;
-        rest.starts_with(';').then(|| format!("{folder}/{name}"))
+        let from = at + attribute.len();
+        let end = from + code[from..].find(['{', ';'])?;
+        let words: Vec<&str> = code[from..end].split_whitespace().collect();
+        let [.., "mod", name] = words[..] else { return None };
+        let elsewhere = text[from..end].split_once("#[path = \"").and_then(|(_, rest)| rest.split_once(".rs\""));
+        code[end..].starts_with(';').then(|| match elsewhere {
+            Some((file, _)) => format!("{own_folder}{file}"),
+            None => format!("{folder}/{name}"),
+        })
     });
     declared.collect()
 }
@@ -276,7 +288,7 @@ fn without_tests(code: &str) -> String {
     code
 }
 
-/// Replaces comments and the content of string and character literals by spaces, keeping lines.
+/// Replaces comments and the content of string and character literals by spaces, keeping lines and positions.
 fn without_comments_and_strings(text: &str) -> String {
     let letters: Vec<char> = text.chars().collect();
     let mut code = String::with_capacity(text.len());
@@ -287,7 +299,9 @@ fn without_comments_and_strings(text: &str) -> String {
             code.push(letters[at]);
             at += 1;
         } else {
-            code.extend(letters[at..end].iter().map(|letter| if *letter == '\n' { '\n' } else { ' ' }));
+            for letter in &letters[at..end] {
+                code.push_str(if *letter == '\n' { "\n" } else { &"    "[..letter.len_utf8()] });
+            }
             at = end;
         }
     }
@@ -419,11 +433,14 @@ fn long_files_and_functions_are_found() {
 
 #[test]
 fn files_of_tests_may_unwrap_but_not_grow() {
-    let sources = |test: &str| {
-        let declare = Source { path: "log/mod.rs".to_owned(), text: "#[cfg(test)]\nmod tests;\nmod x;".to_owned() };
-        check(&[declare, Source { path: "log/tests.rs".to_owned(), text: test.to_owned() }])
+    let sources = |declaration: &str, file: &str, test: &str| {
+        let declare = Source { path: "log/mod.rs".to_owned(), text: declaration.to_owned() };
+        check(&[declare, Source { path: file.to_owned(), text: test.to_owned() }]).len()
     };
-    assert_eq!(sources("fn f() { a.unwrap() }"), [""; 0]);
-    assert_eq!(sources(&"\n".repeat(501)).len(), 1);
-    assert_eq!(faults_of("log/tests.rs", "fn f() { a.unwrap() }").len(), 1, "not declared as tests");
+    let unwrap = "fn f() { a.unwrap() }";
+    assert_eq!(sources("#[cfg(test)]\nmod tests;\nmod x;", "log/tests.rs", unwrap), 0);
+    assert_eq!(sources("#[cfg(test)]\nmod tests;\nmod x;", "log/x.rs", unwrap), 1);
+    assert_eq!(sources("#[cfg(test)]\nmod tests;\nmod x;", "log/tests.rs", &"\n".repeat(501)), 1);
+    assert_eq!(sources("#[cfg(test)] // …\n#[path = \"x_tests.rs\"]\nmod tests;", "log/x_tests.rs", unwrap), 0);
+    assert_eq!(sources("mod tests;", "log/tests.rs", unwrap), 1);
 }

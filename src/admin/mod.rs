@@ -4,6 +4,10 @@
 //! - `/readyz`: 200 when clients are served, else 503 with the reason; send no clients here until then.
 //! - `/metrics`: OpenMetrics text for Prometheus.
 
+mod sources;
+
+pub use sources::{CacheSeries, StoreSeries};
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -69,13 +73,19 @@ async fn ready(State(state): State<AdminState>) -> (StatusCode, String) {
     }
 }
 
-async fn metrics(State(state): State<AdminState>) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, CONTENT_TYPE)], state.metrics.encode())
+async fn metrics(State(state): State<AdminState>) -> Result<impl IntoResponse, StatusCode> {
+    let text = state.metrics.encode().map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
+    Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], text))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cache::MemoryBlockCache;
+    use crate::store::Store;
+    use crate::store::measure::MeasuredStore;
+    use crate::store::retry::ReadPolicy;
+    use crate::types::env::testing::env;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     async fn get(address: std::net::SocketAddr, path: &str) -> String {
@@ -93,7 +103,15 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let (sender, readiness) = watch::channel(Readiness::NotReady("recovering".to_owned()));
         let shutdown = CancellationToken::new();
-        let state = AdminState { metrics: Metrics::new(), readiness };
+        let memory = std::sync::Arc::new(crate::store::memory::MemoryStore::new());
+        let store = Arc::new(MeasuredStore::new(memory, env(1).clock));
+        store.create("a", bytes::Bytes::from_static(b"123")).await.unwrap();
+        store.create("a", bytes::Bytes::new()).await.unwrap_err();
+        let blocks = MemoryBlockCache::new(store.clone(), env(1), 1 << 20, ReadPolicy::default());
+        let metrics = Metrics::new();
+        metrics.show("store", Arc::new(StoreSeries(store.stats())));
+        metrics.show("cache", Arc::new(CacheSeries(Arc::new(blocks))));
+        let state = AdminState { metrics, readiness };
         let server = tokio::spawn(serve(listener, state, shutdown.clone()));
         assert!(get(address, "/healthz").await.starts_with("HTTP/1.1 200"));
         let answer = get(address, "/readyz").await;
@@ -101,7 +119,20 @@ mod tests {
         sender.send(Readiness::Ready).unwrap();
         assert!(get(address, "/readyz").await.starts_with("HTTP/1.1 200"));
         let answer = get(address, "/metrics").await;
-        assert!(answer.contains(CONTENT_TYPE) && answer.contains("alluvium_connections_open 0"), "{answer}");
+        for part in [
+            CONTENT_TYPE,
+            "alluvium_connections_open 0",
+            "alluvium_store_operations_total{operation=\"create\",outcome=\"ok\"} 1",
+            "alluvium_store_operations_total{operation=\"create\",outcome=\"taken\"} 1",
+            "alluvium_store_latency_seconds_bucket{le=\"+Inf\",operation=\"create\"} 2",
+            "alluvium_store_latency_seconds_count{operation=\"create\"} 2",
+            "alluvium_store_created_bytes_total 3",
+            "alluvium_cache_hits_total 0",
+            "alluvium_cache_bytes 0",
+            "# EOF",
+        ] {
+            assert!(answer.contains(part), "{part} in\n{answer}");
+        }
         assert!(get(address, "/nothing").await.starts_with("HTTP/1.1 404"));
 
         let mut idle = tokio::net::TcpStream::connect(address).await.unwrap();

@@ -8,12 +8,12 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::{BrokerError, Ports};
-use crate::admin::Readiness;
+use crate::admin::{CacheSeries, Readiness};
 use crate::api::fetch_sessions::FetchSessions;
 use crate::api::ports::{AdminServices, NodeInfo};
 use crate::api::topics::Topics;
 use crate::api::{Services, produce};
-use crate::cache::{MemoryBlockCache, TailCache};
+use crate::cache::{BlockCache, MemoryBlockCache, TailCache};
 use crate::config::{self, Settings};
 use crate::coord::durable::DurableOffsets;
 use crate::coord::{Groups, Limits};
@@ -107,13 +107,15 @@ fn build<L>(
     };
     let blocks =
         MemoryBlockCache::new(ports.store.clone(), env.clone(), settings.block_cache_bytes, ReadPolicy::default());
+    let blocks: Arc<dyn BlockCache> = Arc::new(blocks);
+    ports.metrics.show("cache", Arc::new(CacheSeries(blocks.clone())));
     let log = Arc::new(Log {
         session: opened.id,
         env: env.clone(),
         meta: meta.clone(),
         slots: context.slots.clone(),
         appender: context.appender.clone(),
-        reader: Reader { tail: context.tail.clone(), blocks: Arc::new(blocks) },
+        reader: Reader { tail: context.tail.clone(), blocks },
         proof: context.proof.clone(),
         budget: Budget::new(settings.buffer_bytes),
         internal_budget: Budget::new(settings.buffer_bytes / 8),

@@ -1,7 +1,8 @@
 //! What a person reads when the broker has started.
 
 use crate::broker::Started;
-use crate::config::{Settings, StoreLocation};
+use crate::config::Settings;
+use crate::store::open::StoreUrl;
 
 /// Where it listens, where the data is, and three commands to try.
 pub fn banner(settings: &Settings, started: Started) -> String {
@@ -9,14 +10,14 @@ pub fn banner(settings: &Settings, started: Started) -> String {
         Ok((host, port)) if settings.advertise.is_some() => join(&host, port),
         _ => started.kafka.to_string(),
     };
-    let data = match settings.store_location() {
-        Ok(StoreLocation::Directory(path)) => std::path::absolute(&path)
+    let data = match settings.store_url() {
+        Ok(StoreUrl::Local(path)) => std::path::absolute(&path)
             .unwrap_or(path)
             .components()
             .collect::<std::path::PathBuf>()
             .display()
             .to_string(),
-        Ok(StoreLocation::Memory) => "memory: nothing is kept when this process ends".to_owned(),
+        Ok(StoreUrl::Memory) => "memory: nothing is kept when this process ends".to_owned(),
         _ => settings.store.clone(),
     };
     format!(

@@ -5,13 +5,18 @@
 
 use std::path::Path;
 
-use super::{Failure, render};
-use crate::config::{Settings, StoreLocation};
-use crate::meta::entry::Entry;
-use crate::segment::{Tail, parse_segment_key, parse_tail, parse_unnamed_tail, verify_body};
+use serde_json::Value;
 
-/// Metadata revisions have such keys; their content is an [`Entry`].
-const REVISIONS: &str = "meta/log/";
+use super::{Failure, render};
+use crate::config::Settings;
+use crate::meta::entry::Entry;
+use crate::meta::snapshot;
+use crate::meta::table::bucket;
+use crate::segment::{Tail, parse_segment_key, parse_tail, parse_unnamed_tail, verify_body};
+use crate::store::ReadRange;
+use crate::store::open::{StoreUrl, open};
+
+const METADATA: &str = "meta/";
 
 /// An object and what to call it.
 struct Object {
@@ -35,7 +40,7 @@ fn fetch(settings: &Settings, what: &str) -> Result<Object, Failure> {
     let revision;
     let what = match what.parse::<u64>() {
         Ok(number) => {
-            revision = format!("{REVISIONS}{number:020}");
+            revision = format!("{}{number:020}", bucket::PREFIX);
             revision.as_str()
         }
         Err(_) => what,
@@ -46,24 +51,23 @@ fn fetch(settings: &Settings, what: &str) -> Result<Object, Failure> {
             "{what}: no such file, no key of a store (segments/… or meta/…) and no revision"
         )));
     }
-    match settings.store_location().map_err(Failure::Usage)? {
-        StoreLocation::Directory(root) => {
+    match settings.store_url().map_err(Failure::Usage)? {
+        StoreUrl::Local(root) => {
             let path = root.join(what);
             if !path.is_file() {
                 return Err(Failure::Run(format!("{what}: no such object in {}", settings.store)));
             }
             read_file(&path, Some(what.to_owned()))
         }
-        StoreLocation::Memory => Err(Failure::Usage("store memory: is gone when its process ends".to_owned())),
-        StoreLocation::S3 { .. } => read_store(settings, what),
+        StoreUrl::Memory => Err(Failure::Usage("store memory: is gone when its process ends".to_owned())),
+        StoreUrl::S3 { .. } => read_store(settings, what),
     }
 }
 
 /// The key that stands at the end of a path.
 fn key_in(path: &str) -> Option<String> {
-    let starts = ["segments/", REVISIONS].iter().filter_map(|folder| path.rfind(folder));
-    let key = &path[starts.max()?..];
-    (key.starts_with(REVISIONS) || parse_segment_key(key).is_ok()).then(|| key.to_owned())
+    let key = &path[["segments/", METADATA].iter().filter_map(|folder| path.rfind(folder)).max()?..];
+    (key.starts_with(METADATA) || parse_segment_key(key).is_ok()).then(|| key.to_owned())
 }
 
 fn read_file(path: &Path, key: Option<String>) -> Result<Object, Failure> {
@@ -77,19 +81,17 @@ fn read_store(settings: &Settings, key: &str) -> Result<Object, Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::Run(format!("the runtime does not start: {error}")))?;
-    let bytes = runtime.block_on(async {
-        let store = crate::broker::open_store(settings).await.map_err(|error| Failure::Run(error.to_string()))?;
-        let read = store.read(key, crate::store::ReadRange::Full).await;
-        read.map_err(|error| Failure::Run(error.to_string()))
-    })?;
-    Ok(Object { label: key.to_owned(), key: Some(key.to_owned()), bytes: bytes.bytes.to_vec() })
+    // Only a local folder calls this, and none is opened here.
+    let options = settings.open_options(std::sync::Arc::new(|reason| eprintln!("alluvium: {reason}")));
+    let store = open(&settings.store, &options).map_err(|error| Failure::Run(error.to_string()))?;
+    let read = runtime.block_on(store.read(key, ReadRange::Full)).map_err(|error| Failure::Run(error.to_string()))?;
+    Ok(Object { label: key.to_owned(), key: Some(key.to_owned()), bytes: read.bytes.to_vec() })
 }
 
 fn describe(object: &Object, as_json: bool) -> Result<String, String> {
     let Object { label, key, bytes } = object;
-    let is_revision = key.as_ref().is_some_and(|key| key.starts_with(REVISIONS));
-    if is_revision || bytes.first() == Some(&b'{') {
-        return metadata(label, bytes, is_revision);
+    if key.as_ref().is_some_and(|key| key.starts_with(METADATA)) || bytes.first() == Some(&b'{') {
+        return metadata(label, key.as_deref(), bytes);
     }
     let size = bytes.len() as u64;
     let tail = match key {
@@ -109,26 +111,54 @@ fn describe(object: &Object, as_json: bool) -> Result<String, String> {
     }
 }
 
-fn metadata(label: &str, bytes: &[u8], is_revision: bool) -> Result<String, String> {
-    let damaged = |error: serde_json::Error| format!("{label}: no metadata: {error}");
-    if is_revision {
-        serde_json::from_slice::<Entry>(bytes).map_err(damaged)?;
+/// Metadata is JSON. Revisions and snapshots are understood in full, of other objects it is enough that they are JSON.
+fn metadata(label: &str, key: Option<&str>, bytes: &[u8]) -> Result<String, String> {
+    let damaged = |reason: String| format!("{label}: no metadata: {reason}");
+    let values: Result<Vec<Value>, _> = serde_json::Deserializer::from_slice(bytes).into_iter().collect();
+    let values = values.map_err(|error| damaged(error.to_string()))?;
+    let number = |prefix: &str| key.and_then(|key| key.strip_prefix(prefix)?.parse::<u64>().ok());
+    // A file whose name tells nothing is what its content says.
+    let said = values.first().and_then(|value| value["revision"].as_u64()).filter(|_| key.is_none());
+    let is_snapshot = values.first().is_some_and(|value| value.get("format").is_some());
+    if let Some(revision) = number(bucket::PREFIX).or(said.filter(|_| !is_snapshot)) {
+        Entry::decode(revision, bytes).map_err(|error| damaged(error.to_string()))?;
+    } else if let Some(revision) = number(snapshot::PREFIX).or(said) {
+        snapshot::decode(revision, bytes).map_err(|error| damaged(error.to_string()))?;
     }
-    // A snapshot is two values: its head and the image.
-    let mut text = String::new();
-    for value in serde_json::Deserializer::from_slice(bytes).into_iter::<serde_json::Value>() {
-        text.push_str(&format!("{:#}\n", value.map_err(damaged)?));
-    }
-    Ok(text)
+    Ok(values.iter().map(|value| format!("{value:#}\n")).collect())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::meta::entry::Change;
 
     fn object(name: &str, key: Option<&str>) -> Object {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/segment").join(name);
         Object { label: name.to_owned(), key: key.map(str::to_owned), bytes: std::fs::read(path).unwrap() }
+    }
+
+    /// The entry of one revision under the name of another.
+    fn revision(revision: u64, name: u64) -> Object {
+        let bytes = Entry::new(revision, 5, vec![Change::Nop {}]).encode().to_vec();
+        Object { label: "r".to_owned(), key: Some(format!("meta/log/{name:020}")), bytes }
+    }
+
+    #[test]
+    fn metadata_is_described() {
+        for object in [revision(7, 7), Object { key: None, ..revision(7, 7) }] {
+            assert!(describe(&object, false).unwrap().contains("\"type\": \"nop\""));
+        }
+        let image = crate::meta::image::Image { revision: 3, ..Default::default() };
+        let object = |key: Option<&str>| Object {
+            label: "s".to_owned(),
+            key: key.map(str::to_owned),
+            bytes: snapshot::encode(&image).to_vec(),
+        };
+        assert!(describe(&object(None), false).unwrap().contains("\"revision\": 3"));
+        assert!(describe(&object(Some("meta/snapshots/00000000000000000003")), true).is_ok());
+        assert!(describe(&object(Some("meta/snapshots/00000000000000000004")), true).is_err());
+        assert!(describe(&object(Some("meta/log/00000000000000000003")), true).is_err());
     }
 
     #[test]
@@ -155,9 +185,11 @@ mod tests {
         let key = "segments/00000000000000000042-0123456789abcdef/00000000000000000131";
         let error = describe(&object("v1-segment.bin", Some(key)), false).unwrap_err();
         assert!(error.contains("its name says segments/"), "{error}");
-        let revision =
-            Object { label: "r".into(), key: Some("meta/log/1".into()), bytes: b"{\"version\": 1}".to_vec() };
-        assert!(describe(&revision, false).unwrap_err().starts_with("r: no metadata: missing field"));
+        let error = describe(&revision(7, 8), false).unwrap_err();
+        assert_eq!(error, "r: no metadata: it says that it is revision 7");
+        let mut damaged = revision(7, 7);
+        damaged.bytes[30] ^= 1;
+        assert!(describe(&damaged, false).unwrap_err().starts_with("r: no metadata: "));
     }
 
     #[test]

@@ -216,7 +216,8 @@ pub fn fence(label: &str, fence: &Fence) -> String {
     let rows = [
         ("object", label.to_owned()),
         ("kind", format!("fence, format {}", crate::segment::FORMAT_VERSION)),
-        ("session", format!("{} ends below {}", fence.session, fence.number)),
+        ("session", fence.session.to_string()),
+        ("number", format!("{}, which the session can't use any more", fence.number)),
         ("nonce", format!("{:016x}", fence.nonce)),
         ("created", time(fence.created_ms)),
         ("fenced by", fence.fencer.map_or_else(|| "unnamed".to_owned(), |fencer| fencer.to_string())),

@@ -32,7 +32,7 @@ impl Setting {
 
     /// Whether it is switched by a word rather than given a value.
     pub fn is_switch(&self) -> bool {
-        self.name == "s3-path-style"
+        matches!(self.name, "s3-path-style" | "s3-checksum")
     }
 }
 
@@ -77,7 +77,7 @@ fn endpoint(text: &str) -> Result<String, String> {
 
 fn store(text: &str) -> Result<String, String> {
     let candidate = Settings { store: filled(text)?, ..Settings::default() };
-    candidate.store_location().map(|_| candidate.store)
+    candidate.store_url().map(|_| candidate.store)
 }
 
 fn advertise(text: &str) -> Result<String, String> {
@@ -174,6 +174,7 @@ pub static SETTINGS: &[Setting] = &[
         "bucket in the path, not in the host name (unset: if there is an endpoint)",
         s3_path_style
     ),
+    text!("s3-checksum", truth, "send a CRC-64 with every object; false for servers that refuse it", s3_checksum),
     optional!(
         "flush-interval-ms",
         Milliseconds,

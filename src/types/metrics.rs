@@ -3,11 +3,13 @@
 //! Plain counters, gauges and histograms are atomics: counting a record or a batch takes no lock. Families (with labels) take a read
 //! lock for a moment and are meant for what happens per request or rarer. Names begin with `alluvium_` and end in their unit.
 
-use std::fmt::Write;
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
+use parking_lot::Mutex;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::text::{encode_eof, encode_registry};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -15,39 +17,10 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
+const PREFIX: &str = "alluvium";
+
 /// Media type of [`Metrics::encode`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
-#[allow(non_camel_case_types, reason = "labels are printed as they are spelled")]
-pub enum StoreOperation {
-    create,
-    read,
-    delete,
-    list,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
-#[allow(non_camel_case_types, reason = "labels are printed as they are spelled")]
-pub enum StoreOutcome {
-    ok,
-    taken,
-    not_found,
-    permanent,
-    busy,
-    maybe,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct StoreLabels {
-    pub operation: StoreOperation,
-    pub outcome: StoreOutcome,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct OperationLabel {
-    pub operation: StoreOperation,
-}
 
 /// Kafka's name of an API: `Produce`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -96,10 +69,15 @@ struct PhaseLabel {
 /// Everything that is counted. Clients' side first, then the way to the store, then state.
 pub struct Metrics {
     registry: Registry,
+    collectors: Mutex<BTreeMap<&'static str, Arc<dyn Collector>>>,
     pub connections_open: Gauge,
     pub connections_accepted: Counter,
     pub connections_refused: Counter,
     pub requests: Family<ApiLabel, Counter>,
+    /// Bytes of all requests.
+    pub received_bytes: Counter,
+    /// Bytes of all responses.
+    pub sent_bytes: Counter,
 
     pub produce_requests: Counter,
     /// Bytes of accepted record batches.
@@ -126,13 +104,6 @@ pub struct Metrics {
     pub uploads_in_flight: Gauge,
     /// From sealing to commit, seconds.
     pub flush_latency: Histogram,
-    pub uploads_hedged: Counter,
-
-    pub store_operations: Family<StoreLabels, Counter>,
-    /// Of single attempts, seconds.
-    pub store_latency: Family<OperationLabel, Histogram>,
-    pub cache_hits: Counter,
-    pub cache_misses: Counter,
 
     session_phase: Family<PhaseLabel, Gauge>,
     pub metadata_revision: Gauge,
@@ -152,10 +123,13 @@ impl Default for Metrics {
     fn default() -> Self {
         Metrics {
             registry: Registry::default(),
+            collectors: Mutex::default(),
             connections_open: Gauge::default(),
             connections_accepted: Counter::default(),
             connections_refused: Counter::default(),
             requests: Family::default(),
+            received_bytes: Counter::default(),
+            sent_bytes: Counter::default(),
             produce_requests: Counter::default(),
             produce_bytes: Counter::default(),
             produce_batches: Counter::default(),
@@ -171,11 +145,6 @@ impl Default for Metrics {
             segment_bytes: Counter::default(),
             uploads_in_flight: Gauge::default(),
             flush_latency: latency(),
-            uploads_hedged: Counter::default(),
-            store_operations: Family::default(),
-            store_latency: Family::new_with_constructor(latency),
-            cache_hits: Counter::default(),
-            cache_misses: Counter::default(),
             session_phase: Family::default(),
             metadata_revision: Gauge::default(),
             topics: Gauge::default(),
@@ -190,7 +159,7 @@ impl Metrics {
     /// All at zero, registered under their names.
     pub fn new() -> Arc<Metrics> {
         let mut metrics = Metrics::default();
-        let mut registry = Registry::with_prefix("alluvium");
+        let mut registry = Registry::with_prefix(PREFIX);
         let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("build", "The program", version);
         metrics.register_clients(&mut registry);
@@ -206,6 +175,8 @@ impl Metrics {
         to.register("connections_accepted", "Connections accepted", self.connections_accepted.clone());
         to.register("connections_refused", "Connections refused at the limit", self.connections_refused.clone());
         to.register("requests", "Requests by API", self.requests.clone());
+        to.register_with_unit("received", "All requests", Unit::Bytes, self.received_bytes.clone());
+        to.register_with_unit("sent", "All responses", Unit::Bytes, self.sent_bytes.clone());
         to.register("produce_requests", "Produce requests", self.produce_requests.clone());
         to.register_with_unit("produce", "Record batches accepted", Unit::Bytes, self.produce_bytes.clone());
         to.register("produce_batches", "Record batches accepted", self.produce_batches.clone());
@@ -235,11 +206,6 @@ impl Metrics {
             Unit::Seconds,
             self.flush_latency.clone(),
         );
-        to.register("uploads_hedged", "Second attempts sent because the first was slow", self.uploads_hedged.clone());
-        to.register("store_operations", "Attempts at the store", self.store_operations.clone());
-        to.register_with_unit("store_latency", "Attempts at the store", Unit::Seconds, self.store_latency.clone());
-        to.register("cache_hits", "Blocks found in the cache", self.cache_hits.clone());
-        to.register("cache_misses", "Blocks read from the store", self.cache_misses.clone());
     }
 
     fn register_state(&self, to: &mut Registry) {
@@ -266,12 +232,6 @@ impl Metrics {
         }
     }
 
-    /// Counts one attempt at the store.
-    pub fn store_attempt(&self, operation: StoreOperation, outcome: StoreOutcome, took: Duration) {
-        self.store_operations.get_or_create(&StoreLabels { operation, outcome }).inc();
-        self.store_latency.get_or_create(&OperationLabel { operation }).observe(took.as_secs_f64());
-    }
-
     /// Counts one request by Kafka's name of its API.
     pub fn request(&self, api: &'static str) {
         self.requests.get_or_create(&ApiLabel { api }).inc();
@@ -287,14 +247,31 @@ impl Metrics {
         self.groups.get_or_create(&GroupStateLabel { state }).set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
+    /// Shows what another room counts by itself; takes the place of what was shown under the same `source` before.
+    pub fn show(&self, source: &'static str, collector: Arc<dyn Collector>) {
+        self.collectors.lock().insert(source, collector);
+    }
+
     /// All series as OpenMetrics text.
-    pub fn encode(&self) -> String {
+    pub fn encode(&self) -> Result<String, std::fmt::Error> {
         let mut text = String::new();
-        if prometheus_client::encoding::text::encode(&mut text, &self.registry).is_err() {
-            // Writing to a string can't fail; a metric that can't be written is a defect that must not stop the page.
-            let _ = writeln!(text, "# EOF");
+        encode_registry(&mut text, &self.registry)?;
+        let mut shown = Registry::with_prefix(PREFIX);
+        for collector in self.collectors.lock().values() {
+            shown.register_collector(Box::new(Shown(collector.clone())));
         }
-        text
+        encode_registry(&mut text, &shown)?;
+        encode_eof(&mut text)?;
+        Ok(text)
+    }
+}
+
+#[derive(Debug)]
+struct Shown(Arc<dyn Collector>);
+
+impl Collector for Shown {
+    fn encode(&self, to: DescriptorEncoder<'_>) -> std::fmt::Result {
+        self.0.encode(to)
     }
 }
 
@@ -306,17 +283,14 @@ mod tests {
     fn series_have_names_and_units() {
         let metrics = Metrics::new();
         metrics.produce_bytes.inc_by(10);
-        metrics.store_attempt(StoreOperation::create, StoreOutcome::not_found, Duration::from_millis(3));
         metrics.set_session_phase(SessionPhase::ready);
         metrics.produce_latency.observe(0.002);
         metrics.set_groups("Stable", 2);
         metrics.request("Produce");
-        let text = metrics.encode();
+        let text = metrics.encode().unwrap();
         for line in [
             "alluvium_build_info{version=",
             "alluvium_produce_bytes_total 10",
-            "alluvium_store_operations_total{operation=\"create\",outcome=\"not_found\"} 1",
-            "alluvium_store_latency_seconds_count{operation=\"create\"} 1",
             "alluvium_session_phase{phase=\"ready\"} 1",
             "alluvium_session_phase{phase=\"starting\"} 0",
             "alluvium_produce_latency_seconds_bucket{le=\"0.002\"} 1",

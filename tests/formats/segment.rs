@@ -356,7 +356,7 @@ fn too_many_repeated_footers_leave_out_the_oldest() {
         RepeatedFooter { number, footer_bytes: build(draft(number, extents.collect())).unwrap().footer_bytes }
     };
     let one = repeat(0);
-    let count = (20 << 20) / one.footer_bytes.len() as u64;
+    let count = (9 << 20) / one.footer_bytes.len() as u64;
     let all = (0..count).map(repeat).collect();
     let sealed = build(SegmentDraft { repeated: all, ..draft(count, Vec::new()) }).unwrap();
     let numbers: Vec<u64> = read(&sealed).unwrap().repeated.iter().map(|footer| footer.number).collect();

@@ -4,6 +4,8 @@ pub mod context;
 pub mod delete_groups;
 pub mod describe_groups;
 pub mod find_coordinator;
+#[cfg(test)]
+mod group_tests;
 pub mod heartbeat;
 pub mod join_group;
 pub mod leave_group;

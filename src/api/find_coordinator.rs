@@ -28,9 +28,11 @@ pub async fn handle(
         return FindCoordinatorResponse::default().with_coordinators(coordinators.collect());
     }
     let found = find(&request.key);
+    // Kafka writes the name of "no error" here.
+    let message = if found.error_code == 0 { Some(StrBytes::from_static_str("NONE")) } else { found.error_message };
     FindCoordinatorResponse::default()
         .with_error_code(found.error_code)
-        .with_error_message(found.error_message.filter(|_| cx.api_version >= 1))
+        .with_error_message(message.filter(|_| cx.api_version >= 1))
         .with_node_id(found.node_id)
         .with_host(found.host)
         .with_port(found.port)

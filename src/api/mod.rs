@@ -29,6 +29,8 @@ pub mod errors;
 pub mod fetch;
 pub mod fetch_sessions;
 pub mod find_coordinator;
+#[cfg(test)]
+mod group_tests;
 pub mod heartbeat;
 pub mod incremental_alter_configs;
 pub mod init_producer_id;

@@ -15,28 +15,34 @@ pub async fn handle(
     _cx: &RequestContext,
     request: OffsetDeleteRequest,
 ) -> OffsetDeleteResponse {
+    let exists = |topic: &str, index: i32| topics.by_name(topic).is_some_and(|(_, count)| (0..count).contains(&index));
     let mut partitions = Vec::new();
-    for topic in request.topics.iter().filter(|topic| topics.by_name(topic.name.as_str()).is_some()) {
-        partitions.extend(topic.partitions.iter().map(|partition| (text(&topic.name), partition.partition_index)));
+    let mut answers: Vec<OffsetDeleteResponseTopic> = Vec::with_capacity(request.topics.len());
+    // Where in `answers` the result of each of `partitions` belongs.
+    let mut places = Vec::new();
+    for topic in &request.topics {
+        let mut answer = OffsetDeleteResponseTopic::default().with_name(topic.name.clone());
+        for index in topic.partitions.iter().map(|partition| partition.partition_index) {
+            let known = exists(topic.name.as_str(), index);
+            if known {
+                places.push((answers.len(), answer.partitions.len()));
+                partitions.push((text(&topic.name), index));
+            }
+            let code = if known { 0 } else { UNKNOWN_TOPIC_OR_PARTITION };
+            let result = OffsetDeleteResponsePartition::default().with_partition_index(index).with_error_code(code);
+            answer.partitions.push(result);
+        }
+        answers.push(answer);
     }
-    let mut results = match delete(groups, request.group_id.as_str(), partitions).await {
-        Ok(results) => results.into_iter(),
-        Err(error) => return OffsetDeleteResponse::default().with_error_code(error.code()),
-    };
-    let answers = request.topics.iter().map(|topic| {
-        let exists = topics.by_name(topic.name.as_str()).is_some();
-        let partitions = topic.partitions.iter().map(|partition| {
-            let code = match exists.then(|| results.next()).flatten() {
-                Some(result) => result.err().map_or(0, GroupError::code),
-                None => UNKNOWN_TOPIC_OR_PARTITION,
-            };
-            OffsetDeleteResponsePartition::default()
-                .with_partition_index(partition.partition_index)
-                .with_error_code(code)
-        });
-        OffsetDeleteResponseTopic::default().with_name(topic.name.clone()).with_partitions(partitions.collect())
-    });
-    OffsetDeleteResponse::default().with_topics(answers.collect())
+    match delete(groups, request.group_id.as_str(), partitions).await {
+        Err(error) => OffsetDeleteResponse::default().with_error_code(error.code()),
+        Ok(results) => {
+            for ((topic, partition), result) in places.into_iter().zip(results) {
+                answers[topic].partitions[partition].error_code = result.err().map_or(0, GroupError::code);
+            }
+            OffsetDeleteResponse::default().with_topics(answers)
+        }
+    }
 }
 
 async fn delete(

@@ -79,6 +79,10 @@ impl Member {
         self.protocols.iter().find(|(name, _)| name == protocol).map(|(_, bytes)| bytes.clone()).unwrap_or_default()
     }
 
+    pub(super) fn metadata_bytes(&self) -> usize {
+        self.protocols.iter().map(|(name, bytes)| name.len() + bytes.len()).sum()
+    }
+
     pub(super) fn from_join(join: &Join, id: String) -> Member {
         Member {
             id,
@@ -128,6 +132,8 @@ pub struct Group {
     /// A record of the group's generation stands in the log.
     pub(super) stored: bool,
     pub(super) timers: Timers,
+    /// What the members' metadata takes in memory.
+    pub(super) metadata_bytes: usize,
     pub offsets: Offsets,
 }
 
@@ -151,6 +157,7 @@ impl Group {
             subscribed: None,
             stored: false,
             timers: Timers::default(),
+            metadata_bytes: 0,
             offsets: Offsets::default(),
         }
     }
@@ -187,6 +194,15 @@ impl Group {
 
     pub fn id(&self) -> &str {
         &self.id
+    }
+
+    pub fn has_member(&self, member_id: &str) -> bool {
+        self.members.contains_key(member_id)
+    }
+
+    /// What the members brought along, in bytes.
+    pub fn metadata_bytes(&self) -> usize {
+        self.metadata_bytes
     }
 
     pub fn state(&self) -> State {
@@ -256,8 +272,11 @@ impl Group {
 
     /// Takes a member out. The caller answers what it waits for before.
     pub(super) fn remove_member(&mut self, member_id: &str) {
-        if let Some(instance_id) = self.members.remove(member_id).and_then(|member| member.instance_id) {
-            self.statics.remove(&instance_id);
+        if let Some(member) = self.members.remove(member_id) {
+            self.metadata_bytes -= member.metadata_bytes();
+            if let Some(instance_id) = &member.instance_id {
+                self.statics.remove(instance_id);
+            }
         }
         if self.is_leader(member_id) {
             self.leader = self.members.keys().next().cloned();
@@ -276,6 +295,7 @@ impl Group {
         }
         self.leader.get_or_insert_with(|| member.id.clone());
         self.pending_join.remove(&member.id);
+        self.metadata_bytes += member.metadata_bytes();
         self.members.insert(member.id.clone(), member);
     }
 

@@ -105,7 +105,9 @@ impl Group {
 
     fn update_member(&mut self, step: &mut Step<'_>, member_id: &str, join: Join) {
         let Some(member) = self.members.get_mut(member_id) else { return };
+        self.metadata_bytes -= member.metadata_bytes();
         member.protocols = join.protocols;
+        self.metadata_bytes += member.metadata_bytes();
         member.rebalance_timeout_ms = join.rebalance_timeout_ms;
         member.session_timeout_ms = join.session_timeout_ms;
         if let Some(earlier) = member.awaiting_join.replace(join.reply) {

@@ -31,6 +31,9 @@ pub enum LogError {
 }
 
 /// The partitions of `__consumer_offsets` as the coordinator sees them.
+///
+/// `holds` and `append` are called while the coordinator decides: they must return at once and not call back into it.
+/// Once `holds` names a new epoch, nothing that was appended under an older one may commit any more.
 #[async_trait]
 pub trait OffsetsLog: Send + Sync {
     /// Number of partitions of `__consumer_offsets`; creates the topic when it does not exist yet.

@@ -35,6 +35,8 @@ pub struct Limits {
     pub max_pending_members: usize,
     /// Groups of one partition of `__consumer_offsets`.
     pub max_groups: usize,
+    /// Metadata that the members of all groups of one partition brought along, in bytes; beyond it nobody new gets in.
+    pub max_metadata_bytes: usize,
 }
 
 impl Limits {
@@ -60,6 +62,7 @@ impl Limits {
             max_record_bytes: 4 << 20,
             max_pending_members: 10_000,
             max_groups: 100_000,
+            max_metadata_bytes: 64 << 20,
         }
     }
 }

@@ -20,6 +20,8 @@ pub struct Partition {
     /// When offsets are looked through for expired ones, on the steady clock.
     next_expiry_ms: i64,
     unknown_records: u64,
+    /// Of all groups' members.
+    metadata_bytes: usize,
 }
 
 impl Partition {
@@ -31,6 +33,7 @@ impl Partition {
             by_time: BTreeSet::new(),
             next_expiry_ms: i64::MAX,
             unknown_records: 0,
+            metadata_bytes: 0,
         }
     }
 
@@ -59,10 +62,12 @@ impl Partition {
     pub fn loaded(&mut self, now: Now) -> Vec<(String, Outputs)> {
         self.next_expiry_ms = now.steady_ms.saturating_add(self.limits.retention_check_interval_ms);
         let mut outputs = Vec::new();
+        self.metadata_bytes = self.groups.values().map(Group::metadata_bytes).sum();
         for id in self.groups.keys().cloned().collect::<Vec<_>>() {
             if let Some(group) = self.groups.get_mut(&id) {
+                let before = group.metadata_bytes();
                 let out = group.resume(&self.limits, now);
-                self.settle(&id);
+                self.settle(&id, before);
                 outputs.push((id, out));
             }
         }
@@ -71,6 +76,9 @@ impl Partition {
 
     /// Decides on an input to one group; a group is created where Kafka creates one.
     pub fn step(&mut self, id: &str, input: Input, now: Now) -> Outputs {
+        if self.metadata_bytes > self.limits.max_metadata_bytes && self.brings_a_member(id, &input) {
+            return refuse_absent(input, Some(GroupError::NotAvailable));
+        }
         if !self.groups.contains_key(id) {
             if !creates_group(&input) {
                 return refuse_absent(input, None);
@@ -81,8 +89,9 @@ impl Partition {
             self.groups.insert(id.to_owned(), Group::new(id, now));
         }
         let Some(group) = self.groups.get_mut(id) else { return Outputs::default() };
+        let before = group.metadata_bytes();
         let outputs = group.step(&self.limits, input, now);
-        self.settle(id);
+        self.settle(id, before);
         outputs
     }
 
@@ -133,8 +142,15 @@ impl Partition {
         self.unknown_records
     }
 
-    /// Drops a group that is vacant and files its next deadline.
-    fn settle(&mut self, id: &str) {
+    fn brings_a_member(&self, id: &str, input: &Input) -> bool {
+        let Input::Join(join) = input else { return false };
+        self.groups.get(id).is_none_or(|group| !group.has_member(&join.member_id))
+    }
+
+    /// After a step: counts what the group's members hold now, drops a group that is vacant, files its next deadline.
+    fn settle(&mut self, id: &str, metadata_bytes_before: usize) {
+        let metadata_bytes = self.groups.get(id).map_or(0, Group::metadata_bytes);
+        self.metadata_bytes = self.metadata_bytes + metadata_bytes - metadata_bytes_before;
         let vacant = self.groups.get(id).is_none_or(Group::is_vacant);
         if vacant {
             self.groups.remove(id);

@@ -20,6 +20,7 @@ impl Group {
         self.stored = value.is_some();
         let value = value.unwrap_or_default();
         self.members.clear();
+        self.metadata_bytes = 0;
         self.statics.clear();
         self.state = if value.members.is_empty() { State::Empty } else { State::Stable };
         self.generation = value.generation;
@@ -31,7 +32,9 @@ impl Group {
             if let Some(instance_id) = &member.instance_id {
                 self.statics.insert(instance_id.clone(), member.member_id.clone());
             }
-            self.members.insert(member.member_id.clone(), restored_member(member, &protocol));
+            let member = restored_member(member, &protocol);
+            self.metadata_bytes += member.metadata_bytes();
+            self.members.insert(member.id.clone(), member);
         }
         self.protocol_name = value.protocol;
         self.subscribed = self.compute_subscribed();

@@ -13,7 +13,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::sync::CancellationToken;
 
 use super::error::GroupError;
 use super::group::Group;
@@ -32,10 +32,18 @@ const RELOAD_PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration
 /// Leases are looked at so often when nothing else happens.
 const SWEEP: Duration = Duration::from_secs(5);
 
-/// The group coordinators of this broker. Its tasks end when it is dropped.
+/// The group coordinators of this broker. When it is dropped its tasks end, those that await appends after the last of them.
 pub struct Groups {
     inner: Arc<Inner>,
-    _cancel: DropGuard,
+}
+
+impl Drop for Groups {
+    fn drop(&mut self) {
+        self.inner.cancel.cancel();
+        for shard in self.inner.all_shards() {
+            shard.unload(&mut shard.state.lock());
+        }
+    }
 }
 
 struct Inner {
@@ -54,7 +62,6 @@ struct Inner {
 impl Groups {
     /// Must be called inside a tokio runtime.
     pub fn start(env: Env, limits: Limits, log: Arc<dyn OffsetsLog>) -> Groups {
-        let cancel = CancellationToken::new();
         let inner = Arc::new(Inner {
             env,
             limits,
@@ -64,10 +71,10 @@ impl Groups {
             next_life: AtomicU64::new(1),
             armed_ms: AtomicI64::new(i64::MAX),
             wake: Notify::new(),
-            cancel: cancel.clone(),
+            cancel: CancellationToken::new(),
         });
         tokio::spawn(run_timers(inner.clone()));
-        Groups { inner, _cancel: cancel.drop_guard() }
+        Groups { inner }
     }
 
     pub fn limits(&self) -> &Limits {
@@ -111,6 +118,7 @@ impl Groups {
     /// Looks at all groups of this broker, by partition and id.
     pub async fn read_all<T>(&self, mut look: impl FnMut(&Group) -> Option<T>) -> Result<Vec<T>, GroupError> {
         let mut all = Vec::new();
+        let mut receivers = Vec::new();
         for index in 0..self.inner.log.partition_count().unwrap_or(0) {
             if self.inner.log.holds(index).is_none() {
                 continue;
@@ -122,8 +130,12 @@ impl Groups {
                 (seen, receiver)
             };
             let ((seen, receiver), epoch) = self.inner.act(index, act).await?;
-            self.inner.receive(index, receiver, epoch).await?;
+            receivers.push((index, receiver, epoch));
             all.extend(seen);
+        }
+        // All partitions were looked at before the first wait, so one flush is enough for them all.
+        for (index, receiver, epoch) in receivers {
+            self.inner.receive(index, receiver, epoch).await?;
         }
         Ok(all)
     }
@@ -307,6 +319,7 @@ async fn load(inner: Arc<Inner>, shard: Arc<Shard>, epoch: LeaseEpoch) {
     *state = ShardState::Idle;
     if let Some(mut partition) = partition
         && inner.log.holds(shard.index) == Some(epoch)
+        && !inner.cancel.is_cancelled()
     {
         let outputs = partition.loaded(inner.now());
         let life = inner.next_life.fetch_add(1, Ordering::Relaxed);

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 
+use super::super::group::Member;
 use super::super::message::DeleteOffsets;
 use super::*;
 
@@ -127,6 +128,7 @@ fn check(bench: &Bench) {
         assert_eq!(group.members[id].instance_id.as_ref(), Some(instance));
     }
     assert_eq!(group.statics.len(), group.members.values().filter(|member| member.instance_id.is_some()).count());
+    assert_eq!(group.metadata_bytes(), group.members().map(Member::metadata_bytes).sum::<usize>());
     assert!(group.pending_join.iter().all(|id| !group.members.contains_key(id)));
     assert!(group.pending_sync.iter().all(|id| group.members.contains_key(id)));
     for member in group.members() {

@@ -76,6 +76,25 @@ fn ids_that_are_given_out_are_bounded() {
 }
 
 #[test]
+fn what_members_bring_along_is_bounded() {
+    let heavy = |join: Join| {
+        let mut join = with_protocols(join, &["range"]);
+        join.protocols[0].1 = Bytes::from(vec![0; 2_000]);
+        join
+    };
+    let mut bench = Bench::new(Limits { max_metadata_bytes: 3_000, ..limits() });
+    bench.join(heavy(dynamic("a")));
+    bench.join(heavy(dynamic("b")));
+    let third = bench.join(heavy(dynamic("c")));
+    assert_eq!(bench.joined(third).error, Some(GroupError::NotAvailable));
+    let known = bench.join(heavy(rejoin("a")));
+    assert_eq!(bench.joined(known).error, None, "who is in may go on");
+    assert_eq!(bench.leave("b", None), Ok(()));
+    let again = bench.join(heavy(dynamic("c")));
+    assert!(!bench.replies.contains_key(&again), "there is room again: it waits for a");
+}
+
+#[test]
 fn a_lost_join_answer_is_given_again() {
     let mut bench = Bench::new(limits());
     bench.stable(&["a", "b"]);

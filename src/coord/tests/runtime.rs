@@ -284,6 +284,39 @@ async fn a_caller_that_goes_away_harms_nobody() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn nothing_is_left_of_a_runtime_that_is_dropped() {
+    let (groups, log) = start(limits());
+    commit(&groups, 0, 1).await.expect("stored");
+    log.set_delay(Duration::from_millis(50));
+    let lost = tokio::time::timeout(Duration::from_millis(1), commit(&groups, 0, 2)).await;
+    assert!(lost.is_err());
+    drop(groups);
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(Arc::strong_count(&log), 1, "no task holds on to the log");
+    assert_eq!(log.records(home()).len(), 2, "what was sent landed all the same");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_large_commit_goes_out_in_pieces() {
+    let (groups, log) = start(limits());
+    let partitions = (0..300).map(|partition| CommitPartition {
+        metadata: "x".repeat(4000),
+        ..commit_of("t", partition, i64::from(partition))
+    });
+    let partitions: Vec<CommitPartition> = partitions.collect();
+    log.set_delay(Duration::from_millis(10));
+    let begun = Instant::now();
+    let input = |reply| match commit_input(reply, 0, 0) {
+        Input::Commit(commit) => Input::Commit(Commit { partitions, ..commit }),
+        other => other,
+    };
+    let reply = groups.call(GROUP, input).await.expect("stored");
+    assert_eq!(reply, Reply::Partitions(Ok(vec![Ok(()); 300])));
+    assert_eq!(begun.elapsed(), Duration::from_millis(30), "1.2 MB are three batches, the answer waits for the last");
+    assert_eq!(replayed(&log).group(GROUP).expect("stored").offsets.len(), 300);
+}
+
+#[tokio::test(start_paused = true)]
 async fn deleted_topics_are_forgotten_by_all_groups() {
     let (groups, log) = start(limits());
     commit(&groups, 0, 1).await.expect("stored");

@@ -8,7 +8,7 @@ mod messages;
 use std::alloc::System;
 
 use alluvium::wire::build::{BatchBuilder, BatchOptions, NewRecord};
-use alluvium::wire::codec::Codec;
+use alluvium::wire::codec::{Codec, decompress};
 use alluvium::wire::guard;
 use alluvium::wire::table::API_TABLE;
 use alluvium::wire::validate::{ProduceRules, validate};
@@ -45,6 +45,7 @@ fn what_the_guard_takes_decodes_in_bounded_memory() {
     }
     huge_counts_are_refused();
     bombs_cost_a_window();
+    declared_sizes_cost_nothing();
 }
 
 fn prefixes_are_refused(key: i16, version: i16, body: &[u8], what: &str) {
@@ -108,5 +109,16 @@ fn bombs_cost_a_window() {
         // Snappy's blocks are bytes of their own, freed one after another.
         let limit = if codec == Codec::Snappy { value.len() + value.len() / 8 } else { 4 * 1024 * 1024 };
         assert!(change.bytes_allocated < limit, "{codec:?} takes {} bytes", change.bytes_allocated);
+    }
+}
+
+/// A snappy block of a few bytes that declares 4 GiB.
+fn declared_sizes_cost_nothing() {
+    let declared = [0xff, 0xff, 0xff, 0xff, 0x0f, 0, 0];
+    let framed = [b"\x82SNAPPY\0\0\0\0\x01\0\0\0\x01\0\0\0\x07".as_slice(), &declared].concat();
+    for bomb in [&declared[..], &framed] {
+        let region = Region::new(ALLOCATOR);
+        assert!(decompress(Codec::Snappy, bomb, usize::MAX).is_err());
+        assert!(region.change().bytes_allocated < CONSTANT);
     }
 }

@@ -127,8 +127,8 @@ pub fn encode_response_with_tail<T: Encodable>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kafka_protocol::messages::{ApiVersionsResponse, FetchResponse, ResponseHeader};
-    use kafka_protocol::protocol::Decodable;
+    use kafka_protocol::messages::{ApiVersionsResponse, FetchResponse, RequestHeader, ResponseHeader};
+    use kafka_protocol::protocol::{Decodable, StrBytes};
 
     #[test]
     fn parses_headers() {
@@ -141,6 +141,30 @@ mod tests {
         let too_new = [0, 18, 0, 99, 0, 0, 0, 9, 0, 0, 0x80, 0x80];
         let head = RequestHead { api_key: 18, api_version: 99, correlation_id: 9, client_id: Some(""), body_start: 10 };
         assert_eq!(RequestHead::parse(&too_new), Ok(head));
+    }
+
+    #[test]
+    fn reads_the_crates_headers_of_every_version() {
+        for row in table::API_TABLE {
+            for version in row.min..=row.max {
+                let client_id = StrBytes::from_static_str("a client");
+                let mut header = RequestHeader::default()
+                    .with_request_api_key(row.key as i16)
+                    .with_request_api_version(version)
+                    .with_correlation_id(-7)
+                    .with_client_id(Some(client_id));
+                if row.is_flexible(version) {
+                    header = header.with_unknown_tagged_field(1000, Bytes::from(vec![7; 200]));
+                }
+                let mut frame = BytesMut::new();
+                header.encode(&mut frame, row.request_header_version(version)).expect("encodes");
+                let body_start = frame.len();
+                frame.extend_from_slice(b"body");
+                let head = RequestHead::parse(&frame).expect("parses");
+                assert_eq!((head.api_key, head.api_version, head.correlation_id), (row.key as i16, version, -7));
+                assert_eq!((head.client_id, head.body_start), (Some("a client"), body_start), "{}", row.name);
+            }
+        }
     }
 
     #[test]

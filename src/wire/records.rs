@@ -78,6 +78,7 @@ impl<'a> Iterator for RecordIter<'a> {
     }
 }
 
+#[inline]
 fn record<'a>(rest: &mut &'a [u8]) -> Result<Record<'a>, Reason> {
     let length = usize::try_from(varint(rest)?).map_err(|_| "its length is negative")?;
     let mut body = take(rest, length)?;
@@ -102,6 +103,7 @@ fn header<'a>(rest: &mut &'a [u8]) -> Result<Header<'a>, Reason> {
     Ok((key, nullable(rest)?))
 }
 
+#[inline]
 fn nullable<'a>(rest: &mut &'a [u8]) -> Result<Option<&'a [u8]>, Reason> {
     match usize::try_from(varint(rest)?) {
         Ok(length) => take(rest, length).map(Some),
@@ -109,6 +111,7 @@ fn nullable<'a>(rest: &mut &'a [u8]) -> Result<Option<&'a [u8]>, Reason> {
     }
 }
 
+#[inline]
 fn take<'a>(rest: &mut &'a [u8], length: usize) -> Result<&'a [u8], Reason> {
     let (head, tail) = rest.split_at_checked(length).ok_or(CUT)?;
     *rest = tail;
@@ -118,27 +121,36 @@ fn take<'a>(rest: &mut &'a [u8], length: usize) -> Result<&'a [u8], Reason> {
 const CUT: Reason = "it ends behind its bytes";
 const LONG: Reason = "a number is too long";
 
+#[inline]
 fn byte(rest: &mut &[u8]) -> Result<u8, Reason> {
     let (first, tail) = rest.split_first().ok_or(CUT)?;
     *rest = tail;
     Ok(*first)
 }
 
+#[inline]
 fn varint(rest: &mut &[u8]) -> Result<i32, Reason> {
     let raw = raw_varint(&mut || byte(rest), 5)?;
     Ok(zigzag32(raw))
 }
 
+#[inline]
 fn varlong(rest: &mut &[u8]) -> Result<i64, Reason> {
     raw_varint(&mut || byte(rest), 10).map(zigzag64)
 }
 
-/// At most `bytes` bytes, and no bits beyond 32 (of five) or 64 (of ten).
+/// At most `bytes` bytes, and no bits beyond 32 (of five) or 64 (of ten). Most numbers in a batch have one byte.
 #[inline]
 fn raw_varint(next: &mut impl FnMut() -> Result<u8, Reason>, bytes: u32) -> Result<u64, Reason> {
+    let first = next()?;
+    if first < 0x80 { Ok(u64::from(first)) } else { long_varint(u64::from(first & 0x7f), next, bytes) }
+}
+
+#[inline]
+fn long_varint(first: u64, next: &mut impl FnMut() -> Result<u8, Reason>, bytes: u32) -> Result<u64, Reason> {
     let last_max = if bytes == 5 { 0x0f } else { 0x01 };
-    let mut value = 0u64;
-    for at in 0..bytes {
+    let mut value = first;
+    for at in 1..bytes {
         let byte = next()?;
         if at == bytes - 1 && byte > last_max {
             return Err(LONG);
@@ -151,10 +163,12 @@ fn raw_varint(next: &mut impl FnMut() -> Result<u8, Reason>, bytes: u32) -> Resu
     Ok(value)
 }
 
+#[inline]
 fn zigzag64(raw: u64) -> i64 {
     (raw >> 1).cast_signed() ^ -(raw & 1).cast_signed()
 }
 
+#[inline]
 fn zigzag32(raw: u64) -> i32 {
     i32::try_from(zigzag64(raw)).unwrap_or(0)
 }

@@ -1,5 +1,6 @@
 //! One session of a broker, from opening to end.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,11 +30,12 @@ use crate::log::session::{self, Identity, OpenError, OpenedSession};
 use crate::log::slot::Slots;
 use crate::meta::Metadata;
 use crate::meta::entry::Endpoint;
+use crate::meta::image::Image;
 use crate::server::{self, Listener, Stops};
 use crate::store::create::CreatePolicy;
 use crate::store::hedge::HedgeTracker;
 use crate::store::retry::ReadPolicy;
-use crate::types::SessionId;
+use crate::types::{SessionId, TopicId};
 use crate::types::metrics::SessionPhase;
 
 /// Answers get so much time to leave when the broker stops.
@@ -220,14 +222,26 @@ fn ended(end: Result<SessionEnd, tokio::task::JoinError>) -> SessionEnd {
 /// Keeps partitions and groups in line with the metadata.
 async fn follow(services: Arc<Services>) {
     let mut revisions = services.meta.subscribe();
+    let mut known = BTreeMap::new();
     loop {
         services.log.reconcile();
         services.groups.refresh();
+        let topics = services.meta.read(topic_names);
+        let gone = known.into_iter().filter(|(id, _)| !topics.contains_key(id)).map(|(id, name)| (name, id));
+        let gone: Vec<_> = gone.collect();
+        if !gone.is_empty() {
+            services.groups.topics_deleted(gone);
+        }
+        known = topics;
         services.metrics.metadata_revision.set(i64::try_from(*revisions.borrow_and_update()).unwrap_or(i64::MAX));
         if revisions.changed().await.is_err() {
             return;
         }
     }
+}
+
+fn topic_names(image: &Image) -> BTreeMap<TopicId, String> {
+    image.topics.iter().map(|(id, topic)| (*id, topic.name.clone())).collect()
 }
 
 /// Puts a fence behind the last segment, so that whoever comes next finds the end at once.

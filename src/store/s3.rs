@@ -41,6 +41,8 @@ pub struct S3Config {
     /// `http://host:port` of another server than Amazon's; then the bucket is named in the path.
     pub endpoint: Option<String>,
     pub region: Option<String>,
+    /// Whether the bucket is named in the path rather than in the host; `None`: with an endpoint it is.
+    pub path_style: Option<bool>,
     /// For servers that refuse the CRC-64 header.
     pub without_checksum: bool,
     /// Key id and secret; otherwise the environment's.
@@ -121,7 +123,9 @@ impl S3Store {
             .with_bucket_name(&config.bucket)
             .with_region(config.region.as_deref().unwrap_or("us-east-1"))
             // A dot in the bucket's name does not fit the certificate of `*.s3.amazonaws.com`.
-            .with_virtual_hosted_style_request(config.endpoint.is_none() && !config.bucket.contains('.'))
+            .with_virtual_hosted_style_request(
+                !config.path_style.unwrap_or(config.endpoint.is_some() || config.bucket.contains('.')),
+            )
             .with_unsigned_payload(true)
             .with_disable_bulk_delete(true)
             .with_retry(retry)

@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::series;
 use super::{BrokerError, Ports};
 use crate::admin::{CacheSeries, Readiness};
 use crate::api::fetch_sessions::FetchSessions;
@@ -167,6 +168,8 @@ pub async fn run<L: Listener>(
     log.reconcile();
     tasks.spawn(follow(services.clone()));
     tasks.spawn(log.clone().expire_producers(producer_expiration_ms));
+    tasks.spawn(series::count_groups(services.clone()));
+    series::show(&services);
     ports.readiness.send_replace(Readiness::Ready);
     ports.metrics.set_session_phase(SessionPhase::ready);
     let serving = server::serve(&mut ports.listener, services.clone(), stops.clone());

@@ -106,17 +106,13 @@ fn build<L>(
         heartbeat: ttl.map(|ttl| ttl / 3),
         create: CreatePolicy { hedge: shared.then(|| Arc::new(HedgeTracker::new())), ..CreatePolicy::default() },
     };
-    let blocks =
-        MemoryBlockCache::new(ports.store.clone(), env.clone(), settings.block_cache_bytes, ReadPolicy::default());
-    let blocks: Arc<dyn BlockCache> = Arc::new(blocks);
-    ports.metrics.show("cache", Arc::new(CacheSeries(blocks.clone())));
     let log = Arc::new(Log {
         session: opened.id,
         env: env.clone(),
         meta: meta.clone(),
         slots: context.slots.clone(),
         appender: context.appender.clone(),
-        reader: Reader { tail: context.tail.clone(), blocks },
+        reader: Reader { tail: context.tail.clone(), blocks: block_cache(ports, settings) },
         proof: context.proof.clone(),
         budget: Budget::new(settings.buffer_bytes),
         internal_budget: Budget::new(settings.buffer_bytes / 8),
@@ -150,6 +146,14 @@ fn build<L>(
     });
     let producer_expiration_ms = kafka.producer_id_expiration_ms;
     Session { services, flusher: Flusher::new(context, policy, opened.footer_zero), producer_expiration_ms }
+}
+
+fn block_cache<L>(ports: &Ports<L>, settings: &Settings) -> Arc<dyn BlockCache> {
+    let bytes = settings.block_cache_bytes;
+    let blocks = MemoryBlockCache::new(ports.store.clone(), ports.env.clone(), bytes, ReadPolicy::default());
+    let blocks: Arc<dyn BlockCache> = Arc::new(blocks);
+    ports.metrics.show("cache", Arc::new(CacheSeries(blocks.clone())));
+    blocks
 }
 
 /// Serves until the session ends. Errors are of the metadata table only.

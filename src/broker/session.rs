@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::series;
 use super::{BrokerError, Ports};
 use crate::admin::{CacheSeries, Readiness};
 use crate::api::fetch_sessions::FetchSessions;
@@ -107,17 +108,13 @@ fn build<L>(
         heartbeat: ttl.map(|ttl| ttl / 3),
         create: CreatePolicy { hedge: shared.then(|| Arc::new(HedgeTracker::new())), ..CreatePolicy::default() },
     };
-    let blocks =
-        MemoryBlockCache::new(ports.store.clone(), env.clone(), settings.block_cache_bytes, ReadPolicy::default());
-    let blocks: Arc<dyn BlockCache> = Arc::new(blocks);
-    ports.metrics.show("cache", Arc::new(CacheSeries(blocks.clone())));
     let log = Arc::new(Log {
         session: opened.id,
         env: env.clone(),
         meta: meta.clone(),
         slots: context.slots.clone(),
         appender: context.appender.clone(),
-        reader: Reader { tail: context.tail.clone(), blocks },
+        reader: Reader { tail: context.tail.clone(), blocks: block_cache(ports, settings) },
         proof: context.proof.clone(),
         budget: Budget::new(settings.buffer_bytes),
         internal_budget: Budget::new(settings.buffer_bytes / 8),
@@ -153,6 +150,14 @@ fn build<L>(
     Session { services, flusher: Flusher::new(context, policy, opened.footer_zero), producer_expiration_ms }
 }
 
+fn block_cache<L>(ports: &Ports<L>, settings: &Settings) -> Arc<dyn BlockCache> {
+    let bytes = settings.block_cache_bytes;
+    let blocks = MemoryBlockCache::new(ports.store.clone(), ports.env.clone(), bytes, ReadPolicy::default());
+    let blocks: Arc<dyn BlockCache> = Arc::new(blocks);
+    ports.metrics.show("cache", Arc::new(CacheSeries(blocks.clone())));
+    blocks
+}
+
 /// Serves until the session ends. Errors are of the metadata table only.
 pub async fn run<L: Listener>(
     session: Session,
@@ -169,6 +174,8 @@ pub async fn run<L: Listener>(
     log.reconcile();
     tasks.spawn(follow(services.clone()));
     tasks.spawn(log.clone().expire_producers(producer_expiration_ms));
+    tasks.spawn(series::count_groups(services.clone()));
+    series::show(&services);
     ports.readiness.send_replace(Readiness::Ready);
     ports.metrics.set_session_phase(SessionPhase::ready);
     let serving = server::serve(&mut ports.listener, services.clone(), stops.clone());

@@ -132,6 +132,11 @@ impl Partition {
         self.groups.get(id)
     }
 
+    #[cfg(test)]
+    pub(super) fn group_mut(&mut self, id: &str) -> Option<&mut Group> {
+        self.groups.get_mut(id)
+    }
+
     /// By group id.
     pub fn groups(&self) -> impl Iterator<Item = &Group> {
         self.groups.values()

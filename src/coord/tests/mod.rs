@@ -4,6 +4,7 @@ mod histories;
 mod joins;
 mod offsets;
 mod rebalances;
+mod recorded;
 mod runtime;
 mod table;
 

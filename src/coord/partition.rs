@@ -191,7 +191,7 @@ fn refuse_absent(input: Input, error: Option<GroupError>) -> Outputs {
             out.reply(join.reply, Reply::Join(Joined::refused(join.member_id, or(GroupError::UnknownMember))));
         }
         Input::Sync(sync) => out.reply(sync.reply, Reply::Sync(Err(or(GroupError::UnknownMember)))),
-        Input::Heartbeat(heartbeat) => out.reply(heartbeat.reply, Reply::Done(Err(or(GroupError::UnknownMember)))),
+        Input::Heartbeat(heartbeat) => out.reply(heartbeat.reply, Reply::Heartbeat(Err(or(GroupError::UnknownMember)))),
         Input::Leave(leave) => {
             let unknown = leave.members.into_iter().map(|name| (name, Err(or(GroupError::UnknownMember))));
             out.reply(leave.reply, Reply::Leave(unknown.collect()));
@@ -204,7 +204,7 @@ fn refuse_absent(input: Input, error: Option<GroupError>) -> Outputs {
         Input::DeleteOffsets(delete) => {
             out.reply(delete.reply, Reply::Partitions(Err(or(GroupError::GroupNotFound))));
         }
-        Input::DeleteGroup(reply) => out.reply(reply, Reply::Done(Err(or(GroupError::GroupNotFound)))),
+        Input::DeleteGroup(reply) => out.reply(reply, Reply::Deleted(Err(or(GroupError::GroupNotFound)))),
         Input::Tick | Input::ExpireOffsets | Input::TopicsDeleted(_) => {}
     }
     out

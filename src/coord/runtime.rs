@@ -107,7 +107,7 @@ impl Groups {
         let act = |loaded: &mut Loaded, _: Now| {
             let seen = look(loaded.partition.group(group));
             let (sender, receiver) = oneshot::channel();
-            loaded.release(group, sender, Reply::Done(Ok(())));
+            loaded.release(group, sender, Reply::Seen);
             (seen, receiver)
         };
         let ((seen, receiver), epoch) = self.inner.act(index, act).await?;
@@ -126,7 +126,7 @@ impl Groups {
             let act = |loaded: &mut Loaded, _: Now| {
                 let seen: Vec<T> = loaded.partition.groups().filter_map(&mut look).collect();
                 let (sender, receiver) = oneshot::channel();
-                loaded.release_after_all(sender, Reply::Done(Ok(())));
+                loaded.release_after_all(sender, Reply::Seen);
                 (seen, receiver)
             };
             let ((seen, receiver), epoch) = self.inner.act(index, act).await?;

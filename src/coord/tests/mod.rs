@@ -142,7 +142,7 @@ impl Bench {
 
     pub fn done(&self, to: ReplyTo) -> Result<(), GroupError> {
         match self.replies.get(&to) {
-            Some(Reply::Done(result)) => *result,
+            Some(Reply::Heartbeat(result) | Reply::Deleted(result)) => *result,
             other => panic!("no answer: {other:?}"),
         }
     }

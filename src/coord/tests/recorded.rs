@@ -189,10 +189,11 @@ fn line(reply: &Reply) -> String {
         }
         Reply::Sync(Err(error)) => format!("sync {} -", error.code()),
         Reply::Sync(Ok(synced)) => format!("sync 0 {}", dash(std::str::from_utf8(&synced.assignment).expect("text"))),
-        Reply::Done(result) => format!("done {}", code(*result)),
+        Reply::Heartbeat(result) | Reply::Deleted(result) => format!("done {}", code(*result)),
         Reply::Leave(results) => format!("done {}", code(results[0].1)),
         Reply::Partitions(Err(error)) => format!("done {}", error.code()),
         Reply::Partitions(Ok(results)) => format!("done {}", code(results[0])),
+        Reply::Seen => panic!("the core looks at nothing"),
     }
 }
 

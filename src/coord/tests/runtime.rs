@@ -72,7 +72,7 @@ async fn heartbeat(groups: &Groups, member: &str, generation: i32) -> Result<(),
     let input =
         |reply| Input::Heartbeat(Heartbeat { reply, generation, member_id: member.to_owned(), instance_id: None });
     match groups.call(GROUP, input).await? {
-        Reply::Done(done) => done,
+        Reply::Heartbeat(result) => result,
         other => panic!("{other:?}"),
     }
 }
@@ -117,6 +117,37 @@ async fn an_answer_waits_for_the_commit() {
     assert!(groups.read(&other, |group| group.is_none()).await.expect("read"));
     assert_eq!(begun.elapsed(), Duration::ZERO);
     slow.await.expect("no panic").expect("stored");
+}
+
+#[tokio::test(start_paused = true)]
+async fn heartbeats_wait_for_generations_and_not_for_offsets() {
+    let (groups, log) = start(limits());
+    let joined = join(&groups, dynamic("a")).await.expect("joined");
+    log.set_delay(Duration::from_millis(100));
+    let beats = async {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        let begun = Instant::now();
+        assert_eq!(heartbeat(&groups, "a", joined.generation).await, Ok(()));
+        begun.elapsed()
+    };
+    let (synced, waited) = tokio::join!(sync(&groups, "a", joined.generation, "A"), beats);
+    assert!(synced.is_ok());
+    assert_eq!(waited, Duration::from_millis(90), "that it is still a member rests on the record in flight");
+    let committing = groups.call(GROUP, |reply| match commit_input(reply, 0, 1) {
+        Input::Commit(commit) => {
+            Input::Commit(Commit { generation: joined.generation, member_id: "a".to_owned(), ..commit })
+        }
+        other => other,
+    });
+    let beats = async {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        let begun = Instant::now();
+        assert_eq!(heartbeat(&groups, "a", joined.generation).await, Ok(()));
+        begun.elapsed()
+    };
+    let (committed, waited) = tokio::join!(committing, beats);
+    assert_eq!(committed, Ok(Reply::Partitions(Ok(vec![Ok(())]))));
+    assert_eq!(waited, Duration::ZERO);
 }
 
 #[tokio::test(start_paused = true)]

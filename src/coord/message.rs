@@ -171,6 +171,13 @@ pub enum Input {
     TopicsDeleted(Vec<(String, TopicId)>),
 }
 
+impl Input {
+    /// Requests that change stored offsets; a client may as well ask again a little later.
+    pub fn writes_offsets(&self) -> bool {
+        matches!(self, Input::Commit(_) | Input::DeleteOffsets(_) | Input::DeleteGroup(_))
+    }
+}
+
 /// The outcome of a join, also a refused one (which names the member it speaks of).
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Joined {

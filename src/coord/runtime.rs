@@ -91,9 +91,13 @@ impl Groups {
     pub async fn call(&self, group: &str, input: impl FnOnce(ReplyTo) -> Input) -> Result<Reply, GroupError> {
         let index = self.partition(group).await?;
         let to = ReplyTo(self.inner.next_reply.fetch_add(1, Ordering::Relaxed));
+        let input = input(to);
+        if input.writes_offsets() && !self.inner.log.admits(index) {
+            return Err(GroupError::NotAvailable);
+        }
         let act = |loaded: &mut Loaded, now: Now| {
             let receiver = loaded.expect(to);
-            let outputs = loaded.partition.step(group, input(to), now);
+            let outputs = loaded.partition.step(group, input, now);
             loaded.apply(group, outputs);
             receiver
         };

@@ -348,6 +348,17 @@ async fn a_large_commit_goes_out_in_pieces() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_full_log_refuses_commits_before_they_are_decided() {
+    let (groups, log) = start(limits());
+    let joined = join(&groups, dynamic("a")).await.expect("joined");
+    sync(&groups, "a", joined.generation, "A").await.expect("synced");
+    log.set_full(home(), true);
+    assert_eq!(commit(&groups, 0, 1).await, Err(GroupError::NotAvailable));
+    assert_eq!(heartbeat(&groups, "a", joined.generation).await, Ok(()), "the group lives on");
+    assert_eq!(log.records(home()).len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn deleted_topics_are_forgotten_by_all_groups() {
     let (groups, log) = start(limits());
     commit(&groups, 0, 1).await.expect("stored");

@@ -7,6 +7,7 @@
 //! Owned here: everything about groups. Not owned: the log itself (port [`log::OffsetsLog`]) and who holds what.
 
 pub mod codec;
+pub mod durable;
 pub mod error;
 pub mod group;
 mod join;
@@ -14,6 +15,7 @@ pub mod log;
 pub mod message;
 pub mod offsets;
 pub mod partition;
+pub mod producer_ids;
 mod rebalance;
 pub mod records;
 mod requests;

@@ -1,7 +1,14 @@
 //! Ids and quantities that every room speaks of. No behaviour, no I/O.
 
 pub mod aligned;
+pub mod broker_config;
+pub mod config_def;
 pub mod env;
+pub mod group_config;
+pub mod metrics;
+pub mod topic_config;
+mod topic_config_table;
+pub mod topic_name;
 
 use std::fmt;
 use std::str::FromStr;

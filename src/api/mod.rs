@@ -25,4 +25,9 @@ pub mod metadata;
 pub mod ports;
 pub mod refusal;
 mod replica_assignment;
+#[cfg(test)]
+mod testing;
 pub mod topic_view;
+
+#[cfg(test)]
+mod version_tests;

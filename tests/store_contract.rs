@@ -7,9 +7,13 @@
 mod backends;
 #[path = "store_contract/create_once.rs"]
 mod create_once;
+#[path = "store_contract/figures.rs"]
+mod figures;
 #[path = "store_contract/local.rs"]
 mod local;
 #[path = "store_contract/races.rs"]
 mod races;
+#[path = "store_contract/s3_answers.rs"]
+mod s3_answers;
 #[path = "store_contract/semantics.rs"]
 mod semantics;

@@ -3,11 +3,11 @@
 //! It names the cluster id, the version of the whole layout and the one table, so that two brokers can't keep two tables for
 //! one set of segments: a broker told of another table refuses to start.
 
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::error::MetaError;
 use super::retry::Objects;
+use super::sealed;
 use crate::types::env::Env;
 
 pub const KEY: &str = "meta/cluster";
@@ -30,17 +30,15 @@ struct Head {
 
 /// Reads the cluster's object, after creating it if this is the bucket's first broker.
 pub(super) async fn join(objects: Objects<'_>, env: &Env, table: &str) -> Result<Cluster, MetaError> {
-    let stored = match objects.read(KEY).await? {
-        Some(bytes) => bytes,
+    let cluster = match objects.read_as(KEY, decode).await? {
+        Some(cluster) => cluster,
         None => {
             let fresh = Cluster { version: CLUSTER_VERSION, cluster_id: new_cluster_id(env), table: table.to_owned() };
-            let body = Bytes::from(serde_json::to_vec(&fresh).map_err(|error| MetaError::unreadable(KEY, error))?);
-            objects.ensure(KEY, &body).await?;
-            let read_back = objects.read(KEY).await?;
+            objects.ensure(KEY, &sealed::encode(&fresh)).await?;
+            let read_back = objects.read_as(KEY, decode).await?;
             read_back.ok_or_else(|| MetaError::Unavailable(format!("{KEY}: written, and not there afterwards")))?
         }
     };
-    let cluster = decode(&stored)?;
     if cluster.table != table {
         return Err(MetaError::WrongCluster(format!(
             "{KEY}: cluster {} keeps its metadata table in {:?}, this broker is told {table:?}; all brokers of a bucket use the same table",
@@ -51,13 +49,13 @@ pub(super) async fn join(objects: Objects<'_>, env: &Env, table: &str) -> Result
 }
 
 pub fn decode(bytes: &[u8]) -> Result<Cluster, MetaError> {
-    let unreadable = |error: serde_json::Error| MetaError::unreadable(KEY, error);
-    let version = serde_json::from_slice::<Head>(bytes).map_err(unreadable)?.version;
+    let head: Head = serde_json::from_slice(bytes).map_err(|error| MetaError::unreadable(KEY, error))?;
+    let version = head.version;
     if version != CLUSTER_VERSION {
         let reason = format!("the bucket has layout version {version}, this program knows {CLUSTER_VERSION}");
         return Err(MetaError::unreadable(KEY, reason));
     }
-    serde_json::from_slice(bytes).map_err(unreadable)
+    sealed::decode(bytes).map_err(|error| MetaError::unreadable(KEY, error))
 }
 
 /// As Kafka's `Uuid.randomUuid`: none that begins with a dash, which tools take for an option.

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::sealed;
 use crate::types::{NodeId, Offset, Revision, SegmentNumber, SessionId, TopicId};
 
 /// The version that this program writes and the only one that it reads.
@@ -32,9 +33,9 @@ impl Entry {
         Entry { version: ENTRY_VERSION, revision, nonce: format!("{nonce:032x}"), changes }
     }
 
-    /// JSON, as it stands in the table.
+    /// JSON, as it stands in the table; the last field, `crc32c`, covers all before it.
     pub fn encode(&self) -> Bytes {
-        Bytes::from(serde_json::to_vec(self).expect("an entry has only string keys and finite numbers"))
+        sealed::encode(self)
     }
 
     /// Reads the entry of `revision`. Whatever this program does not know exactly (version, type, field) is an error.
@@ -44,7 +45,7 @@ impl Entry {
         if head.version != u64::from(ENTRY_VERSION) {
             return Err(EntryError::Version(head.version));
         }
-        let entry: Entry = serde_json::from_slice(body).map_err(unreadable)?;
+        let entry: Entry = sealed::decode(body).map_err(|error| EntryError::Unreadable(error.to_string()))?;
         if entry.revision != revision {
             return Err(EntryError::Misplaced(entry.revision));
         }
@@ -148,6 +149,7 @@ pub enum Change {
     /// Moves log starts up (never down: a lower value is ignored). DeleteRecords, later retention.
     AdvanceLogStart {
         topic: TopicId,
+        #[serde(with = "by_partition")]
         offsets: BTreeMap<i32, Offset>,
     },
     /// Takes the next `count` producer ids for the session: those from the image's `next_producer_id` on, as the proposer's
@@ -156,4 +158,19 @@ pub enum Change {
         session: SessionId,
         count: u32,
     },
+}
+
+/// Numbers as keys are text in JSON, and serde does not turn them back inside a tagged enum.
+mod by_partition {
+    use super::{BTreeMap, Offset};
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub fn serialize<S: Serializer>(map: &BTreeMap<i32, Offset>, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_map(map)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<i32, Offset>, D::Error> {
+        let texts = BTreeMap::<String, Offset>::deserialize(from)?;
+        texts.into_iter().map(|(key, offset)| Ok((key.parse().map_err(D::Error::custom)?, offset))).collect()
+    }
 }

@@ -6,14 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use super::entry::{Change, Entry};
 use super::error::MetaError;
 use super::image::Image;
-use super::retry::{Backoff, Objects, until};
+use super::retry::{Objects, Pauses, READS_BEFORE_BELIEF, until};
 use super::snapshot;
-use super::table::{Append, TableError, TableRef, bucket};
+use super::table::{Append, Chunk, TableError, TableRef, bucket};
 use super::truncate::{self, end_of, generation_of};
 use crate::store::StoreRef;
 use crate::types::Revision;
@@ -21,6 +19,9 @@ use crate::types::env::Env;
 
 /// Entries of one read.
 const READ_MAX: usize = 1024;
+
+/// Time for one write or read of a snapshot, with its retries.
+const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(180);
 
 pub(super) struct History {
     pub store: StoreRef,
@@ -80,9 +81,14 @@ impl History {
         Objects { store: &*self.store, env: &self.env, limit: self.read_timeout }
     }
 
+    /// For snapshots, which may be large.
+    pub fn large_objects(&self) -> Objects<'_> {
+        Objects { limit: SNAPSHOT_TIMEOUT, ..self.objects() }
+    }
+
     /// The image of the newest snapshot, or of nothing.
     pub async fn newest_snapshot(&self) -> Result<Image, MetaError> {
-        Ok(snapshot::newest(self.objects()).await?.unwrap_or_default())
+        Ok(snapshot::newest(self.large_objects()).await?.unwrap_or_default())
     }
 
     /// The newest snapshot, after `at`'s successor was found truncated: it must lie beyond that generation.
@@ -98,8 +104,19 @@ impl History {
 
     /// The entries after `revision`. `look`: look for the marker also if nothing follows, at the price of a GET.
     pub async fn after(&self, revision: Revision, look: bool) -> Result<Tail, MetaError> {
+        let mut pauses = Pauses::new(&self.env);
+        for _ in 1..READS_BEFORE_BELIEF {
+            match self.try_after(revision, look).await {
+                Err(MetaError::Unreadable { .. }) => pauses.pause().await,
+                result => return result,
+            }
+        }
+        self.try_after(revision, look).await
+    }
+
+    async fn try_after(&self, revision: Revision, look: bool) -> Result<Tail, MetaError> {
         let from = revision + 1;
-        let bodies = self.read(from, READ_MAX).await?;
+        let Chunk { bodies, end } = self.read(from, READ_MAX).await?;
         let generations = if bodies.is_empty() && !look {
             None
         } else {
@@ -111,12 +128,11 @@ impl History {
                 return Ok(Tail::Truncated);
             }
         }
-        let complete = bodies.len() < READ_MAX;
         let decoded = (from..).zip(&bodies).map(|(revision, body)| self.decode(revision, body));
-        Ok(Tail::Entries { entries: decoded.collect::<Result<_, _>>()?, complete })
+        Ok(Tail::Entries { entries: decoded.collect::<Result<_, _>>()?, complete: end })
     }
 
-    async fn read(&self, from: Revision, limit: usize) -> Result<Vec<Bytes>, MetaError> {
+    async fn read(&self, from: Revision, limit: usize) -> Result<Chunk, MetaError> {
         let again = |error: &TableError| matches!(error, TableError::Unavailable(_));
         let late = || TableError::Unavailable(format!("revision {from}: no answer within {:?}", self.read_timeout));
         let read = || self.table.read(from, limit);
@@ -139,14 +155,14 @@ impl History {
     /// Appends the entry and does not return before its outcome is certain, however long that takes; only the end of the process
     /// cuts it short. While the outcome is unknown the same entry is sent again, or, when nobody waits for it any more, a no-op
     /// in its place: whichever lands first decides.
-    pub async fn append(&self, entry: &Entry, waiters: &Waiters) -> Result<Outcome, MetaError> {
+    pub async fn append(&self, entry: &Entry, waiters: &Waiters) -> Outcome {
         let body = entry.encode();
         let no_op = Entry::new(entry.revision, self.env.entropy.next_u128(), vec![Change::Nop {}]).encode();
-        let mut backoff = Backoff::new(&self.env);
+        let mut pauses = Pauses::new(&self.env);
         let mut may_have_landed = false;
         loop {
             if waiters.closing() {
-                return Ok(if may_have_landed { Outcome::Abandoned } else { Outcome::Refused(CLOSING.to_owned()) });
+                return if may_have_landed { Outcome::Abandoned } else { Outcome::Refused(CLOSING.to_owned()) };
             }
             let original = waiters.any() || !may_have_landed;
             let sent = if original { body.clone() } else { no_op.clone() };
@@ -154,42 +170,51 @@ impl History {
             let owner = match tokio::time::timeout(self.append_timeout, attempt).await {
                 Ok(Ok(Append::Appended)) if original => Some(true),
                 Ok(Ok(Append::Appended)) => Some(false),
-                Ok(Err(TableError::Permanent(reason))) if !may_have_landed => return Ok(Outcome::Refused(reason)),
-                Ok(Ok(Append::Taken)) => self.owner(entry).await?,
+                Ok(Err(TableError::Permanent(reason))) if !may_have_landed => return Outcome::Refused(reason),
+                Ok(Ok(Append::Taken)) => self.owner(entry).await,
                 Ok(Ok(Append::Unknown { .. }) | Err(_)) | Err(_) => {
-                    backoff.pause().await;
-                    self.owner(entry).await?
+                    pauses.pause().await;
+                    self.owner(entry).await
                 }
             };
             if let Some(ours) = owner {
-                return Ok(self.conclude(entry.revision, ours, waiters).await);
+                return self.conclude(entry.revision, ours, waiters).await;
+            }
+            if !may_have_landed {
+                tracing::warn!(
+                    revision = entry.revision,
+                    "the outcome of an append to the metadata table is unknown; asking on"
+                );
             }
             may_have_landed = true;
-            backoff.pause().await;
+            pauses.pause().await;
         }
     }
 
-    /// Whether the revision holds this very entry; `None` while nothing is seen there, or nothing can be seen.
-    async fn owner(&self, entry: &Entry) -> Result<Option<bool>, MetaError> {
-        let found = match self.read(entry.revision, 1).await {
-            Ok(bodies) => bodies.into_iter().next(),
-            Err(error) if error.is_fatal() => return Err(error),
-            Err(_) => None,
-        };
-        let Some(body) = found else { return Ok(None) };
-        Ok(Some(self.decode(entry.revision, &body)?.nonce == entry.nonce))
+    /// Whether the revision holds this very entry; `None` while nothing is seen there, or nothing can be seen. An entry that can't
+    /// be decoded is not this one: whoever reads on will say what is wrong with it.
+    async fn owner(&self, entry: &Entry) -> Option<bool> {
+        let mut owner = None;
+        for _ in 0..READS_BEFORE_BELIEF {
+            let body = self.read(entry.revision, 1).await.ok()?.bodies.into_iter().next()?;
+            match self.decode(entry.revision, &body) {
+                Ok(found) => return Some(found.nonce == entry.nonce),
+                Err(_) => owner = Some(false),
+            }
+        }
+        owner
     }
 
     /// The last look: what was seen at the revision counts only if its generation is not closed now.
     async fn conclude(&self, revision: Revision, ours: bool, waiters: &Waiters) -> Outcome {
-        let mut backoff = Backoff::new(&self.env);
+        let mut pauses = Pauses::new(&self.env);
         loop {
             match truncate::is_closed(self.objects(), generation_of(revision, self.generation)).await {
                 Ok(true) => return Outcome::Truncated,
                 Ok(false) if ours => return Outcome::Counted,
                 Ok(false) => return Outcome::Lost,
                 Err(_) if waiters.closing() => return Outcome::Abandoned,
-                Err(_) => backoff.pause().await,
+                Err(_) => pauses.pause().await,
             }
         }
     }

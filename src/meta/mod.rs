@@ -25,6 +25,7 @@ mod owner;
 mod proposal;
 mod retry;
 pub mod rules;
+mod sealed;
 pub mod snapshot;
 pub mod table;
 pub mod truncate;

@@ -30,8 +30,8 @@ use crate::types::Revision;
 /// Commands taken at once.
 const BATCH: usize = 256;
 
-/// An idle poll looks for the marker of its generation so rarely.
-const LOOK_EVERY_POLLS: u32 = 30;
+/// Of the reads that find nothing new, one in so many looks for the marker of its generation.
+const LOOK_EVERY_IDLE_READS: u32 = 30;
 
 /// A proposal is built on an image that was compared with the table within this time, lest a broker that did not poll appends
 /// to a generation that is long gone.
@@ -81,14 +81,25 @@ pub(super) struct Owner {
     scratch: Image,
     /// The scratch holds changes that are not known to count.
     scratch_dirty: bool,
-    idle_polls: u32,
+    idle_reads: u32,
+    /// The last read of the tail failed.
+    failing: bool,
     snapshots: Option<JoinHandle<()>>,
 }
 
 impl Owner {
     pub fn new(history: Arc<History>, shared: Arc<Shared>, options: MetaOptions) -> Self {
         let scratch = shared.image.read().clone();
-        Owner { history, shared, options, scratch, scratch_dirty: false, idle_polls: 0, snapshots: None }
+        Owner {
+            history,
+            shared,
+            options,
+            scratch,
+            scratch_dirty: false,
+            idle_reads: 0,
+            failing: false,
+            snapshots: None,
+        }
     }
 
     pub async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
@@ -116,7 +127,7 @@ impl Owner {
     ) {
         let mut fresh = false;
         if poll || !readers.is_empty() || (!queue.is_empty() && self.is_stale()) {
-            let result = self.catch_up(poll).await;
+            let result = self.catch_up(false).await;
             fresh = result.is_ok();
             for reader in readers {
                 let _caller_may_be_gone = reader.send(result.clone());
@@ -146,15 +157,7 @@ impl Owner {
             gone: plan.members.iter().map(|member| member.gone().clone()).collect(),
             closing: self.shared.closing.clone(),
         };
-        let outcome = match self.history.append(&entry, &waiters).await {
-            Ok(outcome) => outcome,
-            Err(error) => {
-                self.shared.stop(&error);
-                finish(plan, &End::Failed(MetaError::OutcomeUnknown(error.to_string())));
-                return Err(error);
-            }
-        };
-        match outcome {
+        match self.history.append(&entry, &waiters).await {
             Outcome::Counted => {
                 self.apply_own(&entry)?;
                 let revision = entry.revision;
@@ -217,20 +220,30 @@ impl Owner {
         self.shared.last_read.lock().is_none_or(|read| now.saturating_sub(read) > IMAGE_MAX_AGE)
     }
 
-    /// Reads and applies what follows the image. `look`: also look whether the place was truncated.
-    async fn catch_up(&mut self, poll: bool) -> Result<Revision, MetaError> {
+    /// Reads and applies what follows the image. `look`: also look whether the place was truncated if nothing follows.
+    async fn catch_up(&mut self, look: bool) -> Result<Revision, MetaError> {
         self.shared.check()?;
-        if poll {
-            self.idle_polls += 1;
-        }
-        let look = self.idle_polls >= LOOK_EVERY_POLLS;
+        let look = look || self.idle_reads + 1 >= LOOK_EVERY_IDLE_READS;
+        let before = self.shared.image.read().revision;
         let result = self.follow(look).await;
+        self.note(&result);
         match &result {
-            Ok(_) if look => self.idle_polls = 0,
+            Ok(revision) if look || *revision > before => self.idle_reads = 0,
+            Ok(_) => self.idle_reads += 1,
             Err(error) if error.is_fatal() => self.shared.stop(error),
-            _ => {}
+            Err(_) => {}
         }
         result
+    }
+
+    /// One line when the table stops answering, one when it answers again.
+    fn note(&mut self, result: &Result<Revision, MetaError>) {
+        match result {
+            Err(error) if !self.failing => tracing::warn!(%error, "the metadata table can't be read; trying on"),
+            Ok(revision) if self.failing => tracing::info!(revision, "the metadata table answers again"),
+            _ => {}
+        }
+        self.failing = result.is_err();
     }
 
     async fn follow(&mut self, look: bool) -> Result<Revision, MetaError> {
@@ -311,7 +324,7 @@ impl Owner {
         };
         let history = self.history.clone();
         self.snapshots = Some(tokio::spawn(async move {
-            let objects = history.objects();
+            let objects = history.large_objects();
             let result = async {
                 snapshot::write(objects, revision, &bytes).await?;
                 truncate::truncate(objects, &*history.table, revision, history.generation).await?;

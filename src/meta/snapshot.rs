@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::error::MetaError;
 use super::image::Image;
 use super::retry::Objects;
+use super::sealed::crc32c;
 use crate::types::Revision;
 
 pub const PREFIX: &str = "meta/snapshots/";
@@ -46,11 +47,6 @@ fn parse_key(key: &str) -> Option<Revision> {
     let digits = key.strip_prefix(PREFIX)?;
     let plain = digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit());
     if plain { digits.parse().ok() } else { None }
-}
-
-fn crc32c(bytes: &[u8]) -> String {
-    let crc = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, bytes);
-    format!("{crc:08x}")
 }
 
 pub fn encode(image: &Image) -> Bytes {
@@ -110,8 +106,8 @@ pub(super) async fn newest(objects: Objects<'_>) -> Result<Option<Image>, MetaEr
     const ROUNDS: usize = 5;
     for _ in 0..ROUNDS {
         let Some(revision) = revisions(objects).await?.last().copied() else { return Ok(None) };
-        if let Some(bytes) = objects.read(&key(revision)).await? {
-            return decode(revision, &bytes).map(Some);
+        if let Some(image) = objects.read_as(&key(revision), |bytes| decode(revision, bytes)).await? {
+            return Ok(Some(image));
         }
     }
     Err(MetaError::Unavailable(format!("{PREFIX}: snapshots go away faster than they can be read")))
@@ -121,8 +117,8 @@ pub(super) async fn newest(objects: Objects<'_>) -> Result<Option<Image>, MetaEr
 pub(super) async fn write(objects: Objects<'_>, revision: Revision, bytes: &Bytes) -> Result<(), MetaError> {
     let key = key(revision);
     objects.ensure(&key, bytes).await?;
-    match objects.read(&key).await? {
-        Some(stored) => decode(revision, &stored).map(|_| ()),
+    match objects.read_as(&key, |stored| decode(revision, stored)).await? {
+        Some(_) => Ok(()),
         None => Err(MetaError::Unavailable(format!("{key}: written, and not there afterwards"))),
     }
 }

@@ -2,7 +2,8 @@
 //! script (next call of this kind gets this fault) or at random from a seed. The worst of them is the commonest in the field:
 //! *it happened, and you got an error*.
 //!
-//! Late landing runs in a task of its own, as the write of a cut-off connection does; it needs a tokio runtime.
+//! Late landing runs in a task of its own, as the write of a cut-off connection does: it must outlive whoever asked for it, so a
+//! simulation that crashes whole hosts gives a [`Spawn`] that runs elsewhere.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use parking_lot::Mutex;
 
 use super::{ListedObject, ReadBytes, ReadRange, Store, StoreError, StoreRef};
@@ -90,10 +92,14 @@ pub struct Injected {
     pub corrupt: u64,
 }
 
+/// Runs a task to its end.
+pub type Spawn = Arc<dyn Fn(BoxFuture<'static, ()>) + Send + Sync>;
+
 /// The store that fails. Rates may be changed while it runs: `set_rates(FaultRates::default())` is fair weather.
 pub struct FaultStore {
     inner: StoreRef,
     entropy: Arc<dyn Entropy>,
+    spawn: Spawn,
     state: Mutex<State>,
 }
 
@@ -107,7 +113,12 @@ struct State {
 
 impl FaultStore {
     pub fn new(inner: StoreRef, entropy: Arc<dyn Entropy>, rates: FaultRates) -> Arc<FaultStore> {
-        Arc::new(FaultStore { inner, entropy, state: Mutex::new(State { rates, ..State::default() }) })
+        let spawn: Spawn = Arc::new(|task| drop(tokio::spawn(task)));
+        FaultStore::with_spawn(inner, entropy, rates, spawn)
+    }
+
+    pub fn with_spawn(inner: StoreRef, entropy: Arc<dyn Entropy>, rates: FaultRates, spawn: Spawn) -> Arc<FaultStore> {
+        Arc::new(FaultStore { inner, entropy, spawn, state: Mutex::new(State { rates, ..State::default() }) })
     }
 
     pub fn set_rates(&self, rates: FaultRates) {
@@ -264,11 +275,12 @@ impl Store for FaultStore {
         if let Some(Fault::LandsLate { answer, after }) = fault {
             let (inner, key) = (Arc::clone(&self.inner), key.to_owned());
             let answer = error(&key, answer);
-            tokio::spawn(async move {
+            let landing = async move {
                 tokio::time::sleep(after).await;
                 // Nobody is there to hear how it went.
                 let _unheard = inner.create(&key, body).await;
-            });
+            };
+            (self.spawn)(Box::pin(landing));
             return Err(answer);
         }
         self.around(key, fault, self.inner.create(key, body)).await

@@ -174,7 +174,9 @@ mod tests {
             granted += u32::from(tracker.take_permit(MS(0)));
         }
         assert_eq!(granted, 50);
-        (0..40).for_each(|_| drop(tracker.request()));
+        for _ in 0..40 {
+            tracker.request();
+        }
         tracker.busy(MS(1_000));
         assert!(!tracker.take_permit(MS(5_999)));
         assert!(tracker.take_permit(MS(6_000)));

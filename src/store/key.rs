@@ -21,6 +21,14 @@ pub fn check_key(key: &str) -> Result<(), StoreError> {
     Err(StoreError::permanent(key, reason))
 }
 
+/// Refuses prefixes of listings that lead out of the store. "" is everything; a part may be cut off anywhere.
+pub fn check_prefix(prefix: &str) -> Result<(), StoreError> {
+    if prefix.starts_with('/') || prefix.split('/').any(|part| part.starts_with('.')) {
+        return Err(StoreError::permanent(prefix, "a prefix is the beginning of a name"));
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -34,5 +42,7 @@ mod tests {
             assert!(matches!(check_key(bad), Err(StoreError::Permanent { .. })), "{bad}");
         }
         assert!(check_key(&"x".repeat(513)).is_err());
+        assert!(check_prefix("").is_ok() && check_prefix("meta/lo").is_ok() && check_prefix("meta/").is_ok());
+        assert!(check_prefix("../").is_err() && check_prefix("/etc").is_err() && check_prefix("a/../../b").is_err());
     }
 }

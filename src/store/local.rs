@@ -5,6 +5,10 @@
 //! the temporary name goes away; the folder is fsynced; only then the answer goes out, be it yes or "taken". So an answer is
 //! never sent that a power cut could take back, not even the answer that somebody else's object is there.
 //!
+//! **A read** may find a name that a create has linked and not synced yet: `create_once` reads back when it runs out of patience
+//! with a slow disk, and would take the name for done. So names between link and fsync are on a list; who reads one of them
+//! syncs its folder before it answers.
+//!
 //! **Failure.** A failed fsync of a file is never tried again on that file: the kernel may have dropped the pages and would say
 //! yes the second time. Nothing has the final name yet, so the attempt simply failed. A failed fsync of a *folder* leaves names
 //! whose fate nobody knows: the store goes dead, answers nothing but errors, and calls [`Fatal`], upon which the process must exit.
@@ -21,18 +25,20 @@ mod pool;
 mod reserve;
 mod start;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use parking_lot::Mutex;
 
 use self::files::{Direct, Linking};
 use self::folders::{Failure, Folders};
 use self::pool::WriterPool;
 use self::reserve::Reserve;
-use super::key::check_key;
+use super::key::{check_key, check_prefix};
 use super::{ListedObject, ReadBytes, ReadRange, Store, StoreError};
 
 /// Called once when a folder could not be fsynced; the process must exit without another answer to anybody.
@@ -64,6 +70,8 @@ struct Inner {
     reserve: Reserve,
     direct: Direct,
     linking: Linking,
+    /// Keys whose link may be visible and is not durable yet, with the number of creates that are at it.
+    unsynced: Mutex<BTreeMap<String, usize>>,
     dead: AtomicBool,
     fatal: Fatal,
     _lock: std::fs::File,
@@ -80,6 +88,7 @@ impl LocalStore {
             direct: started.direct,
             linking: started.linking,
             root: started.root,
+            unsynced: Mutex::default(),
             dead: AtomicBool::new(false),
             fatal,
             _lock: started.lock,
@@ -142,16 +151,36 @@ impl Inner {
         let (folder_name, file_name) = key.rsplit_once('/').unwrap_or(("", key));
         let folder = self.folders.open_or_make(folder_name)?;
         let temporary = files::write_temporary(self.folders.temporary(), body, self.direct).map_err(Failure::Io)?;
+        *self.unsynced.lock().entry(key.to_owned()).or_default() += 1;
         let linked = temporary.link(folder.fd(), file_name, self.linking);
         drop(temporary);
-        match linked {
-            Ok(()) => folder.sync().map_err(Failure::Sync),
-            Err(error) => {
-                if error.kind() == std::io::ErrorKind::AlreadyExists {
-                    folder.sync().map_err(Failure::Sync)?;
-                }
-                Err(Failure::Io(error))
-            }
+        let visible = match &linked {
+            Ok(()) => true,
+            Err(error) => error.kind() == std::io::ErrorKind::AlreadyExists,
+        };
+        if visible {
+            // After a failure the key stays on the list.
+            folder.sync().map_err(Failure::Sync)?;
+        }
+        let mut unsynced = self.unsynced.lock();
+        match unsynced.get_mut(key) {
+            Some(creates) if *creates > 1 => *creates -= 1,
+            _ => drop(unsynced.remove(key)),
+        }
+        linked.map_err(Failure::Io)
+    }
+
+    /// To be called after the name was seen, before anybody hears of it.
+    fn sync_if_new(&self, key: &str) -> Result<(), StoreError> {
+        if !self.unsynced.lock().contains_key(key) {
+            return Ok(());
+        }
+        let (folder_name, _) = key.rsplit_once('/').unwrap_or(("", key));
+        let synced = self.folders.open_or_make(folder_name).and_then(|folder| folder.sync().map_err(Failure::Sync));
+        match synced {
+            Ok(()) => Ok(()),
+            Err(Failure::Io(error)) => Err(map_error(key, &error)),
+            Err(Failure::Sync(error)) => Err(self.die(key, &error)),
         }
     }
 
@@ -166,12 +195,23 @@ impl Inner {
     }
 
     fn read(&self, key: &str, range: &ReadRange) -> Result<ReadBytes, StoreError> {
-        files::read(&self.root.join(key), range).map_err(|error| match error {
+        let read = files::read(&self.root.join(key), range).map_err(|error| match error {
             files::ReadError::Io(error) => map_error(key, &error),
             files::ReadError::OutOfRange(object_size) => {
                 StoreError::permanent(key, format!("{range:?} is not in its {object_size} bytes"))
             }
-        })
+        })?;
+        self.sync_if_new(key)?;
+        Ok(read)
+    }
+
+    fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<ListedObject>, StoreError> {
+        let listed = listing::list(&self.root, prefix, after, limit).map_err(|error| map_error(prefix, &error))?;
+        let new: Vec<String> = self.unsynced.lock().keys().cloned().collect();
+        for key in new.iter().filter(|key| listed.binary_search_by(|object| object.key.cmp(key)).is_ok()) {
+            self.sync_if_new(key)?;
+        }
+        Ok(listed)
     }
 }
 
@@ -225,14 +265,13 @@ impl Store for LocalStore {
     }
 
     async fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<ListedObject>, StoreError> {
+        check_prefix(prefix)?;
         let (prefix, after) = (prefix.to_owned(), after.map(str::to_owned));
-        self.blocking("", move |inner| {
-            listing::list(&inner.root, &prefix, after.as_deref(), limit).map_err(|error| map_error(&prefix, &error))
-        })
-        .await
+        self.blocking("", move |inner| inner.list(&prefix, after.as_deref(), limit)).await
     }
 
     async fn list_folders(&self, prefix: &str) -> Result<Vec<String>, StoreError> {
+        check_prefix(prefix)?;
         let prefix = prefix.to_owned();
         self.blocking("", move |inner| {
             listing::list_folders(&inner.root, &prefix).map_err(|error| map_error(&prefix, &error))
@@ -246,5 +285,52 @@ impl Store for LocalStore {
 
     fn is_shared(&self) -> bool {
         false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_name_is_not_shown_before_it_is_durable() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = LocalStore::open(folder.path(), Arc::new(|reason| panic!("{reason}"))).expect("opens");
+        store.create("s/0", Bytes::from_static(b"body")).await.expect("free");
+        let syncs = || store.inner.folders.open_or_make("s").ok().expect("there").syncs_begun();
+        let before = syncs();
+        store.read("s/0", ReadRange::Full).await.expect("there");
+        store.list("s/", None, 10).await.expect("a list");
+        assert_eq!(syncs(), before);
+        // As a create that has linked and not synced yet.
+        store.inner.unsynced.lock().insert("s/0".to_owned(), 1);
+        store.read("s/0", ReadRange::Full).await.expect("there");
+        assert_eq!(syncs(), before + 1);
+        store.list("s/", None, 10).await.expect("a list");
+        assert_eq!(syncs(), before + 2);
+        store.read("s/1", ReadRange::Full).await.expect_err("absent");
+        assert_eq!(syncs(), before + 2);
+    }
+
+    #[tokio::test]
+    async fn a_folder_that_does_not_sync_is_the_end() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let fatal: Fatal = {
+            let told = Arc::clone(&told);
+            Arc::new(move |reason: &str| told.lock().push(reason.to_owned()))
+        };
+        let store = LocalStore::open(folder.path(), fatal).expect("opens");
+        store.create("s/0", Bytes::from_static(b"body")).await.expect("free");
+        store.inner.folders.break_syncs("s");
+        store.inner.unsynced.lock().insert("s/0".to_owned(), 1);
+        for _ in 0..2 {
+            let read = store.read("s/0", ReadRange::Full).await;
+            assert!(matches!(read, Err(StoreError::Maybe { .. })), "{read:?}");
+        }
+        let created = store.create("other/0", Bytes::from_static(b"body")).await;
+        assert!(matches!(created, Err(StoreError::Maybe { .. })), "{created:?}");
+        let told = told.lock();
+        assert!(told.len() == 1 && told[0].contains("s/0 in "), "{told:?}");
     }
 }

@@ -78,8 +78,8 @@ pub enum StoreError {
     /// Said no for good: denied access, no such bucket, no space, a name it does not accept. Nothing happened.
     #[error("{key}: {reason}")]
     Permanent { key: String, reason: String },
-    /// Said "later": 409, 429, 503. Nothing happened, or (503) it may have.
-    #[error("{key}: the store asks to slow down: {reason}")]
+    /// Said "later" (409, 429, 503), or could not be reached. Nothing happened, or (503) it may have.
+    #[error("{key}: not now: {reason}")]
     Busy { key: String, reason: String },
     /// Time-out, reset, 5xx, anything unclear: it may have happened.
     #[error("{key}: outcome unknown: {reason}")]

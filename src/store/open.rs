@@ -17,13 +17,15 @@ pub struct OpenOptions {
     pub s3_endpoint: Option<String>,
     /// Overrides `AWS_REGION` and `AWS_DEFAULT_REGION`.
     pub s3_region: Option<String>,
+    /// Bucket in the path (true) or in the host name; `None`: in the path when there is an endpoint.
+    pub s3_path_style: Option<bool>,
     /// Sends no CRC-64, for servers that refuse it.
     pub s3_without_checksum: bool,
 }
 
 impl OpenOptions {
     pub fn new(fatal: Fatal) -> OpenOptions {
-        OpenOptions { fatal, s3_endpoint: None, s3_region: None, s3_without_checksum: false }
+        OpenOptions { fatal, s3_endpoint: None, s3_region: None, s3_path_style: None, s3_without_checksum: false }
     }
 }
 
@@ -76,6 +78,7 @@ pub fn open(url: &str, options: &OpenOptions) -> Result<StoreRef, OpenError> {
             let mut config = S3Config::from_env(&bucket, &prefix);
             config.endpoint = options.s3_endpoint.clone().or(config.endpoint);
             config.region = options.s3_region.clone().or(config.region);
+            config.path_style = options.s3_path_style;
             config.without_checksum = options.s3_without_checksum;
             let store = S3Store::open(config).map_err(|reason| OpenError::S3 { url: url.to_owned(), reason })?;
             Ok(Arc::new(store))

@@ -16,7 +16,7 @@ use crate::types::env::Env;
 const RACERS: usize = 8;
 const RACES: usize = 2;
 /// A step that stays unclear for so long ends the probe.
-const STEP_DEADLINE: Duration = Duration::from_secs(20);
+const STEP_DEADLINE: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(250);
 
 /// Why a store is refused.
@@ -47,6 +47,11 @@ async fn run(store: &dyn Store, env: &Env, folder: &str, keys: &mut Vec<String>)
     let unusable = |error| ProbeError::Unusable { store: store.describe(), error };
 
     let key = format!("{folder}/twice");
+    if let Err(error) = store.read(&key, ReadRange::Full).await
+        && error.is_passing()
+    {
+        tracing::warn!(%error, "the store does not answer yet; trying for {} s", STEP_DEADLINE.as_secs());
+    }
     match read_retrying(store, env, &key, ReadRange::Full, &policy).await {
         Err(StoreError::NotFound { .. }) => {}
         Err(error) => return Err(unusable(error)),

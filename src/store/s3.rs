@@ -27,14 +27,13 @@ use super::key::check_key;
 use super::{ListedObject, ReadBytes, ReadRange, Store, StoreError};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// An attempt may take this long, and a second more for each MiB it moves.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
 const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(20);
 /// S3 gives so many names a page.
 const PAGE_NAMES: usize = 1000;
 
 /// Where the bucket is and how to get in. [`S3Config::from_env`] reads the usual AWS variables.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct S3Config {
     pub bucket: String,
     /// Put before every key; "" or without slashes at its ends.
@@ -42,8 +41,14 @@ pub struct S3Config {
     /// `http://host:port` of another server than Amazon's; then the bucket is named in the path.
     pub endpoint: Option<String>,
     pub region: Option<String>,
+    /// Whether the bucket is named in the path rather than in the host; `None`: with an endpoint it is.
+    pub path_style: Option<bool>,
     /// For servers that refuse the CRC-64 header.
     pub without_checksum: bool,
+    /// Key id and secret; otherwise the environment's.
+    pub credentials: Option<(String, String)>,
+    /// An attempt may take this long, and a second more for each MiB it moves; default 10 s.
+    pub attempt_timeout: Option<Duration>,
 }
 
 impl S3Config {
@@ -55,9 +60,43 @@ impl S3Config {
             prefix: prefix.trim_matches('/').to_owned(),
             endpoint: variable("AWS_ENDPOINT_URL_S3").or_else(|| variable("AWS_ENDPOINT_URL")),
             region: variable("AWS_REGION").or_else(|| variable("AWS_DEFAULT_REGION")),
-            without_checksum: false,
+            ..S3Config::default()
         }
     }
+}
+
+/// What the AWS variables say of credentials and encryption. Empty ones count as unset, as compose files leave them; those that would
+/// change what the adapter relies on (signatures, conditions, endpoint) are not taken from here.
+fn credentials_from_env(explicit: bool) -> AmazonS3Builder {
+    use object_store::aws::AmazonS3ConfigKey as Key;
+    let mut builder = AmazonS3Builder::new();
+    for (name, value) in std::env::vars_os() {
+        let (Some(name), Some(value)) = (name.to_str(), value.to_str()) else { continue };
+        if !name.starts_with("AWS_") || value.is_empty() {
+            continue;
+        }
+        let Ok(key) = name.to_ascii_lowercase().parse::<Key>() else { continue };
+        let wanted = match key {
+            Key::AccessKeyId
+            | Key::SecretAccessKey
+            | Key::Token
+            | Key::WebIdentityTokenFile
+            | Key::RoleArn
+            | Key::RoleSessionName
+            | Key::StsEndpoint
+            | Key::ContainerCredentialsRelativeUri
+            | Key::ContainerCredentialsFullUri
+            | Key::ContainerAuthorizationTokenFile
+            | Key::MetadataEndpoint
+            | Key::ImdsV1Fallback => !explicit,
+            Key::Encryption(_) | Key::RequestPayer => true,
+            _ => false,
+        };
+        if wanted {
+            builder = builder.with_config(key, value);
+        }
+    }
+    builder
 }
 
 pub struct S3Store {
@@ -79,17 +118,23 @@ impl S3Store {
             .with_allow_http(true);
         let retry =
             RetryConfig { backoff: BackoffConfig::default(), max_retries: 0, retry_timeout: Duration::from_secs(1) };
-        let mut builder = AmazonS3Builder::from_env()
+        let mut builder = credentials_from_env(config.credentials.is_some())
             .with_client_options(options)
             .with_bucket_name(&config.bucket)
             .with_region(config.region.as_deref().unwrap_or("us-east-1"))
-            .with_virtual_hosted_style_request(config.endpoint.is_none())
+            // A dot in the bucket's name does not fit the certificate of `*.s3.amazonaws.com`.
+            .with_virtual_hosted_style_request(
+                !config.path_style.unwrap_or(config.endpoint.is_some() || config.bucket.contains('.')),
+            )
             .with_unsigned_payload(true)
             .with_disable_bulk_delete(true)
             .with_retry(retry)
             .with_http_connector(NotingConnector::default());
         if let Some(endpoint) = &config.endpoint {
             builder = builder.with_endpoint(endpoint.trim_end_matches('/'));
+        }
+        if let Some((key_id, secret)) = &config.credentials {
+            builder = builder.with_access_key_id(key_id).with_secret_access_key(secret);
         }
         if !config.without_checksum {
             builder = builder.with_checksum_algorithm(Checksum::CRC64NVME);
@@ -115,7 +160,8 @@ impl S3Store {
         moved_bytes: usize,
         request: impl Future<Output = Result<T, object_store::Error>>,
     ) -> Result<T, StoreError> {
-        let limit = ATTEMPT_TIMEOUT + Duration::from_secs((moved_bytes >> 20) as u64);
+        let limit =
+            self.config.attempt_timeout.unwrap_or(ATTEMPT_TIMEOUT) + Duration::from_secs((moved_bytes >> 20) as u64);
         let (result, note) = noted(tokio::time::timeout(limit, request)).await;
         match result {
             Ok(Ok(value)) => Ok(value),

@@ -12,6 +12,7 @@ crate::on_every_store!(
     deletes_and_forgets,
     lists_in_order,
     lists_folders,
+    lists_more_than_a_page,
     keeps_odd_sizes,
     answers_for_absent_objects,
     probes_clean,
@@ -112,6 +113,25 @@ async fn lists_folders(backend: &Backend) {
     assert_eq!(store.list_folders("absent/").await.expect("folders"), [""; 0]);
     store.delete("segments/b/1").await.expect("deleted");
     assert_eq!(store.list_folders("segments/").await.expect("folders"), ["a"]);
+}
+
+/// S3 gives a thousand names at a time.
+async fn lists_more_than_a_page(backend: &Backend) {
+    use futures::StreamExt;
+    let store = &backend.store;
+    let names: Vec<String> = (0..1050).map(|number| format!("{number:05}")).collect();
+    let creates =
+        names.iter().map(|name| async move { store.create(&format!("f/{name}/x"), Bytes::from_static(b"x")).await });
+    let created: Vec<_> = futures::stream::iter(creates).buffer_unordered(8).collect().await;
+    assert!(created.iter().all(Result::is_ok));
+    let listed = |after: Option<&'static str>, limit: usize| async move {
+        let listed = store.list("f/", after, limit).await.expect("a list");
+        listed.into_iter().map(|object| object.key[2..7].to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(listed(None, usize::MAX).await, names);
+    assert_eq!(listed(None, 1001).await, names[..1001]);
+    assert_eq!(listed(Some("f/00009/x"), 1020).await, names[10..1030]);
+    assert_eq!(store.list_folders("f/").await.expect("folders"), names);
 }
 
 /// Sizes around pages, where a padded write is cut to length; bodies that begin off a page boundary.

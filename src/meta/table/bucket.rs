@@ -1,14 +1,15 @@
 //! The table in the bucket: one object per revision, `meta/log/<revision, 20 digits>`, created only where there is none.
 //!
 //! Needs nothing but the store. A poll at the end of the table is one GET. Many entries are read with growing windows of parallel
-//! GETs; what follows a gap in a window is left for the next read, since the gap may have been filled in between.
+//! GETs; what follows a gap in a window is left for the next read, since the gap may have been filled in between. A GET that fails
+//! costs only what comes after it.
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::future::join_all;
 
-use super::{Append, Table, TableError};
+use super::{Append, Chunk, Table, TableError};
 use crate::store::{ReadRange, StoreError, StoreRef};
 use crate::types::Revision;
 
@@ -45,7 +46,8 @@ impl BucketTable {
 
     async fn get(&self, revision: Revision) -> Result<Option<Bytes>, TableError> {
         match self.store.read(&key(revision), ReadRange::Full).await {
-            Ok(read) => Ok(Some(read.bytes)),
+            Ok(read) if read.bytes.len() as u64 == read.object_size => Ok(Some(read.bytes)),
+            Ok(_) => Err(TableError::Unavailable(format!("{}: a read gave only a part of it", key(revision)))),
             Err(StoreError::NotFound { .. }) => Ok(None),
             Err(error) => Err(error.into()),
         }
@@ -77,22 +79,24 @@ impl Table for BucketTable {
         }
     }
 
-    async fn read(&self, from: Revision, limit: usize) -> Result<Vec<Bytes>, TableError> {
-        let mut bodies = Vec::new();
+    async fn read(&self, from: Revision, limit: usize) -> Result<Chunk, TableError> {
+        let mut chunk = Chunk::default();
         let mut next = from;
         let mut window = 1;
-        while bodies.len() < limit {
-            let count = window.min(limit - bodies.len()) as u64;
+        while chunk.bodies.len() < limit {
+            let count = window.min(limit - chunk.bodies.len()) as u64;
             for body in join_all((next..next + count).map(|revision| self.get(revision))).await {
-                match body? {
-                    Some(body) => bodies.push(body),
-                    None => return Ok(bodies),
+                match body {
+                    Ok(Some(body)) => chunk.bodies.push(body),
+                    Ok(None) => return Ok(Chunk { end: true, ..chunk }),
+                    Err(_) if !chunk.bodies.is_empty() => return Ok(chunk),
+                    Err(error) => return Err(error),
                 }
             }
             next += count;
             window = (window * 2).min(WINDOW_MAX);
         }
-        Ok(bodies)
+        Ok(chunk)
     }
 
     async fn first(&self) -> Result<Option<Revision>, TableError> {

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use super::{Append, Table, TableError, TableRef};
+use super::{Append, Chunk, Table, TableError, TableRef};
 use crate::types::Revision;
 
 /// What happens to one append.
@@ -110,7 +110,7 @@ impl Table for FaultyTable {
         }
     }
 
-    async fn read(&self, from: Revision, limit: usize) -> Result<Vec<Bytes>, TableError> {
+    async fn read(&self, from: Revision, limit: usize) -> Result<Chunk, TableError> {
         {
             let mut faults = self.faults.lock();
             if faults.failing_reads > 0 {

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use super::{Append, Table, TableError};
+use super::{Append, Chunk, Table, TableError};
 use crate::types::Revision;
 
 #[derive(Default)]
@@ -45,10 +45,12 @@ impl Table for MemoryTable {
         Ok(Append::Appended)
     }
 
-    async fn read(&self, from: Revision, limit: usize) -> Result<Vec<Bytes>, TableError> {
+    async fn read(&self, from: Revision, limit: usize) -> Result<Chunk, TableError> {
         let revisions = self.revisions.lock();
         let contiguous = (from..).zip(revisions.range(from..)).take_while(|(expected, (found, _))| expected == *found);
-        Ok(contiguous.map(|(_, (_, body))| body.clone()).take(limit).collect())
+        let bodies: Vec<Bytes> = contiguous.map(|(_, (_, body))| body.clone()).take(limit).collect();
+        let end = !revisions.contains_key(&(from + bodies.len() as u64));
+        Ok(Chunk { bodies, end })
     }
 
     async fn first(&self) -> Result<Option<Revision>, TableError> {

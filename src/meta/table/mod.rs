@@ -25,6 +25,15 @@ pub enum Append {
     Unknown { reason: String },
 }
 
+/// Part of the table's tail.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Chunk {
+    /// Bodies of consecutive revisions.
+    pub bodies: Vec<Bytes>,
+    /// Nothing followed the last of them at a moment after the read began.
+    pub end: bool,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TableError {
     /// Said no for good (denied, no such table). An append did not happen and will not.
@@ -44,9 +53,9 @@ pub trait Table: Send + Sync {
     /// Writes the revision if nothing has it.
     async fn append(&self, revision: Revision, body: Bytes) -> Result<Append, TableError>;
 
-    /// Bodies of `from`, `from + 1` … without a gap, at most `limit`. Strongly consistent: an append that was answered before
-    /// the read began is seen. Empty: nothing is at `from`, because it is the end of the table or because it was deleted.
-    async fn read(&self, from: Revision, limit: usize) -> Result<Vec<Bytes>, TableError>;
+    /// Bodies of `from`, `from + 1` … without a gap, at most `limit`; fewer also without an end. Strongly consistent: an append that
+    /// was answered before the read began is seen. Nothing at `from`: it is the end of the table, or it was deleted.
+    async fn read(&self, from: Revision, limit: usize) -> Result<Chunk, TableError>;
 
     /// The lowest revision that the table holds.
     async fn first(&self) -> Result<Option<Revision>, TableError>;

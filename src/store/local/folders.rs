@@ -49,6 +49,14 @@ impl Folders {
         &self.temporary
     }
 
+    /// From now on this folder is one that the kernel cannot sync: a pipe.
+    #[cfg(test)]
+    pub fn break_syncs(&self, name: &str) {
+        let (reader, _writer) = std::io::pipe().expect("a pipe");
+        let broken = Folder::new(File::from(OwnedFd::from(reader)));
+        self.open.lock().insert(name.to_owned(), Arc::new(broken));
+    }
+
     /// The folder `name` (parts with `/`, "" is the root), made durably with its parents when absent.
     pub fn open_or_make(&self, name: &str) -> Result<Arc<Folder>, Failure> {
         if name.is_empty() {
@@ -108,6 +116,11 @@ impl Folder {
         self.file.as_fd()
     }
 
+    #[cfg(test)]
+    pub fn syncs_begun(&self) -> u64 {
+        self.syncs.lock().next - 1
+    }
+
     /// Everything done in the folder before this call is durable after it. A failure is never taken back.
     pub fn sync(&self) -> io::Result<()> {
         let mut syncs = self.syncs.lock();
@@ -135,5 +148,33 @@ impl Folder {
             self.ended.notify_all();
             result?;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_sync_is_never_taken_back() {
+        let (reader, _writer) = std::io::pipe().expect("a pipe");
+        // A pipe cannot be fsynced.
+        let folder = Folder::new(File::from(OwnedFd::from(reader)));
+        assert!(folder.sync().is_err());
+        assert!(folder.sync().is_err());
+        assert_eq!(folder.syncs.lock().next, 2, "asked the kernel once");
+    }
+
+    #[test]
+    fn waiters_share_syncs() {
+        let root = tempfile::tempdir().expect("a folder");
+        let folder = Folder::new(open_folder(root.path()).expect("open"));
+        std::thread::scope(|scope| {
+            for _ in 0..16 {
+                scope.spawn(|| folder.sync().expect("synced"));
+            }
+        });
+        let syncs = folder.syncs.lock();
+        assert!(syncs.next <= 17 && syncs.done + 1 == syncs.next && !syncs.running, "{} {}", syncs.next, syncs.done);
     }
 }

@@ -1,14 +1,15 @@
 //! Names in key order, as an object store lists them: a folder's name counts with its slash.
 
 use std::collections::BTreeSet;
-use std::fs::{self, FileType};
+use std::fs;
 use std::io;
 use std::path::Path;
 
 use super::super::ListedObject;
+use super::super::key::check_key;
 
-/// Up to `limit` objects whose key begins with `prefix` and is greater than `after`. Reads each folder on the way once, and
-/// keeps at most `limit` names of it.
+/// Up to `limit` objects whose key begins with `prefix` and is greater than `after`. Reads the whole of each
+/// folder on the way, so a long folder is better listed with one large limit than in many pages.
 pub fn list(root: &Path, prefix: &str, after: Option<&str>, limit: usize) -> io::Result<Vec<ListedObject>> {
     let mut found = Vec::new();
     let folder = prefix.rsplit_once('/').map_or("", |(folder, _)| folder);
@@ -74,7 +75,12 @@ fn walk(root: &Path, folder_key: &str, wanted: &Wanted<'_>, found: &mut Vec<List
     Ok(())
 }
 
-/// Names in a folder, sorted, folders with a slash at the end; our own dot files do not count. An absent folder is empty.
+/// Whether a file or folder of this name can be an object's. Not: our own dot files, `lost+found` of the file system.
+pub fn is_ours(name: &str) -> bool {
+    check_key(name).is_ok()
+}
+
+/// Names in a folder, sorted, folders with a slash at the end; what cannot be ours does not count. An absent folder is empty.
 fn names(root: &Path, folder_key: &str) -> io::Result<BTreeSet<String>> {
     let entries = match fs::read_dir(root.join(folder_key)) {
         Ok(entries) => entries,
@@ -87,17 +93,13 @@ fn names(root: &Path, folder_key: &str) -> io::Result<BTreeSet<String>> {
     for entry in entries {
         let entry = entry?;
         let Ok(mut name) = entry.file_name().into_string() else { continue };
-        if name.starts_with('.') {
+        if !is_ours(&name) {
             continue;
         }
-        if is_folder(entry.file_type()?) {
+        if entry.file_type()?.is_dir() {
             name.push('/');
         }
         names.insert(name);
     }
     Ok(names)
-}
-
-fn is_folder(file_type: FileType) -> bool {
-    file_type.is_dir()
 }

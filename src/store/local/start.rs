@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
-use super::LocalError;
 use super::files::{Direct, Linking, write_temporary};
 use super::folders::{TemporaryFolder, open_folder};
 use super::reserve::Reserve;
+use super::{LocalError, listing};
 
 const LOCK_FILE: &str = ".lock";
 const TEMPORARY_FOLDER: &str = ".tmp";
@@ -165,8 +165,8 @@ fn sync_folders(folder: &Path) -> io::Result<bool> {
     let mut empty = true;
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
-        let own = entry.file_name().as_encoded_bytes().starts_with(b".");
-        if entry.file_type()?.is_dir() && !own && sync_folders(&entry.path())? {
+        let ours = entry.file_name().to_str().is_some_and(listing::is_ours);
+        if ours && entry.file_type()?.is_dir() && sync_folders(&entry.path())? {
             fs::remove_dir(entry.path())?;
         } else {
             empty = false;

@@ -17,7 +17,7 @@ pub enum Note {
     #[default]
     NotSent,
     /// No connection, so nothing happened at the store.
-    NotConnected,
+    NotConnected { cause: String },
     /// Sent, and no answer came: it may have happened.
     NoAnswer,
     /// `code` and `message` as in the error document, if there was one.
@@ -69,7 +69,7 @@ impl HttpService for NotingService {
             Ok(response) => response,
             Err(error) => {
                 if error.kind() == HttpErrorKind::Connect {
-                    note(Note::NotConnected);
+                    note(Note::NotConnected { cause: root_cause(&error) });
                 }
                 return Err(error);
             }
@@ -87,6 +87,15 @@ impl HttpService for NotingService {
         note(Note::Answered { status: status.as_u16(), code: element("Code"), message: element("Message") });
         Ok(HttpResponse::from_parts(parts, text.into()))
     }
+}
+
+/// The innermost error, which says what is wrong ("connection refused", "certificate expired"); those around it do not repeat it.
+fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
 }
 
 /// The text of the first element of this name.

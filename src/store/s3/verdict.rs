@@ -19,7 +19,7 @@ pub fn verdict(key: &str, intent: Intent, note: &Note, text: &str) -> StoreError
             let advice = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give the machine a role";
             return StoreError::busy(key, format!("no credentials: {text}; {advice}"));
         }
-        Note::NotConnected => return StoreError::busy(key, format!("no connection: {text}")),
+        Note::NotConnected { cause } => return StoreError::busy(key, format!("no connection: {cause}; {text}")),
         Note::NoAnswer => return StoreError::maybe(key, text),
         Note::Answered { status, code, message } => (*status, code.as_str(), message.as_str()),
     };
@@ -97,7 +97,10 @@ mod tests {
             assert_eq!(kind(&verdict("k", intent, &note, "text")), expected, "{intent:?} {status} {code}");
         }
         assert_eq!(kind(&verdict("k", Intent::Create, &Note::NoAnswer, "reset")), "maybe");
-        assert_eq!(kind(&verdict("k", Intent::Create, &Note::NotConnected, "refused")), "busy");
+        assert_eq!(
+            kind(&verdict("k", Intent::Create, &Note::NotConnected { cause: String::new() }, "refused")),
+            "busy"
+        );
         assert_eq!(kind(&verdict("k", Intent::Create, &Note::NotSent, "")), "busy");
     }
 }

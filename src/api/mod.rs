@@ -52,8 +52,12 @@ pub mod produce;
 pub mod refusal;
 mod replica_assignment;
 pub mod sync_group;
+#[cfg(test)]
+mod testing;
 pub mod topic_view;
 pub mod topics;
+#[cfg(test)]
+mod version_tests;
 
 use std::sync::Arc;
 

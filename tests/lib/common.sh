@@ -1,6 +1,8 @@
 # Small things that all parts of the runner share: messages, ports, waiting, processes and their end.
 
-say() { printf '%s\n' "$*" >&2; }
+# Messages of progress go to the terminal (descriptor 3), whatever the suite's output is redirected to.
+exec 3>&2
+say() { printf '%s\n' "$*" >&3; }
 
 # Picks N free loopback ports at once, so that they differ.
 free_ports() {

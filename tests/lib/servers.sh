@@ -82,22 +82,31 @@ start_localstack() {
 
 hooks_done() { curl -fsS -m 2 "$1/_localstack/init/ready" | grep -q '"completed": *true'; }
 
-# start_alluvium local|minio|localstack: a fresh broker on that store. Sets ALLUVIUM_BOOTSTRAP and ALLUVIUM_PID.
-# This is the only place that knows how the broker is started.
-start_alluvium() {
-  local store endpoint= port admin log=$LOGS/server-alluvium-$1.log
+# broker_command local|minio|localstack NAME PORT ADMIN_PORT: prints the command line of a broker whose data is NAME's own
+# on that store. This is the only place that knows how the broker is started.
+broker_command() {
+  local store environment=(env)
   case $1 in
-  local) mkdir -p "$WORK/alluvium" && store=file://$WORK/alluvium ;;
-  minio) start_minio && store=s3://$TEST_BUCKET/clients-$$ endpoint=$MINIO_ENDPOINT || return 1 ;;
-  localstack) start_localstack && store=s3://$TEST_BUCKET/clients-$$ endpoint=$LOCALSTACK_ENDPOINT || return 1 ;;
-  *) echo "no such store: $1"; return 1 ;;
+  local) mkdir -p "$WORK/$2" && store=file://$WORK/$2 ;;
+  minio) start_minio >&2 && store=s3://$TEST_BUCKET/$2-$$ && environment+=("AWS_ENDPOINT_URL=$MINIO_ENDPOINT") || return 1 ;;
+  localstack)
+    start_localstack >&2 && store=s3://$TEST_BUCKET/$2-$$ && environment+=("AWS_ENDPOINT_URL=$LOCALSTACK_ENDPOINT") || return 1
+    ;;
+  *) echo "no such store: $1" >&2; return 1 ;;
   esac
+  printf '%q ' "${environment[@]}" "$ALLUVIUM_BIN" serve --listen "127.0.0.1:$3" --admin "127.0.0.1:$4" --store "$store" \
+    --set group.initial.rebalance.delay.ms=0
+}
+
+# start_alluvium local|minio|localstack: a fresh broker on that store. Sets ALLUVIUM_BOOTSTRAP and ALLUVIUM_PID.
+start_alluvium() {
+  local port admin command log=$LOGS/server-alluvium-$1.log
+  # The store is started here, for broker_command runs in a subshell that could not remember it.
+  [[ $1 == local ]] || "start_$1" || return 1
   read -r port admin <<<"$(free_ports 2)"
-  (
-    [[ -z $endpoint ]] || export AWS_ENDPOINT_URL=$endpoint
-    exec "$ALLUVIUM_BIN" serve --listen "127.0.0.1:$port" --admin "127.0.0.1:$admin" --store "$store" \
-      --set group.initial.rebalance.delay.ms=0
-  ) >>"$log" 2>&1 &
+  command=$(broker_command "$1" clients "$port" "$admin") || return 1
+  echo "$command" >"$log"
+  eval "exec $command" >>"$log" 2>&1 &
   ALLUVIUM_PID=$!
   track "$ALLUVIUM_PID"
   ALLUVIUM_BOOTSTRAP=127.0.0.1:$port

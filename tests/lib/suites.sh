@@ -31,7 +31,7 @@ run_suite() {
     return
   fi
   for need in ${needs//,/ }; do
-    if ! "need_$need" >>"$log" 2> >(tee -a "$log" >&2); then
+    if ! "need_$need" >>"$log" 2>&1; then
       tail -n 5 "$log"
       if [[ ${CI:-} == true ]]; then
         record FAILED "$name" 0 1 $((SECONDS - begin)) "prerequisite $need, see above"
@@ -76,16 +76,25 @@ sim_tests() {
   if [[ -x run ]]; then ./run; else cargo test --release --locked; fi
 }
 
+# chaos_tests local|minio: the suite starts and kills the broker itself, by the command that it is given.
 chaos_tests() {
-  start_minio && ALLUVIUM_TEST_S3_MINIO=$MINIO_ENDPOINT ALLUVIUM_TEST_S3_BUCKET=$TEST_BUCKET \
-    timeout -k 5 900 "$ROOT/tests/chaos/run"
+  local port admin command
+  [[ $1 == local ]] || "start_$1" || return 1
+  read -r port admin <<<"$(free_ports 2)"
+  command=$(broker_command "$1" "chaos-$1" "$port" "$admin") || return 1
+  BROKER_CMD=$command BOOTSTRAP=127.0.0.1:$port ADMIN=127.0.0.1:$admin CHAOS_SECONDS=${CHAOS_SECONDS:-40} \
+    timeout -k 20 600 "$ROOT/tests/chaos/run"
 }
 
-# client_suite CLIENT LEVEL BOOTSTRAP SERVER_PID
+# client_suite CLIENT LEVEL TARGET BOOTSTRAP SERVER_PID
 client_suite() {
-  [[ -n $3 ]] || { echo "the server did not start, see its log in $LOGS"; return 1; }
-  BOOTSTRAP=$3 LEVEL=$2 timeout -k 5 600 "$ROOT/tests/clients/$1/run" || return
-  kill -0 "$4" 2>/dev/null || { echo "FAIL server: it ended during this suite"; return 1; }
+  if [[ -z $4 ]]; then
+    echo "FAIL server: $3 did not start"
+    tail -n 20 "$LOGS/target-$3.log"
+    return 1
+  fi
+  BOOTSTRAP=$4 LEVEL=$2 timeout -k 5 600 "$ROOT/tests/clients/$1/run" || return
+  kill -0 "$5" 2>/dev/null || { echo "FAIL server: it ended during this suite"; return 1; }
 }
 
 # Starts the server of a target for the client suites; leaves TARGET_BOOTSTRAP and TARGET_PID, empty when it fails.
@@ -96,5 +105,5 @@ start_target() {
   else
     { [[ $1 == local ]] || "need_$1"; } && need_alluvium && start_alluvium "$1" &&
       TARGET_BOOTSTRAP=$ALLUVIUM_BOOTSTRAP TARGET_PID=$ALLUVIUM_PID
-  fi || { say "  cannot start $1"; return 1; }
+  fi
 }

@@ -1,5 +1,6 @@
 package alluvium.spring;
 
+import java.time.Duration;
 import org.apache.kafka.clients.admin.NewTopic;
 import org.apache.kafka.common.TopicPartition;
 import org.springframework.beans.factory.annotation.Value;
@@ -17,9 +18,13 @@ import org.springframework.util.backoff.FixedBackOff;
 @SpringBootApplication
 public class App {
     static final int PARTITIONS = 3;
+    private static final Duration TOTAL_LIMIT = Duration.ofSeconds(150);
 
     public static void main(String[] args) {
         System.setProperty("orders.run", Long.toString(System.nanoTime(), 36));
+        Thread watchdog = new Thread(App::giveUp);
+        watchdog.setDaemon(true);
+        watchdog.start();
         boolean good;
         try (ConfigurableApplicationContext context = SpringApplication.run(App.class, args)) {
             good = context.getBean(Checks.class).run();
@@ -29,6 +34,17 @@ public class App {
         }
         System.out.flush();
         Runtime.getRuntime().halt(good ? 0 : 1);
+    }
+
+    private static void giveUp() {
+        try {
+            Thread.sleep(TOTAL_LIMIT.toMillis());
+        } catch (InterruptedException e) {
+            return;
+        }
+        System.out.println("FAIL application: not finished after " + TOTAL_LIMIT.toSeconds() + " s");
+        System.out.flush();
+        Runtime.getRuntime().halt(1);
     }
 
     @Bean

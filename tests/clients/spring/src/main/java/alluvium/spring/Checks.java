@@ -63,7 +63,9 @@ class Checks {
         void run() throws Exception;
     }
 
+    /** Each check builds on those before it, so the first failure ends the suite. */
     private void check(String name, Body body) {
+        if (!good) return;
         try {
             body.run();
             System.out.println("ok " + name);

@@ -85,7 +85,9 @@ hooks_done() { curl -fsS -m 2 "$1/_localstack/init/ready" | grep -q '"completed"
 # broker_command local|minio|localstack NAME PORT ADMIN_PORT: prints the command line of a broker whose data is NAME's own
 # on that store. This is the only place that knows how the broker is started.
 broker_command() {
-  local store environment=(env)
+  local store variable environment=(env)
+  # The broker refuses ALLUVIUM_ variables that are no settings, and settings of the user have no place in a test.
+  for variable in "${!ALLUVIUM_@}"; do environment+=(-u "$variable"); done
   case $1 in
   local) mkdir -p "$WORK/$2" && store=file://$WORK/$2 ;;
   minio) start_minio >&2 && store=s3://$TEST_BUCKET/$2-$$ && environment+=("AWS_ENDPOINT_URL=$MINIO_ENDPOINT") || return 1 ;;

@@ -10,7 +10,7 @@ LOCALSTACK_DEPENDENCIES_UNTIL=2026-04-01
 UV_VERSION=0.13.8
 
 # The bucket and the credentials that every test server is given.
-TEST_BUCKET=alluvium
+TEST_BUCKET=alluvium-test
 TEST_ACCESS_KEY=alluvium
 TEST_SECRET_KEY=alluvium-secret
 TEST_REGION=us-east-1

@@ -65,10 +65,23 @@ cargo_tests() { cargo test --locked "$@"; }
 
 unit_tests() { cargo_tests --lib && cargo_tests --doc; }
 
+# All integration tests that have no row of their own.
+broker_tests() {
+  local file arguments=()
+  for file in tests/*.rs; do
+    case $file in
+    tests/architecture.rs | tests/store_contract.rs) ;;
+    *) arguments+=(--test "$(basename "$file" .rs)") ;;
+    esac
+  done
+  cargo_tests "${arguments[@]}"
+}
+
+# The bucket alluvium-test is made when a server starts.
 store_tests() {
   start_minio && start_localstack &&
     ALLUVIUM_TEST_S3_MINIO=$MINIO_ENDPOINT ALLUVIUM_TEST_S3_LOCALSTACK=$LOCALSTACK_ENDPOINT \
-      ALLUVIUM_TEST_S3_BUCKET=$TEST_BUCKET cargo_tests "$@"
+      cargo_tests "$@"
 }
 
 sim_tests() {

@@ -2,6 +2,7 @@
 public final class Main {
     public static void main(String[] args) throws Exception {
         Suite suite = new Suite();
+        if (!suite.answers()) Runtime.getRuntime().halt(1);
         new Producing(suite).register();
         new Consuming(suite).register();
         new Groups(suite).register();

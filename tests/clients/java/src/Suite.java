@@ -13,6 +13,7 @@ import java.util.concurrent.Future;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.TimeoutException;
 import org.apache.kafka.clients.admin.Admin;
+import org.apache.kafka.clients.admin.DescribeClusterOptions;
 import org.apache.kafka.clients.admin.NewTopic;
 import org.apache.kafka.clients.admin.OffsetSpec;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
@@ -52,6 +53,18 @@ final class Suite {
     /** A check of the full level. */
     void full(String name, Body body) {
         if (full) smoke(name, body);
+    }
+
+    /** Is there a broker at all? Without one, every check would wait for its deadline. */
+    boolean answers() {
+        try {
+            admin.describeCluster(new DescribeClusterOptions().timeoutMs(15_000)).nodes().get();
+            return true;
+        } catch (Exception e) {
+            System.out.println("FAIL broker_answers: " + unwrap(e));
+            System.out.flush();
+            return false;
+        }
     }
 
     boolean runAll() throws Exception {

@@ -117,8 +117,8 @@ public final class Console {
         tools.run(TOPICS, "--create", "--topic", topic).bad("already exists");
         tools.run(TOPICS, "--alter", "--topic", topic, "--partitions", "2").bad("already has 2 partition");
         tools.run(TOPICS, "--alter", "--topic", topic, "--partitions", "1").bad("would not be an increase");
-        tools.run(TOPICS, "--create", "--topic", tools.name("rf"), "--replication-factor", "3")
-                .bad("Unable to replicate the partition 3 time(s)");
+        tools.run(TOPICS, "--create", "--topic", tools.name("rf"), "--replication-factor", "4")
+                .bad("Unable to replicate the partition 4 time(s)");
         tools.run(TOPICS, "--create", "--topic", tools.name("cfg"), "--config", "retention.ms=soon").bad("retention.ms");
         tools.run(TOPICS, "--describe", "--topic", tools.name("no-such")).bad("does not exist as expected");
         tools.run(TOPICS, "--delete", "--topic", tools.name("no-such")).bad("does not exist as expected");

@@ -104,7 +104,7 @@ final class Topics {
     private void createRefusals() throws Exception {
         String topic = suite.name("refused");
         refused(InvalidPartitionsException.class, new NewTopic(topic, 0, (short) 1));
-        refused(InvalidReplicationFactorException.class, new NewTopic(topic, 1, (short) 3));
+        refused(InvalidReplicationFactorException.class, new NewTopic(topic, 1, (short) 4));
         refused(InvalidReplicationFactorException.class, new NewTopic(topic, 1, (short) 0));
         refused(InvalidConfigurationException.class,
                 new NewTopic(topic, 1, (short) 1).configs(Map.of("no.such.config", "1")));

@@ -52,7 +52,7 @@ var Kinds = []struct{ Name, Meaning string }{
 	{"poll-skip", "a consumer's next record is not the next offset"},
 	{"nonmonotonic-poll", "a consumer was given an offset again or an earlier one"},
 	{"seek-missed", "the first record after a seek is not the one sought"},
-	{"watermark-back", "a consumer saw a high watermark go back or lie below its records"},
+	{"watermark-back", "a consumer saw a high watermark go back"},
 	{"end-stale", "an end offset below what was known before the question"},
 	{"end-beyond", "an end offset or high watermark above what the log ever held"},
 	{"time-lookup", "an offset by time that is not the first at or after that time"},

@@ -114,6 +114,7 @@ var good = map[string]*story{
 	"concurrent producers in any order": pair().send("q", 1).ack("q", 1, 0).ack("p", 1, 1).ack("p", 2, 2).final("q:1", "p:1", "p:2"),
 	"consumer from the beginning": two().assign("c", "", 0).poll("c", "", 1, 0, "p:1").poll("c", "", 2, 1, "p:2").
 		final("p:1", "p:2"),
+	"records above the watermark": two().assign("c", "", 0).poll("c", "", 1, 0, "p:1", "p:2").final("p:1", "p:2"),
 	"seek back": two().assign("c", "", 0).poll("c", "", 2, 0, "p:1", "p:2").assign("c", "", 1).poll("c", "", 2, 1, "p:2").
 		final("p:1", "p:2"),
 	"group with a restart": two().assign("m", "g", -1).poll("m", "g", 2, 0, "p:1", "p:2").commit("m", 1, "").commit("m", 2, "lost").
@@ -181,7 +182,6 @@ var bad = []struct {
 	{"poll again", two().assign("c", "", 0).poll("c", "", 2, 0, "p:1", "p:2").poll("c", "", 2, 1, "p:2").final("p:1", "p:2"), []string{"nonmonotonic-poll"}},
 	{"seek missed", two().assign("c", "", 0).poll("c", "", 2, 1, "p:2").final("p:1", "p:2"), []string{"seek-missed"}},
 	{"watermark back", two().assign("c", "", 0).poll("c", "", 2, 0, "p:1").poll("c", "", 1, 1).final("p:1", "p:2"), []string{"watermark-back"}},
-	{"watermark below the records", two().assign("c", "", 0).poll("c", "", 1, 0, "p:1", "p:2").final("p:1", "p:2"), []string{"watermark-back"}},
 	{"watermark beyond the log", two().assign("c", "", 0).poll("c", "", 9, 0, "p:1").final("p:1", "p:2"), []string{"end-beyond"}},
 	{"end below an acknowledgement", two().end(1).final("p:1", "p:2"), []string{"end-stale"}},
 	{"end below an earlier end", two().send("p", 3).outcome(history.Unknown, "p", 3).end(3).end(2).final("p:1", "p:2", "p:3"), []string{"end-stale"}},

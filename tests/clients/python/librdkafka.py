@@ -62,15 +62,14 @@ def take(c, count, limit_s=30):
     """Poll until so many records came."""
     got = []
 
-    def more():
-        message = c.poll(0.2)
-        if message is not None:
+    deadline = time.monotonic() + limit_s
+    while len(got) < count:
+        for message in c.consume(count - len(got), 0.2):
             if message.error():
                 raise KafkaException(message.error())
             got.append(message)
-        return len(got) >= count
-
-    wait(more, f"{count} records, got {len(got)}", limit_s)
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{len(got)} of {count} records in {limit_s} s")
     return got
 
 
@@ -376,10 +375,23 @@ def member_that_stops_polling_is_replaced():
     a = Member(name, group, max_poll_interval_ms=6000)
     settle([a], [2], "one member")
     b = Member(name, group)
-    settle_one = lambda: (b.poll(), len(b.partitions) == 2)[1]
-    wait(settle_one, "the other holds everything", 40)
+    wait(lambda: (b.poll(), len(b.partitions) == 2)[1], "the other holds everything", 40)
     a.consumer.close()
     b.consumer.close()
+
+
+@check
+def silent_member_expires():
+    """A member that never says goodbye (a static one does not) loses its share after the session timeout."""
+    name, group = topic(4), fresh("group")
+    a, b = Member(name, group), Member(name, group, group_instance_id="silent")
+    settle([a, b], [2, 2], "two members")
+    b.consumer.close()
+    began = time.monotonic()
+    settle([a], [4], "the share of the silent one")
+    if time.monotonic() - began < 3:
+        raise AssertionError("its session ended at once")
+    a.consumer.close()
 
 
 @check

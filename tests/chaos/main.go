@@ -68,7 +68,7 @@ func printVerdict(report checker.Report) bool {
 		}
 	}
 	s := report.Stats
-	fmt.Printf("# sends %d, acks %d, refused %d, unknown %d, reads %d, final reads %d, commits %d, committed offsets asked %d, ends asked %d, times asked %d\n",
-		s.Sends, s.Acks, s.Fails, s.Unknowns, s.Reads, s.FinalReads, s.Commits, s.CommittedReads, s.EndReads, s.TimeReads)
+	fmt.Printf("# sends %d, acks %d, refused %d, unknown %d, reads %d, final reads %d, commits %d, committed offsets asked %d, ends asked %d, times asked %d, topic changes %d\n",
+		s.Sends, s.Acks, s.Fails, s.Unknowns, s.Reads, s.FinalReads, s.Commits, s.CommittedReads, s.EndReads, s.TimeReads, s.TopicChanges)
 	return good
 }

@@ -202,6 +202,7 @@ func start(writers, readers context.Context, c config, run *workload.Run) (*crew
 	names := w.groupNames()
 	read(func() error { return run.Tail(readers, "tail0") })
 	read(func() error { return run.Tail(readers, "tail1") })
+	read(func() error { return run.Administer(writers, "admin") })
 	read(func() error { return run.Watch(readers, "watch", names) })
 	for _, group := range w.groups {
 		for i := range 2 {
@@ -244,6 +245,7 @@ func chaos(ctx context.Context, c config, run *workload.Run, process *broker.Pro
 	defer cancel()
 	verdict.line("groups reach the end after healing", run.AwaitGroups(rest, w.groupNames()))
 	verdict.line("everything is readable after healing", run.ReadAll(rest))
+	verdict.line("topics are listed after healing", run.ListTopics(rest, "admin"))
 	stopReaders()
 	w.reading.Wait()
 	close(w.errs)
@@ -273,7 +275,7 @@ func (w *crew) finishWriting() error {
 
 // enough refuses a verdict on a run in which nothing happened.
 func enough(s checker.Stats) error {
-	if s.Acks < 500 || s.FinalReads < s.Acks || s.Reads < 2*s.Acks || s.Commits == 0 || s.CommittedReads == 0 || s.EndReads == 0 || s.TimeReads == 0 {
+	if s.Acks < 500 || s.FinalReads < s.Acks || s.Reads < 2*s.Acks || s.Commits == 0 || s.CommittedReads == 0 || s.EndReads == 0 || s.TimeReads == 0 || s.TopicChanges == 0 {
 		return fmt.Errorf("too little to judge: %+v", s)
 	}
 	return nil

@@ -28,7 +28,7 @@ type Report struct {
 
 // Stats counts what the history holds, so that an empty run can't pass for a good one.
 type Stats struct {
-	Sends, Acks, Fails, Unknowns, Reads, FinalReads, Commits, CommittedReads, EndReads, TimeReads int
+	Sends, Acks, Fails, Unknowns, Reads, FinalReads, Commits, CommittedReads, EndReads, TimeReads, TopicChanges int
 }
 
 // rule is one check; its name is the heading of its anomalies in reports.
@@ -59,6 +59,8 @@ var Kinds = []struct{ Name, Meaning string }{
 	{"committed-back", "a committed offset lost or gone back"},
 	{"committed-phantom", "a committed offset that nobody committed"},
 	{"group-skip", "an offset committed by a group whose members never read a record below it"},
+	{"topic-lost", "a topic whose creation was acknowledged, and that is not there"},
+	{"topic-back", "a topic whose deletion was acknowledged, and that is there"},
 	{"trouble", "a client library reported lost data or stopped for good"},
 	{"stuck", "a send without an outcome after the broker came back"},
 }
@@ -68,7 +70,7 @@ var rules = []rule{
 	checkProducerOrder, checkRealTime, checkPolls,
 	checkWatermarks, checkEnds, checkTimeLookups,
 	checkCommitted, checkGroupCoverage,
-	checkTrouble,
+	checkTopics, checkTrouble,
 }
 
 // Check judges a complete history.
@@ -85,6 +87,20 @@ func Check(events []history.Event) Report {
 
 func anomaly(kind, format string, args ...any) Anomaly {
 	return Anomaly{Kind: kind, Detail: fmt.Sprintf(format, args...)}
+}
+
+// checkTopics demands that acknowledged creations and deletions of topics hold at the end. A name is created once and deleted at most once.
+func checkTopics(ix *index) []Anomaly {
+	var out []Anomaly
+	for _, name := range sorted(ix.topics, func(a, b string) bool { return a < b }) {
+		switch t := ix.topics[name]; {
+		case t.created && !t.deleteTried && !t.listed:
+			out = append(out, anomaly("topic-lost", "%s", name))
+		case t.deleted && t.listed:
+			out = append(out, anomaly("topic-back", "%s", name))
+		}
+	}
+	return out
 }
 
 // checkTrouble reports what clients complained about, and sends that never got an answer.

@@ -123,7 +123,13 @@ var good = map[string]*story{
 		commit("m", 2, "time-out").committed(2).final("p:1", "p:2"),
 	"nothing committed yet": two().committed(-1).assign("m", "g", -1).poll("m", "g", 1, 0, "p:1").commit("m", 1, "").final("p:1", "p:2"),
 	"ends grow":             two().end(2).send("p", 3).end(2).ack("p", 3, 2).end(3).final("p:1", "p:2", "p:3"),
-	"times":                 two().byTime(0, 0).byTime(1, 1).byTime(100, 1).byTime(101, -1).final("p:1", "p:2"),
+	"topics": two().topic(history.Created, "a", "").topic(history.Created, "b", "lost").topic(history.Created, "c", "").topic(history.Deleted, "c", "").
+		topic(history.Created, "d", "").topic(history.Deleted, "d", "lost").topic(history.Listed, "a", "").final("p:1", "p:2"),
+	"times": two().byTime(0, 0).byTime(1, 1).byTime(100, 1).byTime(101, -1).final("p:1", "p:2"),
+}
+
+func (s *story) topic(kind history.Kind, name, err string) *story {
+	return s.add(history.Event{Kind: kind, Client: "admin", Topic: name, Error: err})
 }
 
 // overlapping is a question asked before the acknowledgement and answered after it, so the lower answer is legal.
@@ -198,6 +204,8 @@ var bad = []struct {
 		assign("n", "g", -1).poll("n", "g", 2, 0, "p:1").commit("n", 1, "").final("p:1", "p:2"), []string{"committed-back"}},
 	{"committed by nobody", two().assign("m", "g", -1).poll("m", "g", 2, 0, "p:1", "p:2").commit("m", 1, "").committed(2).final("p:1", "p:2"), []string{"committed-phantom"}},
 	{"group skipped a record", two().assign("m", "g", -1).poll("m", "g", 2, 1, "p:2").commit("m", 2, "").final("p:1", "p:2"), []string{"group-skip"}},
+	{"created topic lost", two().topic(history.Created, "a", "").final("p:1", "p:2"), []string{"topic-lost"}},
+	{"deleted topic back", two().topic(history.Created, "a", "").topic(history.Deleted, "a", "").topic(history.Listed, "a", "").final("p:1", "p:2"), []string{"topic-back"}},
 	{"trouble", two().add(history.Event{Kind: history.Trouble, Client: "p", Error: "data loss"}).final("p:1", "p:2"), []string{"trouble"}},
 	{"stuck", two().send("p", 3).final("p:1", "p:2"), []string{"stuck"}},
 }

@@ -43,6 +43,11 @@ func lessGroupPlace(a, b groupPlace) bool {
 	return a.group < b.group || a.group == b.group && lessPlace(a.at, b.at)
 }
 
+// topic is what a history says of a topic's existence.
+type topic struct {
+	created, deleteTried, deleted, listed bool
+}
+
 // index holds a history sorted for the rules.
 type index struct {
 	stats      Stats
@@ -61,6 +66,7 @@ type index struct {
 	byTime     map[place][]history.Event
 	commits    map[groupPlace][]history.Event
 	committed  map[groupPlace][]history.Event
+	topics     map[string]topic
 	troubles   []history.Event
 }
 
@@ -71,6 +77,7 @@ func newIndex(events []history.Event) *index {
 		final: map[place][]history.Record{}, finalAt: map[place]map[string]int64{},
 		ends: map[place][]history.Event{}, byTime: map[place][]history.Event{},
 		commits: map[groupPlace][]history.Event{}, committed: map[groupPlace][]history.Event{},
+		topics: map[string]topic{},
 	}
 	events = append([]history.Event(nil), events...)
 	sort.SliceStable(events, func(i, j int) bool { return events[i].T < events[j].T })
@@ -117,9 +124,27 @@ func (ix *index) add(e history.Event) {
 	case history.ByTime:
 		ix.stats.TimeReads++
 		ix.byTime[at] = append(ix.byTime[at], e)
+	case history.Created, history.Deleted, history.Listed:
+		ix.addTopic(e)
 	case history.Trouble:
 		ix.troubles = append(ix.troubles, e)
 	}
+}
+
+func (ix *index) addTopic(e history.Event) {
+	t := ix.topics[e.Topic]
+	switch e.Kind {
+	case history.Created:
+		t.created = t.created || e.Error == ""
+	case history.Deleted:
+		t.deleteTried, t.deleted = true, t.deleted || e.Error == ""
+	case history.Listed:
+		t.listed = true
+	}
+	if e.Kind != history.Listed {
+		ix.stats.TopicChanges++
+	}
+	ix.topics[e.Topic] = t
 }
 
 func (ix *index) addRead(at place, e history.Event) {

@@ -19,7 +19,7 @@ import (
 // Kind says what an event is evidence of.
 type Kind string
 
-// The kinds. Fields that a kind uses are named beside it; Topic and Partition belong to all of them down to EndOffset.
+// The kinds. Fields that a kind uses are named beside it; Topic and Partition belong to all of them that are about one partition.
 const (
 	Producer  Kind = "producer"  // Client, Idempotent: a producer exists
 	Send      Kind = "send"      // Client, Value, Seq: handed to the client library
@@ -34,6 +34,9 @@ const (
 	EndOffset Kind = "end"       // Client, Offset, S: the answer of ListOffsets(latest)
 	ByTime    Kind = "bytime"    // Client, Timestamp (asked), Offset (-1 none), S: the answer of ListOffsets(timestamp)
 	Trouble   Kind = "trouble"   // Client, Error: a client library was told of lost data or stopped for good
+	Created   Kind = "created"   // Client, Topic, Error: empty error means acknowledged
+	Deleted   Kind = "deleted"   // Client, Topic, Error: empty error means acknowledged; any other outcome may have happened
+	Listed    Kind = "listed"    // Client, Topic, Offset: at the end the topic exists, with this many partitions
 	Nemesis   Kind = "nemesis"   // Error: what was done to the broker
 )
 

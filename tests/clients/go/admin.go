@@ -1,6 +1,8 @@
 package main
 
 import (
+	"fmt"
+
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -108,8 +110,10 @@ func configs(t *T) {
 		return "", ""
 	}
 	check := func(key, want, source, what string) {
-		v, s := value(key)
-		t.equal([]string{v, s}, []string{want, source}, what)
+		t.wait(fmt.Sprintf("%s: %s=%s by %s", what, key, want, source), func() bool { // Kafka applies a change a moment after it answers
+			v, s := value(key)
+			return v == want && s == source
+		})
 	}
 	alter := func(op kadm.IncrementalOp, key, v string) error {
 		answer, err := admin.AlterTopicConfigs(t.ctx, []kadm.AlterConfig{{Op: op, Name: key, Value: &v}}, name)

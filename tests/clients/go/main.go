@@ -13,6 +13,7 @@ import (
 	"os"
 	"reflect"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -111,7 +112,7 @@ func main() {
 	var mu sync.Mutex
 	var all sync.WaitGroup
 	slots := make(chan struct{}, 6)
-	checks := append(append(append(recordChecks, groupChecks...), adminChecks...), append(protocolChecks, saramaChecks...)...)
+	checks := slices.Concat(recordChecks, groupChecks, adminChecks, protocolChecks, versionChecks, saramaChecks)
 	for _, c := range checks {
 		if smoke && !c.smoke || only != "" && only != c.name {
 			continue

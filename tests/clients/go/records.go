@@ -58,7 +58,22 @@ func (t *T) topic(partitions int32, configs ...string) string {
 	name := fresh("topic")
 	_, err := admin.CreateTopic(t.ctx, partitions, 1, set, name)
 	t.must(err)
+	t.settled(admin, name, partitions)
 	return name
+}
+
+// settled waits until every partition of a new topic has a leader in Metadata, which Kafka reaches a moment after the creation.
+func (t *T) settled(admin *kadm.Client, topic string, partitions int32) {
+	t.wait("the new topic in Metadata", func() bool {
+		details, err := admin.ListTopics(t.ctx, topic)
+		t.must(err)
+		for _, p := range details[topic].Partitions {
+			if p.Err != nil || p.Leader < 0 {
+				return false
+			}
+		}
+		return len(details[topic].Partitions) == int(partitions)
+	})
 }
 
 // put produces records at once and returns their offsets in order.
@@ -210,7 +225,7 @@ func unknownTopic(t *T) {
 	defer c.Close()
 	err := c.ProduceSync(t.ctx, &kgo.Record{Topic: fresh("missing"), Value: []byte("x")}).FirstErr()
 	t.is(err, kerr.UnknownTopicOrPartition, "produce")
-	auto := t.client(kgo.AllowAutoTopicCreation())
+	auto := t.client(kgo.AllowAutoTopicCreation(), kgo.UnknownTopicRetries(-1))
 	defer auto.Close()
 	t.must(auto.ProduceSync(t.ctx, &kgo.Record{Topic: fresh("auto"), Value: []byte("x")}).FirstErr())
 }

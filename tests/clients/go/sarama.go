@@ -217,9 +217,13 @@ func saramaAdmin(t *T) {
 	detail := &sarama.TopicDetail{NumPartitions: 2, ReplicationFactor: 1, ConfigEntries: map[string]*string{"retention.ms": &retention}}
 	t.must(admin.CreateTopic(name, detail, false))
 	t.is(admin.CreateTopic(name, detail, false), sarama.ErrTopicAlreadyExists, "again")
-	topics, err := admin.ListTopics()
-	t.must(err)
-	t.equal([]any{topics[name].NumPartitions, *topics[name].ConfigEntries["retention.ms"]}, []any{int32(2), retention}, "listed")
+	var topics map[string]sarama.TopicDetail
+	t.wait("the new topic listed", func() bool {
+		topics, err = admin.ListTopics()
+		t.must(err)
+		return topics[name].NumPartitions == 2
+	})
+	t.equal(*topics[name].ConfigEntries["retention.ms"], retention, "listed")
 	t.must(admin.CreatePartitions(name, 3, nil, false))
 	t.must(admin.DeleteTopic(name))
 	t.is(admin.DeleteTopic(fresh("missing")), sarama.ErrUnknownTopicOrPartition, "delete a missing topic")

@@ -12,9 +12,10 @@ async function admin (use) {
 
 async function topic (partitions = 1, configs = {}) {
   const name = fresh('topic')
-  await admin(a => a.createTopics({
-    topics: [name], partitions, replicas: 1, configs: Object.entries(configs).map(([name, value]) => ({ name, value }))
-  }))
+  await admin(async a => {
+    await a.createTopics({ topics: [name], partitions, replicas: 1, configs: Object.entries(configs).map(([name, value]) => ({ name, value })) })
+    await wait('the new topic in Metadata', () => a.metadata({ topics: [name], forceUpdate: true }).then(m => m.topics.get(name)?.partitionsCount === partitions, () => false))
+  })
   return name
 }
 

@@ -22,6 +22,8 @@ async def topic(partitions=1, **config) -> str:
     admin = AIOKafkaAdminClient(bootstrap_servers=BOOTSTRAP)
     await admin.start()
     await admin.create_topics([NewTopic(name=name, num_partitions=partitions, replication_factor=1, topic_configs=config)])
+    while name not in await admin.list_topics():
+        await asyncio.sleep(0.02)
     await admin.close()
     return name
 

@@ -13,6 +13,7 @@ def topic(partitions=1, **config) -> str:
     name = fresh("topic")
     admin = KafkaAdminClient(**BASE)
     admin.create_topics([NewTopic(name=name, num_partitions=partitions, replication_factor=1, topic_configs=config)])
+    wait(lambda: name in admin.list_topics(), "the new topic in Metadata")
     admin.close()
     return name
 

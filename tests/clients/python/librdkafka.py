@@ -459,9 +459,18 @@ def delete_and_create_again():
             return False
 
     wait(create, "creation under the same name")
-    c = consumer()
-    wait(lambda: c.get_watermark_offsets(TopicPartition(name, 0), timeout=10) == (0, 0), "the new, empty topic")  # Kafka takes a moment
-    c.close()
+
+    def empty():  # Kafka takes a moment
+        c = consumer()
+        try:
+            return c.get_watermark_offsets(TopicPartition(name, 0), timeout=10) == (0, 0)
+        except KafkaException as error:
+            equal(error.args[0].code(), KafkaError._UNKNOWN_PARTITION, "while the new one comes")
+            return False
+        finally:
+            c.close()
+
+    wait(empty, "the new, empty topic")
     equal(put(plain(name, 1)), [0], "offset in the new topic")
 
 

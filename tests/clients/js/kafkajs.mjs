@@ -25,7 +25,7 @@ async function topic (numPartitions = 1, config = {}) {
   const configEntries = Object.entries(config).map(([name, value]) => ({ name, value }))
   await admin(async a => {
     await a.createTopics({ topics: [{ topic: name, numPartitions, replicationFactor: 1, configEntries }], waitForLeaders: false })
-    await wait('the new topic in Metadata', () => a.fetchTopicMetadata({ topics: [name] }).then(m => m.topics[0].partitions.length === numPartitions, () => false))
+    await wait('the new topic to be served', () => a.fetchTopicOffsets(name).then(offsets => offsets.length === numPartitions, () => false))
   })
   return name
 }

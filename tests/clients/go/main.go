@@ -82,8 +82,8 @@ func token() string {
 // fresh is a name that no other check and no other run uses.
 func fresh(kind string) string { return fmt.Sprintf("go-%s-%s-%s", run, kind, token()) }
 
-func runCheck(c check) (good bool) {
-	ctx, cancel := context.WithTimeout(context.Background(), 40*time.Second)
+func runCheck(suite context.Context, c check) (good bool) {
+	ctx, cancel := context.WithTimeout(suite, 40*time.Second)
 	defer cancel()
 	began := time.Now()
 	defer func() {
@@ -108,6 +108,8 @@ func main() {
 		os.Exit(1)
 	}
 	smoke, only := os.Getenv("LEVEL") == "smoke", os.Getenv("ONLY")
+	suite, cancel := context.WithTimeout(context.Background(), 100*time.Second) // a broken broker must not hold the caller for long
+	defer cancel()
 	failed := false
 	var mu sync.Mutex
 	var all sync.WaitGroup
@@ -120,7 +122,7 @@ func main() {
 		slots <- struct{}{}
 		all.Go(func() {
 			defer func() { <-slots }()
-			if !runCheck(c) {
+			if !runCheck(suite, c) {
 				mu.Lock()
 				failed = true
 				mu.Unlock()

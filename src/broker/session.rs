@@ -100,15 +100,13 @@ fn build<L>(
         env: env.clone(),
         metrics: ports.metrics.clone(),
     };
-    let blocks =
-        MemoryBlockCache::new(ports.store.clone(), env.clone(), settings.block_cache_bytes, ReadPolicy::default());
     let log = Arc::new(Log {
         session: opened.id,
         env,
         meta: meta.clone(),
         slots: context.slots.clone(),
         appender: context.appender.clone(),
-        reader: Reader { tail: context.tail.clone(), blocks: Arc::new(blocks) },
+        reader: Reader { tail: context.tail.clone(), blocks: block_cache(ports, settings) },
         proof: context.proof.clone(),
         budget: Budget::new(settings.buffer_bytes),
         internal_budget: Budget::new(settings.buffer_bytes / 8),
@@ -119,6 +117,14 @@ fn build<L>(
         flusher: Flusher::new(context, flush_policy(settings, ttl), opened.footer_zero),
         producer_expiration_ms: settings.kafka.producer_id_expiration_ms,
     }
+}
+
+fn block_cache<L>(ports: &Ports<L>, settings: &Settings) -> Arc<dyn BlockCache> {
+    let bytes = settings.block_cache_bytes;
+    let blocks = MemoryBlockCache::new(ports.store.clone(), ports.env.clone(), bytes, ReadPolicy::default());
+    let blocks: Arc<dyn BlockCache> = Arc::new(blocks);
+    ports.metrics.show("cache", Arc::new(CacheSeries(blocks.clone())));
+    blocks
 }
 
 /// `ttl`: the session's, on a shared store.

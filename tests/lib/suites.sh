@@ -74,6 +74,9 @@ broker_tests() {
     *) arguments+=(--test "$(basename "$file" .rs)") ;;
     esac
   done
+  for file in tests/*/main.rs; do
+    arguments+=(--test "$(basename "$(dirname "$file")")")
+  done
   cargo_tests "${arguments[@]}"
 }
 

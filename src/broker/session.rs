@@ -36,8 +36,8 @@ use crate::server::{self, Listener, Stops};
 use crate::store::create::CreatePolicy;
 use crate::store::hedge::HedgeTracker;
 use crate::store::retry::ReadPolicy;
-use crate::types::{SessionId, TopicId};
 use crate::types::metrics::SessionPhase;
+use crate::types::{SessionId, TopicId};
 
 /// Answers get so much time to leave when the broker stops.
 const FAREWELL: Duration = Duration::from_secs(1);

@@ -88,8 +88,7 @@ fn build<L>(
     footers: FooterReader,
     opened: OpenedSession,
 ) -> Session {
-    let shared = ports.store.is_shared();
-    let ttl = shared.then_some(opened.ttl);
+    let ttl = ports.store.is_shared().then_some(opened.ttl);
     let env = ports.env.clone();
     let context = FlushContext {
         session: opened.id,
@@ -101,16 +100,9 @@ fn build<L>(
         env: env.clone(),
         metrics: ports.metrics.clone(),
     };
-    let default_interval = if shared { SHARED_INTERVAL } else { LOCAL_INTERVAL };
-    let policy = FlushPolicy {
-        interval: settings.flush_interval_ms.map_or(default_interval, Duration::from_millis),
-        inflight: settings.flush_inflight,
-        heartbeat: ttl.map(|ttl| ttl / 3),
-        create: CreatePolicy { hedge: shared.then(|| Arc::new(HedgeTracker::new())), ..CreatePolicy::default() },
-    };
     let log = Arc::new(Log {
         session: opened.id,
-        env: env.clone(),
+        env,
         meta: meta.clone(),
         slots: context.slots.clone(),
         appender: context.appender.clone(),
@@ -120,34 +112,11 @@ fn build<L>(
         internal_budget: Budget::new(settings.buffer_bytes / 8),
         footers,
     });
-    let offsets = DurableOffsets {
-        log: log.clone(),
-        partitions: settings.kafka.offsets_topic_num_partitions,
-        meta_of: produce::meta_of,
-    };
-    let kafka = &settings.kafka;
-    let slots = usize::try_from(kafka.max_incremental_fetch_session_cache_slots).unwrap_or(0);
-    let (host, port) = ports.advertised.clone();
-    let node = NodeInfo {
-        node_id: settings.node_id,
-        session: opened.id,
-        endpoint: Endpoint { listener: LISTENER.to_owned(), host, port },
-        rack: settings.rack.clone(),
-        store: ports.store.describe(),
-    };
-    let services = Arc::new(Services {
-        settings: settings.clone(),
-        env: env.clone(),
-        metrics: ports.metrics.clone(),
-        meta: meta.clone(),
-        groups: Arc::new(Groups::start(env.clone(), Limits::from_settings(kafka), Arc::new(offsets))),
-        admin: AdminServices::new(meta.clone(), log.clone(), node, kafka.clone(), env.clone()),
-        topics: Topics::new(meta.clone(), config::kafka_configs(kafka)),
-        fetch_sessions: Mutex::new(FetchSessions::new(slots)),
-        log,
-    });
-    let producer_expiration_ms = kafka.producer_id_expiration_ms;
-    Session { services, flusher: Flusher::new(context, policy, opened.footer_zero), producer_expiration_ms }
+    Session {
+        services: services(ports, settings, log),
+        flusher: Flusher::new(context, flush_policy(settings, ttl), opened.footer_zero),
+        producer_expiration_ms: settings.kafka.producer_id_expiration_ms,
+    }
 }
 
 fn block_cache<L>(ports: &Ports<L>, settings: &Settings) -> Arc<dyn BlockCache> {
@@ -156,6 +125,45 @@ fn block_cache<L>(ports: &Ports<L>, settings: &Settings) -> Arc<dyn BlockCache> 
     let blocks: Arc<dyn BlockCache> = Arc::new(blocks);
     ports.metrics.show("cache", Arc::new(CacheSeries(blocks.clone())));
     blocks
+}
+
+/// `ttl`: the session's, on a shared store.
+fn flush_policy(settings: &Settings, ttl: Option<Duration>) -> FlushPolicy {
+    let default_interval = if ttl.is_some() { SHARED_INTERVAL } else { LOCAL_INTERVAL };
+    FlushPolicy {
+        interval: settings.flush_interval_ms.map_or(default_interval, Duration::from_millis),
+        inflight: settings.flush_inflight,
+        heartbeat: ttl.map(|ttl| ttl / 3),
+        create: CreatePolicy { hedge: ttl.map(|_| Arc::new(HedgeTracker::new())), ..CreatePolicy::default() },
+    }
+}
+
+fn services<L>(ports: &Ports<L>, settings: &Arc<Settings>, log: Arc<Log>) -> Arc<Services> {
+    let kafka = &settings.kafka;
+    let meta = log.meta.clone();
+    let env = ports.env.clone();
+    let offsets =
+        DurableOffsets { log: log.clone(), partitions: kafka.offsets_topic_num_partitions, meta_of: produce::meta_of };
+    let (host, port) = ports.advertised.clone();
+    let node = NodeInfo {
+        node_id: settings.node_id,
+        session: log.session,
+        endpoint: Endpoint { listener: LISTENER.to_owned(), host, port },
+        rack: settings.rack.clone(),
+        store: ports.store.describe(),
+    };
+    let slots = usize::try_from(kafka.max_incremental_fetch_session_cache_slots).unwrap_or(0);
+    Arc::new(Services {
+        settings: settings.clone(),
+        metrics: ports.metrics.clone(),
+        groups: Arc::new(Groups::start(env.clone(), Limits::from_settings(kafka), Arc::new(offsets))),
+        admin: AdminServices::new(meta.clone(), log.clone(), node, kafka.clone(), env.clone()),
+        topics: Topics::new(meta.clone(), config::kafka_configs(kafka)),
+        fetch_sessions: Mutex::new(FetchSessions::new(slots)),
+        env,
+        meta,
+        log,
+    })
 }
 
 /// Serves until the session ends. Errors are of the metadata table only.

@@ -97,6 +97,10 @@ impl OffsetsLog for DurableOffsets {
         self.log.proof.holds().then_some(epoch)
     }
 
+    fn admits(&self, _partition: i32) -> bool {
+        !self.log.internal_budget.under_pressure()
+    }
+
     fn append(&self, partition: i32, records: Vec<CoordRecord>) -> BoxFuture<'static, Result<Offset, LogError>> {
         let appended = match self.append_now(partition, &records) {
             Ok(appended) => appended,

@@ -1,0 +1,26 @@
+//! DeleteGroups (42), v0-2: removes groups without members, with their offsets. Each group has its own answer.
+
+use kafka_protocol::messages::delete_groups_response::DeletableGroupResult;
+use kafka_protocol::messages::{DeleteGroupsRequest, DeleteGroupsResponse};
+
+use super::context::RequestContext;
+use crate::coord::message::{Input, Limits, Reply};
+use crate::coord::{GroupError, Groups};
+
+pub async fn handle(groups: &Groups, _cx: &RequestContext, request: DeleteGroupsRequest) -> DeleteGroupsResponse {
+    let delete = request.groups_names.iter().map(async |id| {
+        let code = delete(groups, id.as_str()).await.err().map_or(0, GroupError::code);
+        DeletableGroupResult::default().with_group_id(id.clone()).with_error_code(code)
+    });
+    DeleteGroupsResponse::default().with_results(futures::future::join_all(delete).await)
+}
+
+async fn delete(groups: &Groups, id: &str) -> Result<(), GroupError> {
+    if id.len() > Limits::MAX_NAME_BYTES {
+        return Err(GroupError::InvalidGroupId);
+    }
+    match groups.call(id, Input::DeleteGroup).await? {
+        Reply::Deleted(result) => result,
+        _ => Err(GroupError::NotAvailable),
+    }
+}

@@ -1,0 +1,65 @@
+//! DescribeGroups (15), v0-6: state and members of classic groups.
+//!
+//! v3 authorized operations · v4 instance ids · v6 unknown groups are GROUP_ID_NOT_FOUND; before, a group "Dead" without error.
+//! What members subscribed to and were assigned is shown only in a stable group, as in Kafka.
+
+use bytes::Bytes;
+use kafka_protocol::messages::describe_groups_response::{DescribedGroup, DescribedGroupMember};
+use kafka_protocol::messages::{DescribeGroupsRequest, DescribeGroupsResponse};
+use kafka_protocol::protocol::StrBytes;
+
+use super::context::RequestContext;
+use crate::coord::group::{Group, Member, State};
+use crate::coord::message::Limits;
+use crate::coord::{GroupError, Groups};
+
+/// READ, DELETE, DESCRIBE, DESCRIBE_CONFIGS and ALTER_CONFIGS: everything that there is to do with a group.
+const ALL_OPERATIONS: i32 = 1 << 3 | 1 << 6 | 1 << 8 | 1 << 10 | 1 << 11;
+
+pub async fn handle(groups: &Groups, cx: &RequestContext, request: DescribeGroupsRequest) -> DescribeGroupsResponse {
+    let describe = request.groups.iter().map(async |id| {
+        let described = describe(groups, cx.api_version, id.as_str()).await.with_group_id(id.clone());
+        match request.include_authorized_operations && described.error_code == 0 {
+            true => described.with_authorized_operations(ALL_OPERATIONS),
+            false => described,
+        }
+    });
+    DescribeGroupsResponse::default().with_groups(futures::future::join_all(describe).await)
+}
+
+async fn describe(groups: &Groups, version: i16, id: &str) -> DescribedGroup {
+    if id.len() > Limits::MAX_NAME_BYTES {
+        return DescribedGroup::default().with_error_code(GroupError::InvalidGroupId.code());
+    }
+    let dead = || DescribedGroup::default().with_group_state(StrBytes::from_static_str("Dead"));
+    match groups.read(id, |group| group.map(view)).await {
+        Ok(Some(described)) => described,
+        Ok(None) if version >= 6 => dead()
+            .with_error_code(GroupError::GroupNotFound.code())
+            .with_error_message(Some(format!("Group {id} not found.").into())),
+        Ok(None) => dead(),
+        Err(error) => DescribedGroup::default().with_error_code(error.code()),
+    }
+}
+
+fn view(group: &Group) -> DescribedGroup {
+    let protocol = group.protocol_name().filter(|_| group.state() == State::Stable);
+    let member = |member: &Member| {
+        let (metadata, assignment) = match protocol {
+            Some(protocol) => (member.metadata(protocol), member.assignment.clone()),
+            None => (Bytes::new(), Bytes::new()),
+        };
+        DescribedGroupMember::default()
+            .with_member_id(member.id.clone().into())
+            .with_group_instance_id(member.instance_id.clone().map(StrBytes::from_string))
+            .with_client_id(member.client_id.clone().into())
+            .with_client_host(member.client_host.clone().into())
+            .with_member_metadata(metadata)
+            .with_member_assignment(assignment)
+    };
+    DescribedGroup::default()
+        .with_group_state(StrBytes::from_static_str(group.state().name()))
+        .with_protocol_type(group.protocol_type().unwrap_or("").to_owned().into())
+        .with_protocol_data(protocol.unwrap_or("").to_owned().into())
+        .with_members(group.members().map(member).collect())
+}

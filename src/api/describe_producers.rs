@@ -1,0 +1,52 @@
+//! DescribeProducers (61), v0: the idempotent producers that a partition remembers (KIP-664). Only the holder knows them.
+
+use kafka_protocol::error::ResponseError;
+use kafka_protocol::messages::describe_producers_response::{PartitionResponse, ProducerState, TopicResponse};
+use kafka_protocol::messages::{DescribeProducersRequest, DescribeProducersResponse, ProducerId};
+
+use super::context::RequestContext;
+use super::ports::{AdminServices, ProducerRow};
+use super::refusal::{Refusal, topic_name};
+use super::topic_view::partition_of;
+use crate::types::topic_name::validate;
+
+pub async fn handle(
+    services: &AdminServices,
+    _cx: &RequestContext,
+    request: DescribeProducersRequest,
+) -> DescribeProducersResponse {
+    let topics = request.topics.iter().map(|topic| {
+        let rows = topic.partition_indexes.iter().map(|index| {
+            let row = PartitionResponse::default().with_partition_index(*index);
+            match producers(services, &topic.name, *index) {
+                Ok(producers) => {
+                    row.with_error_message(None).with_active_producers(producers.into_iter().map(state).collect())
+                }
+                Err(refusal) => row.with_error_code(refusal.code()).with_error_message(refusal.text()),
+            }
+        });
+        TopicResponse::default().with_name(topic_name(&topic.name)).with_partitions(rows.collect())
+    });
+    DescribeProducersResponse::default().with_topics(topics.collect())
+}
+
+fn producers(services: &AdminServices, topic: &str, index: i32) -> Result<Vec<ProducerRow>, Refusal> {
+    validate(topic).map_err(|message| Refusal::new(ResponseError::InvalidTopicException, message))?;
+    let found = services.meta.read(|image| {
+        let (partition, _, state) = partition_of(image, topic, index)?;
+        Some((partition, state.holder == Some(services.node.session)))
+    });
+    let (partition, held) = found.ok_or(Refusal::plain(ResponseError::UnknownTopicOrPartition))?;
+    let rows = if held { services.log.producers(partition) } else { None };
+    rows.ok_or(Refusal::plain(ResponseError::NotLeaderOrFollower))
+}
+
+fn state(row: ProducerRow) -> ProducerState {
+    ProducerState::default()
+        .with_producer_id(ProducerId(row.producer_id))
+        .with_producer_epoch(i32::from(row.epoch))
+        .with_last_sequence(row.last_sequence)
+        .with_last_timestamp(row.last_timestamp)
+        .with_coordinator_epoch(row.coordinator_epoch)
+        .with_current_txn_start_offset(row.current_txn_start_offset)
+}

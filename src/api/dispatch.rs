@@ -1,0 +1,205 @@
+//! From a frame to its handler and back. Nothing is decoded before the length guard has walked it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use kafka_protocol::messages::ApiKey;
+use kafka_protocol::messages::{self as m};
+use kafka_protocol::protocol::{Decodable, Encodable};
+
+use super::context::RequestContext;
+use super::ports::AdminServices;
+use super::{
+    Chunks, Services, alter_configs, alter_partition_reassignments, api_versions, create_partitions, create_topics,
+    delete_groups, delete_records, delete_topics, describe_cluster, describe_configs, describe_groups,
+    describe_log_dirs, describe_producers, describe_topic_partitions, elect_leaders, fetch, find_coordinator,
+    heartbeat, incremental_alter_configs, init_producer_id, join_group, leave_group, list_config_resources,
+    list_groups, list_offsets, list_partition_reassignments, metadata, offset_commit, offset_delete, offset_fetch,
+    offset_for_leader_epoch, produce, sync_group,
+};
+use crate::log::PARK_LIMIT;
+use crate::log::append::budget::Charge;
+use crate::wire::frame::{RequestHead, encode_response};
+use crate::wire::{guard, table};
+
+/// A whole frame without its length prefix, and where it came from.
+pub struct Request {
+    pub frame: Bytes,
+    pub charge: Arc<Charge>,
+    pub client_host: Arc<str>,
+}
+
+/// What goes back to the client.
+pub enum Reply {
+    Send(Chunks),
+    /// acks=0.
+    Nothing,
+    /// Close the connection, for this reason.
+    Close(String),
+}
+
+/// The answer in the making.
+pub type Answer = BoxFuture<'static, Reply>;
+
+/// Where a response goes.
+#[derive(Clone, Copy)]
+struct To {
+    correlation_id: i32,
+    key: ApiKey,
+    version: i16,
+}
+
+/// Reads a frame; runs what must run in the order of arrival.
+pub async fn begin(services: &Arc<Services>, request: Request) -> Answer {
+    let (to, context, body) = match open(&request) {
+        Ok(opened) => opened,
+        Err(Refused::Close(reason)) => return ready(Reply::Close(reason)),
+        Err(Refused::TooNew(correlation_id)) => {
+            let to = To { correlation_id, key: ApiKey::ApiVersions, version: 0 };
+            return ready(send(to, &api_versions::too_new()));
+        }
+    };
+    let services = services.clone();
+    if to.key == ApiKey::Produce {
+        return match decode::<m::ProduceRequest>(body, to.version) {
+            Ok(body) => {
+                let client_id = context.client_id.as_deref();
+                let admitted = produce::admit(&services, to.version, client_id, body, &request.charge).await;
+                Box::pin(async move { answer_produce(&services, to, admitted).await })
+            }
+            Err(reason) => ready(Reply::Close(reason)),
+        };
+    }
+    Box::pin(async move {
+        // The frame's bytes are counted until it is answered.
+        let _charge = request.charge;
+        answer(&services, to, &context, body).await.unwrap_or_else(Reply::Close)
+    })
+}
+
+fn ready(reply: Reply) -> Answer {
+    Box::pin(std::future::ready(reply))
+}
+
+enum Refused {
+    Close(String),
+    TooNew(i32),
+}
+
+fn open(request: &Request) -> Result<(To, RequestContext, Bytes), Refused> {
+    let head = RequestHead::parse(&request.frame).map_err(|error| Refused::Close(error.to_string()))?;
+    let row =
+        table::find(head.api_key).ok_or_else(|| Refused::Close(format!("API key {} is not served", head.api_key)))?;
+    if !row.serves(head.api_version) {
+        if row.key == ApiKey::ApiVersions && head.api_version > row.max {
+            return Err(Refused::TooNew(head.correlation_id));
+        }
+        return Err(Refused::Close(format!("{} version {} is not served", row.name, head.api_version)));
+    }
+    let body = request.frame.slice(head.body_start..);
+    guard::check(head.api_key, head.api_version, &body)
+        .map_err(|error| Refused::Close(format!("{} version {}: {error}", row.name, head.api_version)))?;
+    let context = RequestContext {
+        api_version: head.api_version,
+        client_id: head.client_id.map(str::to_owned),
+        client_host: request.client_host.to_string(),
+    };
+    Ok((To { correlation_id: head.correlation_id, key: row.key, version: head.api_version }, context, body))
+}
+
+async fn answer_produce(services: &Services, to: To, admitted: produce::Admitted) -> Reply {
+    match admitted.answer(services).await {
+        Ok(Some(response)) => send(to, &response),
+        Ok(None) => Reply::Nothing,
+        Err(error) => Reply::Close(format!("a Produce with acks=0 failed: {error}")),
+    }
+}
+
+fn decode<T: Decodable>(mut body: Bytes, version: i16) -> Result<T, String> {
+    T::decode(&mut body, version).map_err(|error| format!("malformed request: {error}"))
+}
+
+fn send<T: Encodable>(to: To, response: &T) -> Reply {
+    match encode_response(to.correlation_id, to.key, to.version, response) {
+        Ok(frame) => Reply::Send(vec![frame]),
+        Err(error) => {
+            tracing::error!(%error, "an answer could not be encoded");
+            Reply::Close(error.to_string())
+        }
+    }
+}
+
+async fn answer(services: &Arc<Services>, to: To, cx: &RequestContext, body: Bytes) -> Result<Reply, String> {
+    let version = to.version;
+    Ok(match to.key {
+        ApiKey::ApiVersions => send(to, &api_versions::handle(version, &decode(body, version)?)),
+        ApiKey::Fetch => Reply::Send(fetch::handle(services, to.correlation_id, version, decode(body, version)?).await),
+        ApiKey::ListOffsets => send(to, &list_offsets::handle(services, version, decode(body, version)?).await),
+        ApiKey::OffsetForLeaderEpoch => {
+            send(to, &offset_for_leader_epoch::handle(services, decode(body, version)?).await)
+        }
+        _ => return answer_group(services, to, cx, body).await,
+    })
+}
+
+/// What a group coordinator answers is state: it is shown only under proof.
+async fn answer_group(services: &Services, to: To, cx: &RequestContext, body: Bytes) -> Result<Reply, String> {
+    let groups = &services.groups;
+    let version = to.version;
+    let topics = services.topics.view();
+    let reply = match to.key {
+        ApiKey::FindCoordinator => {
+            send(to, &find_coordinator::handle(groups, services, cx, decode(body, version)?).await)
+        }
+        ApiKey::JoinGroup => send(to, &join_group::handle(groups, cx, decode(body, version)?).await),
+        ApiKey::SyncGroup => send(to, &sync_group::handle(groups, cx, decode(body, version)?).await),
+        ApiKey::Heartbeat => send(to, &heartbeat::handle(groups, cx, decode(body, version)?).await),
+        ApiKey::LeaveGroup => send(to, &leave_group::handle(groups, cx, decode(body, version)?).await),
+        ApiKey::OffsetCommit => send(to, &offset_commit::handle(groups, &*topics, cx, decode(body, version)?).await),
+        ApiKey::OffsetFetch => send(to, &offset_fetch::handle(groups, &*topics, cx, decode(body, version)?).await),
+        ApiKey::OffsetDelete => send(to, &offset_delete::handle(groups, &*topics, cx, decode(body, version)?).await),
+        ApiKey::DescribeGroups => send(to, &describe_groups::handle(groups, cx, decode(body, version)?).await),
+        ApiKey::ListGroups => send(to, &list_groups::handle(groups, cx, decode(body, version)?).await),
+        ApiKey::DeleteGroups => send(to, &delete_groups::handle(groups, cx, decode(body, version)?).await),
+        _ => return answer_admin(&services.admin, to, cx, body).await,
+    };
+    match services.log.proof.awaited(PARK_LIMIT).await {
+        true => Ok(reply),
+        false => Err("this broker can't show that its session still lives".to_owned()),
+    }
+}
+
+async fn answer_admin(services: &AdminServices, to: To, cx: &RequestContext, body: Bytes) -> Result<Reply, String> {
+    let version = to.version;
+    Ok(match to.key {
+        ApiKey::Metadata => send(to, &metadata::handle(services, cx, decode(body, version)?).await),
+        ApiKey::CreateTopics => send(to, &create_topics::handle(services, cx, decode(body, version)?).await),
+        ApiKey::DeleteTopics => send(to, &delete_topics::handle(services, cx, decode(body, version)?).await),
+        ApiKey::CreatePartitions => send(to, &create_partitions::handle(services, cx, decode(body, version)?).await),
+        ApiKey::DeleteRecords => send(to, &delete_records::handle(services, cx, decode(body, version)?).await),
+        ApiKey::DescribeConfigs => send(to, &describe_configs::handle(services, cx, decode(body, version)?).await),
+        ApiKey::AlterConfigs => send(to, &alter_configs::handle(services, cx, decode(body, version)?).await),
+        ApiKey::IncrementalAlterConfigs => {
+            send(to, &incremental_alter_configs::handle(services, cx, decode(body, version)?).await)
+        }
+        ApiKey::ListConfigResources => {
+            send(to, &list_config_resources::handle(services, cx, decode(body, version)?).await)
+        }
+        ApiKey::DescribeCluster => send(to, &describe_cluster::handle(services, cx, decode(body, version)?).await),
+        ApiKey::DescribeTopicPartitions => {
+            send(to, &describe_topic_partitions::handle(services, cx, decode(body, version)?).await)
+        }
+        ApiKey::DescribeLogDirs => send(to, &describe_log_dirs::handle(services, cx, decode(body, version)?).await),
+        ApiKey::ElectLeaders => send(to, &elect_leaders::handle(services, cx, decode(body, version)?).await),
+        ApiKey::AlterPartitionReassignments => {
+            send(to, &alter_partition_reassignments::handle(services, cx, decode(body, version)?).await)
+        }
+        ApiKey::ListPartitionReassignments => {
+            send(to, &list_partition_reassignments::handle(services, cx, decode(body, version)?).await)
+        }
+        ApiKey::DescribeProducers => send(to, &describe_producers::handle(services, cx, decode(body, version)?).await),
+        ApiKey::InitProducerId => send(to, &init_producer_id::handle(services, cx, decode(body, version)?).await),
+        other => return Err(format!("{other:?} has no handler")),
+    })
+}

@@ -1,0 +1,50 @@
+//! ElectLeaders (43), v0-2: answered, never done. Leases go where they belong by themselves, so no known partition needs an election;
+//! tools print that as success.
+
+use kafka_protocol::error::ResponseError;
+use kafka_protocol::messages::elect_leaders_response::{PartitionResult, ReplicaElectionResult};
+use kafka_protocol::messages::{ElectLeadersRequest, ElectLeadersResponse};
+
+use super::context::RequestContext;
+use super::ports::AdminServices;
+use super::refusal::{Refusal, topic_name};
+use super::topic_view::{partition_of, topic_named};
+use crate::meta::image::Image;
+
+/// 0 preferred, 1 unclean.
+const ELECTION_TYPES: std::ops::RangeInclusive<i8> = 0..=1;
+
+pub async fn handle(
+    services: &AdminServices,
+    cx: &RequestContext,
+    request: ElectLeadersRequest,
+) -> ElectLeadersResponse {
+    if cx.api_version >= 1 && !ELECTION_TYPES.contains(&request.election_type) {
+        return ElectLeadersResponse::default().with_error_code(ResponseError::InvalidRequest.code());
+    }
+    let topics = request.topic_partitions.unwrap_or_default();
+    let results = services.meta.read(|image| {
+        let results = topics.iter().map(|topic| {
+            let rows = topic.partitions.iter().map(|index| {
+                let refusal = elect(image, &topic.topic, *index);
+                PartitionResult::default()
+                    .with_partition_id(*index)
+                    .with_error_code(refusal.code())
+                    .with_error_message(refusal.text())
+            });
+            ReplicaElectionResult::default().with_topic(topic_name(&topic.topic)).with_partition_result(rows.collect())
+        });
+        results.collect()
+    });
+    ElectLeadersResponse::default().with_replica_election_results(results)
+}
+
+fn elect(image: &Image, topic: &str, index: i32) -> Refusal {
+    if topic_named(image, topic).is_none() {
+        return Refusal::new(ResponseError::UnknownTopicOrPartition, format!("No such topic as {topic}"));
+    }
+    if partition_of(image, topic, index).is_none() {
+        return Refusal::new(ResponseError::UnknownTopicOrPartition, format!("No such partition as {topic}-{index}"));
+    }
+    Refusal::plain(ResponseError::ElectionNotNeeded)
+}

@@ -1,0 +1,45 @@
+//! Maps what the engine says to Kafka's error codes: the one place, without wildcards.
+
+use kafka_protocol::error::ResponseError;
+
+use crate::log::append::AppendError;
+use crate::log::fetch::ReadError;
+use crate::log::partition::AdmitError;
+use crate::log::slot::Unavailable;
+
+/// Kafka's code for "no error".
+pub const NONE: i16 = 0;
+
+pub fn of_unavailable(error: &Unavailable) -> ResponseError {
+    match error {
+        Unavailable::Recovering | Unavailable::NotHeld => ResponseError::NotLeaderOrFollower,
+        Unavailable::Damaged(_) => ResponseError::KafkaStorageError,
+    }
+}
+
+pub fn of_append(error: &AppendError) -> ResponseError {
+    match error {
+        AppendError::Unavailable(unavailable) => of_unavailable(unavailable),
+        AppendError::Refused(AdmitError::StaleProducerEpoch) => ResponseError::InvalidProducerEpoch,
+        AppendError::Refused(AdmitError::OutOfOrderSequence) => ResponseError::OutOfOrderSequenceNumber,
+        AppendError::Over(_) => ResponseError::NotLeaderOrFollower,
+    }
+}
+
+pub fn of_read(error: &ReadError) -> ResponseError {
+    match error {
+        ReadError::Unavailable(unavailable) => of_unavailable(unavailable),
+        ReadError::OutOfRange(_) => ResponseError::OffsetOutOfRange,
+        ReadError::Store(_) | ReadError::Damaged { .. } => ResponseError::KafkaStorageError,
+    }
+}
+
+/// Checks the leader epoch that a client believes in (KIP-320): -1 asks for no check.
+pub fn check_leader_epoch(requested: i32, current: i32) -> Result<(), ResponseError> {
+    match requested {
+        -1 => Ok(()),
+        older if older < current => Err(ResponseError::FencedLeaderEpoch),
+        newer if newer > current => Err(ResponseError::UnknownLeaderEpoch),
+        _ => Ok(()),
+    }
+}

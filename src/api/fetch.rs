@@ -1,0 +1,243 @@
+//! Fetch (key 1), versions 4–18.
+//!
+//! Kafka's semantics: partitions in the order of the request (or of the session), whole batches, the first batch of the first
+//! non-empty partition whatever the limits say, a long poll until `min_bytes` are there. Errors per partition: OFFSET_OUT_OF_RANGE,
+//! FENCED/UNKNOWN_LEADER_EPOCH, UNKNOWN_TOPIC_OR_PARTITION or _ID, NOT_LEADER_OR_FOLLOWER with the leader (v16), INCONSISTENT_TOPIC_ID.
+//! Sessions: see [`super::fetch_sessions`]. Without transactions the last stable offset is the high watermark.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use kafka_protocol::error::ResponseError;
+use kafka_protocol::messages::FetchRequest;
+use tokio::time::Instant;
+
+use super::Services;
+use super::errors;
+use super::fetch_sessions::{Ask, Context, Key, Request};
+use super::topics::TopicsView;
+use crate::log::PARK_LIMIT;
+use crate::log::fetch::{Batches, ReadError};
+use crate::log::slot::{PartitionSlot, Waiter};
+use crate::types::{PartitionId, TopicId};
+use crate::wire::fetch::{FetchReply, PartitionReply, TopicReply, encode};
+
+/// A long poll lasts no longer than this, whatever the client asks.
+const MAX_WAIT: Duration = Duration::from_secs(300);
+
+pub async fn handle(services: &Services, correlation_id: i32, version: i16, request: FetchRequest) -> Vec<Bytes> {
+    services.metrics.fetch_requests.inc();
+    let limits = Limits::of(services, &request);
+    let read_committed = request.isolation_level == 1;
+    let (session, incremental, asks) = match begin(services, version, request) {
+        Context::Full { session_id, asks } => (session_id, false, asks),
+        Context::Incremental { session_id, asks } => (session_id, true, asks),
+        Context::Error(error) => {
+            return encode(correlation_id, version, &FetchReply { error, ..FetchReply::default() });
+        }
+    };
+    let targets = resolve(services, &services.topics.view(), version, &asks);
+    let mut replies = poll(services, &targets, &limits).await;
+    if !services.log.proof.awaited(PARK_LIMIT).await {
+        replies.iter_mut().filter(|reply| reply.error == 0).for_each(|reply| {
+            *reply = PartitionReply::error(reply.index, ResponseError::NotLeaderOrFollower.code());
+        });
+    }
+    for reply in replies.iter_mut().filter(|reply| read_committed && reply.error == 0) {
+        reply.aborted = Some(Vec::new());
+    }
+    let told = match session {
+        0 => (0..replies.len()).collect(),
+        id => services.fetch_sessions.lock().answered(id, &asks, &replies),
+    };
+    let kept: Vec<usize> = if incremental { told } else { (0..replies.len()).collect() };
+    let reply = assemble(services, version, session, &asks, replies, &kept);
+    encode(correlation_id, version, &reply)
+}
+
+/// The request as the sessions see it.
+fn begin(services: &Services, version: i16, request: FetchRequest) -> Context {
+    let key = |name: &str, id: TopicId, index| Key {
+        name: if version >= 13 { String::new() } else { name.to_owned() },
+        id,
+        index,
+    };
+    let mut asks = Vec::new();
+    for topic in &request.topics {
+        for partition in &topic.partitions {
+            let ask = Ask {
+                offset: partition.fetch_offset,
+                max_bytes: partition.partition_max_bytes,
+                leader_epoch: partition.current_leader_epoch,
+            };
+            asks.push((key(topic.topic.as_str(), topic.topic_id.into(), partition.partition), ask));
+        }
+    }
+    let forgotten = request.forgotten_topics_data.iter().flat_map(|topic| {
+        topic.partitions.iter().map(|index| key(topic.topic.as_str(), topic.topic_id.into(), *index))
+    });
+    let (session_id, epoch) = if version >= 7 { (request.session_id, request.session_epoch) } else { (0, -1) };
+    let request = Request { session_id, epoch, uses_ids: version >= 13, forgotten: forgotten.collect(), asks };
+    let new_id = services.env.entropy.next_u64();
+    services.fetch_sessions.lock().begin(request, new_id, services.env.clock.wall_ms())
+}
+
+struct Limits {
+    min_bytes: usize,
+    max_bytes: usize,
+    until: Instant,
+}
+
+impl Limits {
+    fn of(services: &Services, request: &FetchRequest) -> Limits {
+        let cap = usize::try_from(services.settings.kafka.fetch_max_bytes).unwrap_or(0);
+        let max_bytes = usize::try_from(request.max_bytes).unwrap_or(0).min(cap);
+        let wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0)).min(MAX_WAIT);
+        Limits {
+            min_bytes: usize::try_from(request.min_bytes).unwrap_or(0).min(max_bytes),
+            max_bytes,
+            until: Instant::now() + wait,
+        }
+    }
+}
+
+/// One partition to read.
+struct Target {
+    index: i32,
+    ask: Ask,
+    slot: Result<Arc<PartitionSlot>, ResponseError>,
+}
+
+fn resolve(services: &Services, view: &TopicsView, version: i16, asks: &[(Key, Ask)]) -> Vec<Target> {
+    let find = |key: &Key| -> Result<PartitionId, ResponseError> {
+        let topic = if version >= 13 {
+            view.by_id(key.id).ok_or(ResponseError::UnknownTopicId)?
+        } else {
+            view.by_name(&key.name).ok_or(ResponseError::UnknownTopicOrPartition)?
+        };
+        topic.partition(key.index).ok_or(ResponseError::UnknownTopicOrPartition)
+    };
+    let slot = |key: &Key| services.log.slot(find(key)?).map_err(|error| errors::of_unavailable(&error));
+    asks.iter().map(|(key, ask)| Target { index: key.index, ask: *ask, slot: slot(key) }).collect()
+}
+
+/// Reads until there is enough, or the time is up, or some partition has an error.
+async fn poll(services: &Services, targets: &[Target], limits: &Limits) -> Vec<PartitionReply> {
+    let mut waiter = None;
+    loop {
+        let replies = read_all(services, targets, limits).await;
+        let bytes: usize = replies.iter().map(PartitionReply::record_bytes).sum();
+        let done = targets.is_empty() || bytes >= limits.min_bytes || replies.iter().any(|reply| reply.error != 0);
+        if done || Instant::now() >= limits.until {
+            services.metrics.fetch_bytes.inc_by(bytes as u64);
+            return replies;
+        }
+        match &waiter {
+            // What is committed from here on wakes us; what came in between shows in the next read.
+            None => {
+                let slots = targets.iter().filter_map(|target| target.slot.as_ref().ok().cloned()).collect();
+                waiter = Some(Waiter::new(slots));
+            }
+            Some(waiter) => {
+                let over = services.log.appender.ended();
+                tokio::select! {
+                    biased;
+                    () = waiter.woken() => {}
+                    () = tokio::time::sleep_until(limits.until) => {}
+                    _ = over => return replies,
+                }
+            }
+        }
+    }
+}
+
+async fn read_all(services: &Services, targets: &[Target], limits: &Limits) -> Vec<PartitionReply> {
+    let mut replies = Vec::with_capacity(targets.len());
+    let mut room = limits.max_bytes;
+    let mut first = true;
+    for target in targets {
+        let reply = read_one(services, target, room, first).await;
+        let bytes = reply.record_bytes();
+        first &= bytes == 0;
+        room = room.saturating_sub(bytes);
+        replies.push(reply);
+    }
+    replies
+}
+
+async fn read_one(services: &Services, target: &Target, room: usize, first: bool) -> PartitionReply {
+    let slot = match &target.slot {
+        Ok(slot) => slot,
+        Err(code) => return PartitionReply::error(target.index, code.code()),
+    };
+    services.log.settled(slot).await;
+    let epoch = slot.lock().partition().map(|partition| partition.epoch());
+    let checked = epoch
+        .map_err(|error| errors::of_unavailable(&error))
+        .and_then(|epoch| errors::check_leader_epoch(target.ask.leader_epoch, epoch));
+    if let Err(code) = checked {
+        return PartitionReply::error(target.index, code.code());
+    }
+    let wanted = usize::try_from(target.ask.max_bytes).unwrap_or(0).min(room);
+    match services.log.reader.read(slot, target.ask.offset, wanted, first).await {
+        Ok(batches) => found(target.index, batches),
+        Err(error) => {
+            let mut reply = PartitionReply::error(target.index, errors::of_read(&error).code());
+            match error {
+                ReadError::OutOfRange(bounds) => {
+                    reply.high_watermark = bounds.high_watermark;
+                    reply.last_stable_offset = bounds.high_watermark;
+                    reply.log_start = bounds.log_start;
+                }
+                ReadError::Unavailable(_) => {}
+                ReadError::Store(_) | ReadError::Damaged { .. } => {
+                    tracing::error!(partition = %slot.id, offset = target.ask.offset, %error, "a fetch could not read the log");
+                }
+            }
+            reply
+        }
+    }
+}
+
+fn found(index: i32, batches: Batches) -> PartitionReply {
+    PartitionReply {
+        high_watermark: batches.high_watermark,
+        last_stable_offset: batches.high_watermark,
+        log_start: batches.log_start,
+        records: batches.slices,
+        ..PartitionReply::error(index, 0)
+    }
+}
+
+/// Groups what is to be told by topic, keeping the order.
+fn assemble(
+    services: &Services,
+    version: i16,
+    session_id: i32,
+    asks: &[(Key, Ask)],
+    replies: Vec<PartitionReply>,
+    kept: &[usize],
+) -> FetchReply {
+    let view = services.topics.view();
+    let mut reply = FetchReply { session_id, ..FetchReply::default() };
+    let mut replies: Vec<_> = replies.into_iter().map(Some).collect();
+    for at in kept {
+        let (key, _) = &asks[*at];
+        let Some(mut partition) = replies[*at].take() else { continue };
+        if version >= 12 && partition.error == ResponseError::NotLeaderOrFollower.code() {
+            let id = if version >= 13 { Some(key.id) } else { view.by_name(&key.name).map(|topic| topic.id) };
+            partition.current_leader = id.and_then(|id| services.leader(id, key.index));
+            if reply.endpoints.is_empty() && version >= 16 {
+                reply.endpoints = services.node_endpoints();
+            }
+        }
+        match reply.topics.last_mut() {
+            Some(topic) if topic.name == key.name && topic.id == key.id => topic.partitions.push(partition),
+            _ => {
+                reply.topics.push(TopicReply { name: key.name.clone(), id: key.id, partitions: vec![partition] });
+            }
+        }
+    }
+    reply
+}

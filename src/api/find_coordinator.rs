@@ -1,0 +1,61 @@
+//! FindCoordinator (10), v0-6: which broker coordinates a group.
+//!
+//! v1 key types · v4 several keys, each with its answer · v6 share groups. Only groups have coordinators here; transactions and
+//! share groups are refused with INVALID_REQUEST and a message. `__consumer_offsets` is created on the way, so that a client's first
+//! question already has an answer.
+
+use kafka_protocol::messages::find_coordinator_response::Coordinator;
+use kafka_protocol::messages::{BrokerId, FindCoordinatorRequest, FindCoordinatorResponse};
+use kafka_protocol::protocol::StrBytes;
+
+use super::context::{CoordinatorLocator, RequestContext};
+use crate::coord::Groups;
+
+const COORDINATOR_NOT_AVAILABLE: i16 = 15;
+const INVALID_REQUEST: i16 = 42;
+const GROUP: i8 = 0;
+
+pub async fn handle(
+    groups: &Groups,
+    locator: &dyn CoordinatorLocator,
+    cx: &RequestContext,
+    request: FindCoordinatorRequest,
+) -> FindCoordinatorResponse {
+    let ready = if request.key_type == GROUP { groups.ensure_topic().await.is_ok() } else { false };
+    let find = |key: &StrBytes| find(locator, request.key_type, ready, key);
+    if cx.api_version >= 4 {
+        let coordinators = request.coordinator_keys.iter().map(find);
+        return FindCoordinatorResponse::default().with_coordinators(coordinators.collect());
+    }
+    let found = find(&request.key);
+    // Kafka writes the name of "no error" here.
+    let message = if found.error_code == 0 { Some(StrBytes::from_static_str("NONE")) } else { found.error_message };
+    FindCoordinatorResponse::default()
+        .with_error_code(found.error_code)
+        .with_error_message(message.filter(|_| cx.api_version >= 1))
+        .with_node_id(found.node_id)
+        .with_host(found.host)
+        .with_port(found.port)
+}
+
+fn find(locator: &dyn CoordinatorLocator, key_type: i8, ready: bool, key: &StrBytes) -> Coordinator {
+    let nobody = |code: i16, why: &'static str| {
+        Coordinator::default()
+            .with_key(key.clone())
+            .with_node_id(BrokerId(-1))
+            .with_port(-1)
+            .with_error_code(code)
+            .with_error_message(Some(StrBytes::from_static_str(why)))
+    };
+    if key_type != GROUP {
+        return nobody(INVALID_REQUEST, "Only groups have coordinators on this broker.");
+    }
+    match locator.locate(key.as_str()).filter(|_| ready) {
+        None => nobody(COORDINATOR_NOT_AVAILABLE, "The coordinator is not available."),
+        Some((node, host, port)) => Coordinator::default()
+            .with_key(key.clone())
+            .with_node_id(BrokerId(node))
+            .with_host(host.into())
+            .with_port(i32::from(port)),
+    }
+}

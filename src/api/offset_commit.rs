@@ -1,0 +1,113 @@
+//! OffsetCommit (8), v2-10: stores where a group stands.
+//!
+//! v2-4 retention time · v6 leader epoch · v7 static members · v9 GROUP_ID_NOT_FOUND instead of ILLEGAL_GENERATION for unknown
+//! groups · v10 topics by id. Each partition has its own answer: topics and partitions that do not exist are refused, the rest is
+//! stored. The offset is not compared with the log.
+
+use kafka_protocol::messages::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
+use kafka_protocol::messages::offset_commit_response::{OffsetCommitResponsePartition, OffsetCommitResponseTopic};
+use kafka_protocol::messages::{OffsetCommitRequest, OffsetCommitResponse};
+
+use super::context::{RequestContext, TopicLookup, optional_text, text};
+use crate::coord::message::{Commit, CommitPartition, Input, Limits, Reply};
+use crate::coord::{GroupError, Groups};
+use crate::types::TopicId;
+
+const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
+const UNKNOWN_TOPIC_ID: i16 = 100;
+
+pub async fn handle(
+    groups: &Groups,
+    topics: &dyn TopicLookup,
+    cx: &RequestContext,
+    request: OffsetCommitRequest,
+) -> OffsetCommitResponse {
+    let mut commits = Vec::new();
+    let mut answers: Vec<OffsetCommitResponseTopic> = Vec::with_capacity(request.topics.len());
+    // Where in `answers` the result of each of `commits` belongs.
+    let mut places = Vec::new();
+    for topic in &request.topics {
+        let found = find(topics, cx.api_version, topic);
+        let mut answer =
+            OffsetCommitResponseTopic::default().with_name(topic.name.clone()).with_topic_id(topic.topic_id);
+        for partition in &topic.partitions {
+            let index = partition.partition_index;
+            let code = match &found {
+                Err(code) => *code,
+                Ok((_, _, count)) if !(0..*count).contains(&index) => UNKNOWN_TOPIC_OR_PARTITION,
+                Ok((name, id, _)) => {
+                    places.push((answers.len(), answer.partitions.len()));
+                    commits.push(commit(name, *id, partition));
+                    0
+                }
+            };
+            let result = OffsetCommitResponsePartition::default().with_partition_index(index).with_error_code(code);
+            answer.partitions.push(result);
+        }
+        answers.push(answer);
+    }
+    if !commits.is_empty() {
+        let results = store(groups, cx, &request, commits).await;
+        for (number, (topic, partition)) in places.into_iter().enumerate() {
+            let result = match &results {
+                Ok(results) => results.get(number).copied().unwrap_or(Err(GroupError::NotAvailable)),
+                Err(error) => Err(*error),
+            };
+            answers[topic].partitions[partition].error_code = result.err().map_or(0, GroupError::code);
+        }
+    }
+    OffsetCommitResponse::default().with_topics(answers)
+}
+
+/// Name, id and number of partitions of the topic, or an error code for all its partitions.
+fn find(
+    topics: &dyn TopicLookup,
+    version: i16,
+    topic: &OffsetCommitRequestTopic,
+) -> Result<(String, TopicId, i32), i16> {
+    if version >= 10 {
+        let id = TopicId::from(topic.topic_id);
+        let (name, count) = topics.by_id(id).ok_or(UNKNOWN_TOPIC_ID)?;
+        return Ok((name, id, count));
+    }
+    let (id, count) = topics.by_name(topic.name.as_str()).ok_or(UNKNOWN_TOPIC_OR_PARTITION)?;
+    Ok((text(&topic.name), id, count))
+}
+
+fn commit(name: &str, topic_id: TopicId, partition: &OffsetCommitRequestPartition) -> CommitPartition {
+    CommitPartition {
+        topic: name.to_owned(),
+        topic_id,
+        partition: partition.partition_index,
+        offset: partition.committed_offset,
+        leader_epoch: partition.committed_leader_epoch,
+        metadata: optional_text(&partition.committed_metadata).unwrap_or_default(),
+    }
+}
+
+async fn store(
+    groups: &Groups,
+    cx: &RequestContext,
+    request: &OffsetCommitRequest,
+    partitions: Vec<CommitPartition>,
+) -> Result<Vec<Result<(), GroupError>>, GroupError> {
+    let group = request.group_id.as_str();
+    if group.len() > Limits::MAX_NAME_BYTES {
+        return Err(GroupError::InvalidGroupId);
+    }
+    let input = |reply| {
+        Input::Commit(Commit {
+            reply,
+            generation: request.generation_id_or_member_epoch,
+            member_id: text(&request.member_id),
+            instance_id: optional_text(&request.group_instance_id),
+            retention_ms: (request.retention_time_ms != -1).then_some(request.retention_time_ms),
+            knows_group_not_found: cx.api_version >= 9,
+            partitions,
+        })
+    };
+    match groups.call(group, input).await? {
+        Reply::Partitions(results) => results,
+        _ => Err(GroupError::NotAvailable),
+    }
+}

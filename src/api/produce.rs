@@ -1,0 +1,283 @@
+//! Produce (key 0), versions 3–13.
+//!
+//! Two steps. [`admit`] runs in the order in which requests arrive on the connection: it checks every batch and gives it offsets.
+//! What it returns waits for the commit of the segments that carry the batches (or, for duplicates, their originals) and answers.
+//! Request errors: acks not in {-1, 0, 1} → INVALID_REQUIRED_ACKS everywhere. Order of checks: `ReplicaManager.appendRecords`,
+//! `LogValidator`. acks=1 waits like acks=all; acks=0 gets no answer, an error closes the connection.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use kafka_protocol::error::ResponseError;
+use kafka_protocol::messages::produce_request::{PartitionProduceData, ProduceRequest, TopicProduceData};
+use kafka_protocol::messages::produce_response::{
+    BatchIndexAndErrorMessage, LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse, ProduceResponse,
+    TopicProduceResponse,
+};
+use kafka_protocol::protocol::StrBytes;
+
+use super::Services;
+use super::errors;
+use super::topics::{TopicView, TopicsView};
+use crate::log::append::budget::Charge;
+use crate::log::append::{AppendError, Appended};
+use crate::segment::BatchMeta;
+use crate::types::{PartitionId, SegmentNumber, TopicId};
+use crate::wire::batch::BatchHeader;
+use crate::wire::validate::{ProduceRules, Refusal, ValidBatch, single_batch, validate};
+
+const INTERNAL_WRITER: &str = "__admin_client";
+
+/// Answers that wait for a commit.
+pub struct Admitted {
+    version: i16,
+    acks: i16,
+    topics: Vec<TopicProduceResponse>,
+    /// The newest segment that any answer depends on.
+    wait_for: Option<SegmentNumber>,
+    /// (topic, partition) → the segment that its success depends on.
+    pending: BTreeMap<(usize, usize), SegmentNumber>,
+}
+
+/// Judges and appends the batches of a request.
+pub async fn admit(
+    services: &Services,
+    version: i16,
+    client_id: Option<&str>,
+    request: ProduceRequest,
+    charge: &Arc<Charge>,
+) -> Admitted {
+    let view = services.topics.view();
+    let mut admitted = Admitted {
+        version,
+        acks: request.acks,
+        topics: Vec::with_capacity(request.topic_data.len()),
+        wait_for: None,
+        pending: BTreeMap::new(),
+    };
+    let call = Call { services, version, client_id, acks: request.acks, charge };
+    for (at, data) in request.topic_data.into_iter().enumerate() {
+        let topic = call.topic(&view, &data);
+        let mut response = TopicProduceResponse::default().with_name(data.name.clone()).with_topic_id(data.topic_id);
+        for (place, partition) in data.partition_data.into_iter().enumerate() {
+            let index = partition.index;
+            let outcome = match &topic {
+                Ok(topic) => call.partition(topic, partition).await,
+                Err(code) => Err(Refused::from(*code)),
+            };
+            if let Ok(Appended { admitted: batch, .. }) = &outcome
+                && let Some(segment) = batch.segment
+            {
+                admitted.wait_for = admitted.wait_for.max(Some(segment));
+                admitted.pending.insert((at, place), segment);
+            }
+            response.partition_responses.push(call.answer(index, topic.as_ref().ok(), outcome));
+        }
+        admitted.topics.push(response);
+    }
+    services.metrics.produce_requests.inc();
+    admitted
+}
+
+impl Admitted {
+    /// Waits for the commit and gives the answer; `None` for acks=0 without an error, an error for acks=0 with one.
+    pub async fn answer(mut self, services: &Services) -> Result<Option<ProduceResponse>, ResponseError> {
+        if let Some(newest) = self.wait_for
+            && services.log.appender.committed(newest).await.is_err()
+        {
+            self.fail_uncommitted(services.log.appender.committed_count());
+        }
+        if self.acks != 0 {
+            let mut response = ProduceResponse::default().with_responses(self.topics);
+            if self.version >= 10 && response.responses.iter().any(names_leader) {
+                response.node_endpoints = services.node_endpoints().into_iter().map(endpoint).collect();
+            }
+            return Ok(Some(response));
+        }
+        let partitions = self.topics.iter().flat_map(|topic| &topic.partition_responses);
+        match partitions.map(|partition| partition.error_code).find(|code| *code != errors::NONE) {
+            Some(code) => Err(ResponseError::try_from_code(code).unwrap_or(ResponseError::UnknownServerError)),
+            None => Ok(None),
+        }
+    }
+
+    /// The session ended: what is not committed may or may not be in the log, so the client must ask again.
+    fn fail_uncommitted(&mut self, committed: SegmentNumber) {
+        for ((topic, partition), segment) in &self.pending {
+            if *segment >= committed {
+                let response = &mut self.topics[*topic].partition_responses[*partition];
+                *response = PartitionProduceResponse::default()
+                    .with_index(response.index)
+                    .with_error_code(ResponseError::NotLeaderOrFollower.code())
+                    .with_base_offset(-1)
+                    .with_log_append_time_ms(-1);
+            }
+        }
+    }
+}
+
+fn endpoint(node: crate::wire::fetch::NodeEndpoint) -> NodeEndpoint {
+    NodeEndpoint::default()
+        .with_node_id(node.node_id.into())
+        .with_host(StrBytes::from_string(node.host))
+        .with_port(node.port)
+        .with_rack(node.rack.map(StrBytes::from_string))
+}
+
+fn names_leader(topic: &TopicProduceResponse) -> bool {
+    topic.partition_responses.iter().any(|partition| partition.current_leader.leader_id.0 >= 0)
+}
+
+/// Why a partition's batch is not stored.
+struct Refused {
+    code: ResponseError,
+    message: Option<String>,
+    records: Vec<BatchIndexAndErrorMessage>,
+}
+
+impl From<ResponseError> for Refused {
+    fn from(code: ResponseError) -> Refused {
+        Refused { code, message: None, records: Vec::new() }
+    }
+}
+
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Refused {
+        let record = |error: crate::wire::validate::RecordError| {
+            BatchIndexAndErrorMessage::default()
+                .with_batch_index(error.batch_index)
+                .with_batch_index_error_message(Some(StrBytes::from_string(error.message)))
+        };
+        Refused {
+            code: refusal.code,
+            message: refusal.error_message,
+            records: refusal.record_errors.into_iter().map(record).collect(),
+        }
+    }
+}
+
+struct Call<'a> {
+    services: &'a Services,
+    version: i16,
+    client_id: Option<&'a str>,
+    acks: i16,
+    charge: &'a Arc<Charge>,
+}
+
+impl Call<'_> {
+    fn topic(&self, view: &TopicsView, data: &TopicProduceData) -> Result<Arc<TopicView>, ResponseError> {
+        if !(-1..=1).contains(&self.acks) {
+            return Err(ResponseError::InvalidRequiredAcks);
+        }
+        let topic = if self.version >= 13 {
+            view.by_id(TopicId::from(data.topic_id)).ok_or(ResponseError::UnknownTopicId)?
+        } else {
+            view.by_name(data.name.as_str()).ok_or(ResponseError::UnknownTopicOrPartition)?
+        };
+        if topic.internal && self.client_id != Some(INTERNAL_WRITER) {
+            return Err(ResponseError::InvalidTopicException);
+        }
+        Ok(topic.clone())
+    }
+
+    async fn partition(&self, topic: &TopicView, data: PartitionProduceData) -> Result<Appended, Refused> {
+        let id = topic.partition(data.index).ok_or(ResponseError::UnknownTopicOrPartition)?;
+        let rules = &topic.rules[usize::try_from(data.index).unwrap_or_default()];
+        let slot = self.services.log.slot(id).map_err(|error| errors::of_unavailable(&error))?;
+        self.services.log.settled(&slot).await;
+        let now = self.services.env.clock.wall_ms();
+        let (batch, header) = self.valid(rules, data.records, now);
+        let outcome = batch.map_err(Refused::from).and_then(|batch| {
+            self.append(id, &slot, batch, now).map_err(|error| Refused::from(errors::of_append(&error)))
+        });
+        if let (Err(refused), Some(header)) = (&outcome, header)
+            && refused.code.is_retriable()
+            && refused.code != ResponseError::OutOfOrderSequenceNumber
+        {
+            slot.lock().refuse(header.producer_id, header.producer_epoch, header.base_sequence, now);
+        }
+        outcome
+    }
+
+    /// Checks a batch; the header comes back whatever the outcome, if there was one.
+    fn valid(
+        &self,
+        rules: &ProduceRules,
+        records: Option<Bytes>,
+        now: i64,
+    ) -> (Result<ValidBatch, Refusal>, Option<BatchHeader>) {
+        match single_batch(records, self.version) {
+            Ok(batch) => {
+                let header = BatchHeader::parse(&batch).ok();
+                (validate(batch, rules, now), header)
+            }
+            Err(refusal) => (Err(refusal), None),
+        }
+    }
+
+    fn append(
+        &self,
+        id: PartitionId,
+        slot: &crate::log::slot::PartitionSlot,
+        batch: ValidBatch,
+        now: i64,
+    ) -> Result<Appended, AppendError> {
+        let meta = meta_of(&batch.header);
+        let metrics = &self.services.metrics;
+        metrics.produce_batches.inc();
+        metrics.produce_records.inc_by(u64::try_from(batch.header.record_count).unwrap_or(0));
+        metrics.produce_bytes.inc_by(batch.bytes.len() as u64);
+        debug_assert_eq!(slot.id, id);
+        self.services.log.appender.append(slot, batch.bytes, meta, self.charge, now)
+    }
+
+    fn answer(
+        &self,
+        index: i32,
+        topic: Option<&Arc<TopicView>>,
+        outcome: Result<Appended, Refused>,
+    ) -> PartitionProduceResponse {
+        let response = PartitionProduceResponse::default().with_index(index);
+        match outcome {
+            Ok(appended) => response
+                .with_base_offset(appended.admitted.base_offset)
+                .with_log_append_time_ms(appended.admitted.log_append_time)
+                .with_log_start_offset(appended.log_start),
+            Err(refused) => {
+                self.services.metrics.produce_error(&refused.code);
+                let mut response = response
+                    .with_error_code(refused.code.code())
+                    .with_base_offset(-1)
+                    .with_log_append_time_ms(-1)
+                    .with_log_start_offset(-1)
+                    .with_error_message(refused.message.map(StrBytes::from_string))
+                    .with_record_errors(refused.records);
+                if refused.code == ResponseError::NotLeaderOrFollower
+                    && let Some((leader, epoch)) = topic.and_then(|topic| self.services.leader(topic.id, index))
+                {
+                    response.current_leader =
+                        LeaderIdAndEpoch::default().with_leader_id(leader.into()).with_leader_epoch(epoch);
+                }
+                response
+            }
+        }
+    }
+}
+
+/// What the log keeps of a batch's header.
+pub fn meta_of(header: &BatchHeader) -> BatchMeta {
+    BatchMeta {
+        base_offset: header.base_offset,
+        last_offset_delta: header.last_offset_delta,
+        length: u32::try_from(header.size()).unwrap_or(u32::MAX),
+        record_count: header.record_count,
+        max_timestamp: header.max_timestamp,
+        producer_id: header.producer_id,
+        producer_epoch: header.producer_epoch,
+        base_sequence: header.base_sequence,
+        transactional: header.is_transactional(),
+        log_append_time: header.is_log_append_time(),
+        control: None,
+    }
+}

@@ -1,0 +1,198 @@
+//! Composition root: everything is put together here, for the program, the tests and the simulator alike.
+//!
+//! A broker is a loop over sessions. A session that ends by request ends the broker; one that the store refused (full disk, denied
+//! bucket) is fenced and followed by a new one that starts from recovery; one that somebody else fenced ends the process: another
+//! broker has this node id now.
+
+mod series;
+mod session;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::{oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::admin::{self, AdminState, Readiness, StoreSeries};
+use crate::config::Settings;
+use crate::log::append::SessionEnd;
+use crate::log::session::OpenError;
+use crate::meta::table::bucket::BucketTable;
+use crate::meta::{MetaError, MetaOptions, Metadata};
+use crate::server::Listener;
+use crate::store::measure::MeasuredStore;
+use crate::store::open;
+use crate::store::{StoreRef, probe};
+use crate::types::env::Env;
+use crate::types::metrics::{Metrics, SessionPhase};
+
+/// Pauses between sessions after the store refused one.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+#[derive(Debug, thiserror::Error)]
+pub enum BrokerError {
+    #[error("{0}")]
+    Start(String),
+    #[error("the store {store}: {error}")]
+    Probe { store: String, error: probe::ProbeError },
+    #[error(transparent)]
+    Metadata(#[from] MetaError),
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    #[error(
+        "another broker with node id {node_id} took over (it put a fence at segment {number} of session {session}); \
+         give each broker of a cluster its own --node-id"
+    )]
+    Fenced { node_id: i32, session: String, number: u64 },
+    #[error("stopped, to be looked at by a person: {0}")]
+    Broken(String),
+}
+
+/// Where a broker that has started really listens (ports that were given as 0 are known by then).
+#[derive(Clone, Copy, Debug)]
+pub struct Started {
+    pub kafka: SocketAddr,
+    pub admin: SocketAddr,
+}
+
+/// The world that a broker runs in.
+pub struct Ports<L> {
+    pub store: StoreRef,
+    pub env: Env,
+    pub listener: L,
+    /// Where clients are told to connect.
+    pub advertised: (String, u16),
+    pub metrics: Arc<Metrics>,
+    pub readiness: watch::Sender<Readiness>,
+}
+
+/// Runs a broker until `shutdown` is cancelled and everything is flushed, or until it can't go on.
+pub async fn run(
+    settings: Settings,
+    shutdown: CancellationToken,
+    started: oneshot::Sender<Started>,
+) -> Result<(), BrokerError> {
+    let store = open_store(&settings).await?;
+    let cannot_listen = |what: &str, address: SocketAddr, error| {
+        BrokerError::Start(format!("{what} can't listen on {address}: {error}"))
+    };
+    let listener = TcpListener::bind(settings.listen)
+        .await
+        .map_err(|error| cannot_listen("the broker", settings.listen, error))?;
+    let pages =
+        TcpListener::bind(settings.admin).await.map_err(|error| cannot_listen("admin", settings.admin, error))?;
+    let local = |listener: &TcpListener| listener.local_addr().map_err(|error| BrokerError::Start(error.to_string()));
+    let addresses = Started { kafka: local(&listener)?, admin: local(&pages)? };
+    let env = Env::system();
+    let measured = MeasuredStore::new(store, env.clock.clone());
+    let metrics = Metrics::new();
+    metrics.show("store", Arc::new(StoreSeries(measured.stats())));
+    let readiness = watch::Sender::new(Readiness::NotReady("starting".to_owned()));
+    let state = AdminState { metrics: metrics.clone(), readiness: readiness.subscribe() };
+    let admin_stop = CancellationToken::new();
+    let pages = tokio::spawn(admin::serve(pages, state, admin_stop.clone()));
+    let ports = Ports {
+        store: Arc::new(measured),
+        env,
+        listener,
+        advertised: advertised(&settings, addresses.kafka)?,
+        metrics,
+        readiness,
+    };
+    let result = run_on(ports, settings, shutdown, || {
+        let _ = started.send(addresses);
+    });
+    let result = result.await;
+    admin_stop.cancel();
+    let _ = pages.await;
+    result
+}
+
+/// Runs a broker on the ports given. `ready` is called once, when clients are first served.
+pub async fn run_on<L: Listener>(
+    mut ports: Ports<L>,
+    settings: Settings,
+    shutdown: CancellationToken,
+    ready: impl FnOnce() + Send,
+) -> Result<(), BrokerError> {
+    if ports.store.is_shared() {
+        let probed = probe::probe(&ports.store, &ports.env).await;
+        probed.map_err(|error| BrokerError::Probe { store: ports.store.describe(), error })?;
+    }
+    let table = Arc::new(BucketTable::new(ports.store.clone()));
+    let meta = Metadata::open(ports.store.clone(), table, ports.env.clone(), MetaOptions::default()).await?;
+    let _poller = ports.store.is_shared().then(|| Aborting(meta.spawn_poller(Duration::from_secs(2))));
+    let settings = Arc::new(settings);
+    let mut ready = Some(ready);
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let opened = session::open(&ports, &meta, &settings).await;
+        let end = match opened {
+            Ok(session) => {
+                if let Some(ready) = ready.take() {
+                    ready();
+                }
+                let id = session.id();
+                let begun = ports.env.clock.boot();
+                let end = session::run(session, &mut ports, &meta, &shutdown).await?;
+                if ports.env.clock.boot() - begun > LONGEST_PAUSE {
+                    pause = FIRST_PAUSE;
+                }
+                match end {
+                    SessionEnd::Drained => return Ok(()),
+                    SessionEnd::Fenced { number } => {
+                        let node_id = settings.node_id;
+                        return Err(BrokerError::Fenced { node_id, session: id.to_string(), number });
+                    }
+                    SessionEnd::Broken { reason } => return Err(BrokerError::Broken(reason)),
+                    SessionEnd::Refused { number, reason } => format!("segment {number}: {reason}"),
+                }
+            }
+            // A start that fails is the operator's to see; later failures pass.
+            Err(error) if ready.is_some() => return Err(error.into()),
+            Err(error) => error.to_string(),
+        };
+        let seconds = pause.as_secs();
+        tracing::error!(reason = end, seconds, "the store refuses writes: free space or mend access; trying again");
+        ports.readiness.send_replace(Readiness::NotReady(end));
+        ports.metrics.set_session_phase(SessionPhase::starting);
+        tokio::select! {
+            biased;
+            () = shutdown.cancelled() => return Ok(()),
+            () = tokio::time::sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
+        }
+    }
+}
+
+/// Opens the store that the settings name.
+pub async fn open_store(settings: &Settings) -> Result<StoreRef, BrokerError> {
+    let fatal = Arc::new(|reason: &str| {
+        tracing::error!(reason, "the folder of the log can no longer keep its promise: exiting");
+        std::process::exit(1);
+    });
+    let options = settings.open_options(fatal);
+    let url = settings.store.clone();
+    let opened = tokio::task::spawn_blocking(move || open::open(&url, &options)).await;
+    opened
+        .map_err(|error| BrokerError::Start(error.to_string()))?
+        .map_err(|error| BrokerError::Start(error.to_string()))
+}
+
+fn advertised(settings: &Settings, listening: SocketAddr) -> Result<(String, u16), BrokerError> {
+    match settings.advertise {
+        Some(_) => settings.advertised().map_err(|reason| BrokerError::Start(format!("advertise: {reason}"))),
+        None => Ok((listening.ip().to_string(), listening.port())),
+    }
+}
+
+/// A task that ends with its owner.
+struct Aborting(tokio::task::JoinHandle<()>);
+
+impl Drop for Aborting {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}

@@ -1,0 +1,266 @@
+//! One session of a broker, from opening to end.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::series;
+use super::{BrokerError, Ports};
+use crate::admin::{CacheSeries, Readiness};
+use crate::api::fetch_sessions::FetchSessions;
+use crate::api::ports::{AdminServices, NodeInfo};
+use crate::api::topics::Topics;
+use crate::api::{Services, produce};
+use crate::cache::{BlockCache, MemoryBlockCache, TailCache};
+use crate::config::{self, Settings};
+use crate::coord::durable::DurableOffsets;
+use crate::coord::{Groups, Limits};
+use crate::log::Log;
+use crate::log::append::budget::Budget;
+use crate::log::append::flush::{FlushContext, FlushPolicy, Flusher};
+use crate::log::append::{Appender, SessionEnd};
+use crate::log::fence::fence;
+use crate::log::fetch::Reader;
+use crate::log::proof::Proof;
+use crate::log::recover::FooterReader;
+use crate::log::session::{self, Identity, OpenError, OpenedSession};
+use crate::log::slot::Slots;
+use crate::meta::Metadata;
+use crate::meta::entry::Endpoint;
+use crate::meta::image::Image;
+use crate::server::{self, Listener, Stops};
+use crate::store::create::CreatePolicy;
+use crate::store::hedge::HedgeTracker;
+use crate::store::retry::ReadPolicy;
+use crate::types::{SessionId, TopicId};
+use crate::types::metrics::SessionPhase;
+
+/// Answers get so much time to leave when the broker stops.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// Fencing ourselves may take so long; the next session does it otherwise.
+const SELF_FENCE_LIMIT: Duration = Duration::from_secs(5);
+
+/// Pacing where no interval is set: stores that are reached over a network, and the local directory.
+const SHARED_INTERVAL: Duration = Duration::from_millis(100);
+const LOCAL_INTERVAL: Duration = Duration::from_millis(5);
+
+/// The name of the one listener, as Kafka names it.
+const LISTENER: &str = "PLAINTEXT";
+
+/// A session that serves.
+pub struct Session {
+    services: Arc<Services>,
+    flusher: Flusher,
+    producer_expiration_ms: i64,
+}
+
+impl Session {
+    pub fn id(&self) -> SessionId {
+        self.services.log.session
+    }
+}
+
+/// Opens a session in the table and the bucket and builds what serves it.
+pub async fn open<L>(ports: &Ports<L>, meta: &Arc<Metadata>, settings: &Arc<Settings>) -> Result<Session, OpenError> {
+    let footers = FooterReader { store: ports.store.clone(), env: ports.env.clone() };
+    let (host, port) = ports.advertised.clone();
+    let identity = Identity {
+        node_id: settings.node_id,
+        endpoints: vec![Endpoint { listener: LISTENER.to_owned(), host, port }],
+        rack: settings.rack.clone(),
+        session_ttl_ms: settings.session_ttl_ms,
+    };
+    let patient = CreatePolicy { deadline: Some(Duration::from_secs(60)), ..CreatePolicy::default() };
+    let opened = session::open(meta, &footers, &patient, &identity).await?;
+    tracing::info!(session = %opened.id, "opened a session");
+    Ok(build(ports, meta, settings, footers, opened))
+}
+
+fn build<L>(
+    ports: &Ports<L>,
+    meta: &Arc<Metadata>,
+    settings: &Arc<Settings>,
+    footers: FooterReader,
+    opened: OpenedSession,
+) -> Session {
+    let shared = ports.store.is_shared();
+    let ttl = shared.then_some(opened.ttl);
+    let env = ports.env.clone();
+    let context = FlushContext {
+        session: opened.id,
+        appender: Arc::new(Appender::new(1, settings.flush_bytes)),
+        slots: Arc::new(Slots::default()),
+        store: ports.store.clone(),
+        tail: Arc::new(TailCache::new(settings.tail_cache_bytes)),
+        proof: Arc::new(Proof::new(env.clone(), ttl, opened.sent_at)),
+        env: env.clone(),
+        metrics: ports.metrics.clone(),
+    };
+    let default_interval = if shared { SHARED_INTERVAL } else { LOCAL_INTERVAL };
+    let policy = FlushPolicy {
+        interval: settings.flush_interval_ms.map_or(default_interval, Duration::from_millis),
+        inflight: settings.flush_inflight,
+        heartbeat: ttl.map(|ttl| ttl / 3),
+        create: CreatePolicy { hedge: shared.then(|| Arc::new(HedgeTracker::new())), ..CreatePolicy::default() },
+    };
+    let log = Arc::new(Log {
+        session: opened.id,
+        env: env.clone(),
+        meta: meta.clone(),
+        slots: context.slots.clone(),
+        appender: context.appender.clone(),
+        reader: Reader { tail: context.tail.clone(), blocks: block_cache(ports, settings) },
+        proof: context.proof.clone(),
+        budget: Budget::new(settings.buffer_bytes),
+        internal_budget: Budget::new(settings.buffer_bytes / 8),
+        footers,
+    });
+    let offsets = DurableOffsets {
+        log: log.clone(),
+        partitions: settings.kafka.offsets_topic_num_partitions,
+        meta_of: produce::meta_of,
+    };
+    let kafka = &settings.kafka;
+    let slots = usize::try_from(kafka.max_incremental_fetch_session_cache_slots).unwrap_or(0);
+    let (host, port) = ports.advertised.clone();
+    let node = NodeInfo {
+        node_id: settings.node_id,
+        session: opened.id,
+        endpoint: Endpoint { listener: LISTENER.to_owned(), host, port },
+        rack: settings.rack.clone(),
+        store: ports.store.describe(),
+    };
+    let services = Arc::new(Services {
+        settings: settings.clone(),
+        env: env.clone(),
+        metrics: ports.metrics.clone(),
+        meta: meta.clone(),
+        groups: Arc::new(Groups::start(env.clone(), Limits::from_settings(kafka), Arc::new(offsets))),
+        admin: AdminServices::new(meta.clone(), log.clone(), node, kafka.clone(), env.clone()),
+        topics: Topics::new(meta.clone(), config::kafka_configs(kafka)),
+        fetch_sessions: Mutex::new(FetchSessions::new(slots)),
+        log,
+    });
+    let producer_expiration_ms = kafka.producer_id_expiration_ms;
+    Session { services, flusher: Flusher::new(context, policy, opened.footer_zero), producer_expiration_ms }
+}
+
+fn block_cache<L>(ports: &Ports<L>, settings: &Settings) -> Arc<dyn BlockCache> {
+    let bytes = settings.block_cache_bytes;
+    let blocks = MemoryBlockCache::new(ports.store.clone(), ports.env.clone(), bytes, ReadPolicy::default());
+    let blocks: Arc<dyn BlockCache> = Arc::new(blocks);
+    ports.metrics.show("cache", Arc::new(CacheSeries(blocks.clone())));
+    blocks
+}
+
+/// Serves until the session ends. Errors are of the metadata table only.
+pub async fn run<L: Listener>(
+    session: Session,
+    ports: &mut Ports<L>,
+    meta: &Arc<Metadata>,
+    shutdown: &CancellationToken,
+) -> Result<SessionEnd, BrokerError> {
+    let Session { services, flusher, producer_expiration_ms } = session;
+    let log = services.log.clone();
+    let stops = Stops { accepting: CancellationToken::new(), connections: CancellationToken::new() };
+    let drain = CancellationToken::new();
+    let mut tasks = JoinSet::new();
+    let mut flushing = tokio::spawn(flusher.run(drain.clone()));
+    log.reconcile();
+    tasks.spawn(follow(services.clone()));
+    tasks.spawn(log.clone().expire_producers(producer_expiration_ms));
+    tasks.spawn(series::count_groups(services.clone()));
+    series::show(&services);
+    ports.readiness.send_replace(Readiness::Ready);
+    ports.metrics.set_session_phase(SessionPhase::ready);
+    let serving = server::serve(&mut ports.listener, services.clone(), stops.clone());
+    let watch = async {
+        let stopped = tokio::select! {
+            biased;
+            end = &mut flushing => Some(Ok(ended(end))),
+            error = meta.stopped() => Some(Err(BrokerError::Metadata(error))),
+            () = shutdown.cancelled() => None,
+        };
+        stops.accepting.cancel();
+        drain.cancel();
+        let end = match stopped {
+            Some(end) => end,
+            None => Ok(ended((&mut flushing).await)),
+        };
+        let farewell = if matches!(end, Ok(SessionEnd::Drained)) { FAREWELL } else { FAREWELL / 10 };
+        let _ = tokio::time::timeout(farewell, stops.connections.cancelled()).await;
+        stops.connections.cancel();
+        end
+    };
+    let mut serving = std::pin::pin!(serving);
+    let mut watch = std::pin::pin!(watch);
+    let mut served = false;
+    let end = loop {
+        tokio::select! {
+            biased;
+            () = &mut serving, if !served => {
+                served = true;
+                if stops.accepting.is_cancelled() {
+                    stops.connections.cancel();
+                }
+            }
+            end = &mut watch => break end,
+        }
+    };
+    if !served {
+        serving.await;
+    }
+    tasks.shutdown().await;
+    if !matches!(end, Ok(SessionEnd::Fenced { .. })) {
+        fence_self(&log).await;
+    }
+    end
+}
+
+fn ended(end: Result<SessionEnd, tokio::task::JoinError>) -> SessionEnd {
+    end.unwrap_or_else(|error| SessionEnd::Broken { reason: format!("the flusher failed: {error}") })
+}
+
+/// Keeps partitions and groups in line with the metadata.
+async fn follow(services: Arc<Services>) {
+    let mut revisions = services.meta.subscribe();
+    let mut known = BTreeMap::new();
+    loop {
+        services.log.reconcile();
+        services.groups.refresh();
+        let topics = services.meta.read(topic_names);
+        let gone = known.into_iter().filter(|(id, _)| !topics.contains_key(id)).map(|(id, name)| (name, id));
+        let gone: Vec<_> = gone.collect();
+        if !gone.is_empty() {
+            services.groups.topics_deleted(gone);
+        }
+        known = topics;
+        services.metrics.metadata_revision.set(i64::try_from(*revisions.borrow_and_update()).unwrap_or(i64::MAX));
+        if revisions.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+fn topic_names(image: &Image) -> BTreeMap<TopicId, String> {
+    image.topics.iter().map(|(id, topic)| (*id, topic.name.clone())).collect()
+}
+
+/// Puts a fence behind the last segment, so that whoever comes next finds the end at once.
+async fn fence_self(log: &Log) {
+    let policy = CreatePolicy { deadline: Some(SELF_FENCE_LIMIT), ..CreatePolicy::default() };
+    match tokio::time::timeout(SELF_FENCE_LIMIT, fence(&log.footers, &policy, log.session, log.session)).await {
+        Ok(Ok(end)) => tracing::info!(session = %log.session, segments = end, "closed the session"),
+        Ok(Err(error)) => {
+            tracing::warn!(session = %log.session, %error, "the session is left for the next one to close")
+        }
+        Err(_) => {
+            tracing::warn!(session = %log.session, "the store is slow: the session is left for the next one to close")
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! The port to the partitions of `__consumer_offsets`, and a twin in memory whose appends a test can delay and fail.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::future::BoxFuture;
+
+use crate::types::{LeaseEpoch, Offset};
+
+/// One record of `__consumer_offsets`; a missing value is a tombstone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CoordRecord {
+    pub key: Bytes,
+    pub value: Option<Bytes>,
+}
+
+impl CoordRecord {
+    /// Bytes that the record takes in a batch, rounded up.
+    pub fn size(&self) -> usize {
+        self.key.len() + self.value.as_ref().map_or(0, Bytes::len) + 32
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LogError {
+    /// This broker does not hold the partition (any more): another one may answer.
+    #[error("not the holder of the partition")]
+    Retriable,
+    /// The log can't be written or read now; the reason is for operators.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// The partitions of `__consumer_offsets` as the coordinator sees them.
+///
+/// `holds` and `append` are called while the coordinator decides: they must return at once and not call back into it.
+/// Once `holds` names a new epoch, nothing that was appended under an older one may commit any more.
+#[async_trait]
+pub trait OffsetsLog: Send + Sync {
+    /// Number of partitions of `__consumer_offsets`; creates the topic when it does not exist yet.
+    async fn ensure_topic(&self) -> Result<i32, LogError>;
+
+    /// Number of partitions, `None` while the topic does not exist.
+    fn partition_count(&self) -> Option<i32>;
+
+    /// The epoch of the partition's lease if this broker holds it now and may answer reads from it (holds a proof).
+    fn holds(&self, partition: i32) -> Option<LeaseEpoch>;
+
+    /// Whether appends are taken now. Where not, the coordinator refuses commits and deletions of offsets with a retriable error
+    /// before it decides on them: an append that fails afterwards costs a reload of all groups of the partition.
+    fn admits(&self, _partition: i32) -> bool {
+        true
+    }
+
+    /// Appends the records as one batch. The order of calls is the order in the log: it is fixed before this returns. The future
+    /// resolves with the batch's base offset once the batch is committed. An error means that the batch is not in the log and
+    /// never will be, or that the lease is over.
+    fn append(&self, partition: i32, records: Vec<CoordRecord>) -> BoxFuture<'static, Result<Offset, LogError>>;
+
+    /// Hands all committed records to `sink` in order, from the log start up to the end at the time of the call or later.
+    async fn replay(&self, partition: i32, sink: &mut (dyn FnMut(CoordRecord) + Send)) -> Result<(), LogError>;
+}
+
+/// `__consumer_offsets` in memory, for tests and simulation.
+pub mod memory {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use futures::FutureExt;
+    use parking_lot::Mutex;
+    use tokio::sync::watch;
+
+    use super::{BoxFuture, CoordRecord, LeaseEpoch, LogError, Offset, OffsetsLog, async_trait};
+
+    #[derive(Default)]
+    struct Partition {
+        /// `None`: not held.
+        epoch: Option<LeaseEpoch>,
+        /// The lease is there, but reads may not be answered.
+        without_proof: bool,
+        records: Vec<CoordRecord>,
+        fail_appends: usize,
+        replay_failures: usize,
+        full: bool,
+        batches: usize,
+        /// How many batches were appended, failed ones included, before this one's turn: keeps commits in order.
+        turn: Option<watch::Sender<usize>>,
+    }
+
+    struct State {
+        topic_exists: bool,
+        partitions: BTreeMap<i32, Partition>,
+        delay: Duration,
+    }
+
+    /// All partitions are held with epoch 0 until told otherwise.
+    pub struct MemoryLog {
+        count: i32,
+        state: Arc<Mutex<State>>,
+    }
+
+    impl MemoryLog {
+        pub fn new(count: i32) -> Self {
+            let partitions =
+                (0..count).map(|index| (index, Partition { epoch: Some(0), ..Partition::default() })).collect();
+            let state = State { topic_exists: false, partitions, delay: Duration::ZERO };
+            MemoryLog { count, state: Arc::new(Mutex::new(state)) }
+        }
+
+        /// Appends commit so long after the one before.
+        pub fn set_delay(&self, delay: Duration) {
+            self.state.lock().delay = delay;
+        }
+
+        /// The next `count` appends of the partition fail.
+        pub fn fail_appends(&self, partition: i32, count: usize) {
+            self.with(partition, |partition| partition.fail_appends = count);
+        }
+
+        /// The next `count` replays of the partition fail.
+        pub fn fail_replays(&self, partition: i32, count: usize) {
+            self.with(partition, |partition| partition.replay_failures = count);
+        }
+
+        /// Whether appends are to be asked for.
+        pub fn set_full(&self, partition: i32, full: bool) {
+            self.with(partition, |partition| partition.full = full);
+        }
+
+        pub fn set_lease(&self, partition: i32, epoch: Option<LeaseEpoch>) {
+            self.with(partition, |partition| partition.epoch = epoch);
+        }
+
+        /// Whether reads may be answered under the lease; appends commit all the same.
+        pub fn set_proof(&self, partition: i32, proof: bool) {
+            self.with(partition, |partition| partition.without_proof = !proof);
+        }
+
+        /// Everything committed so far.
+        pub fn records(&self, partition: i32) -> Vec<CoordRecord> {
+            self.with(partition, |partition| partition.records.clone())
+        }
+
+        /// Puts records into the log as if an earlier broker had written them.
+        pub fn seed(&self, partition: i32, records: Vec<CoordRecord>) {
+            self.state.lock().topic_exists = true;
+            self.with(partition, |partition| partition.records.extend(records));
+        }
+
+        fn with<T>(&self, partition: i32, change: impl FnOnce(&mut Partition) -> T) -> T {
+            change(self.state.lock().partitions.entry(partition).or_default())
+        }
+    }
+
+    #[async_trait]
+    impl OffsetsLog for MemoryLog {
+        async fn ensure_topic(&self) -> Result<i32, LogError> {
+            self.state.lock().topic_exists = true;
+            Ok(self.count)
+        }
+
+        fn partition_count(&self) -> Option<i32> {
+            self.state.lock().topic_exists.then_some(self.count)
+        }
+
+        fn holds(&self, partition: i32) -> Option<LeaseEpoch> {
+            let state = self.state.lock();
+            state.partitions.get(&partition).filter(|partition| !partition.without_proof)?.epoch
+        }
+
+        fn admits(&self, partition: i32) -> bool {
+            self.with(partition, |partition| !partition.full)
+        }
+
+        fn append(&self, index: i32, records: Vec<CoordRecord>) -> BoxFuture<'static, Result<Offset, LogError>> {
+            let mut state = self.state.lock();
+            let delay = state.delay;
+            let partition = state.partitions.entry(index).or_default();
+            let turn = partition.turn.get_or_insert_with(|| watch::channel(0).0).subscribe();
+            let number = partition.batches;
+            partition.batches += 1;
+            let epoch = partition.epoch;
+            let fail = partition.fail_appends > 0;
+            partition.fail_appends = partition.fail_appends.saturating_sub(1);
+            drop(state);
+            let state = self.state.clone();
+            // A task of its own: a batch lands whether or not somebody waits for it.
+            let commit = tokio::spawn(commit(state, index, Batch { number, epoch, fail, delay, records }, turn));
+            commit.map(|done| done.unwrap_or(Err(LogError::Failed("the append's task ended".to_owned())))).boxed()
+        }
+
+        async fn replay(&self, index: i32, sink: &mut (dyn FnMut(CoordRecord) + Send)) -> Result<(), LogError> {
+            tokio::task::yield_now().await;
+            let records = self.with(index, |partition| {
+                if partition.replay_failures > 0 {
+                    partition.replay_failures -= 1;
+                    return Err(LogError::Failed("asked to fail".to_owned()));
+                }
+                Ok(partition.records.clone())
+            })?;
+            records.into_iter().for_each(sink);
+            Ok(())
+        }
+    }
+
+    struct Batch {
+        number: usize,
+        epoch: Option<LeaseEpoch>,
+        fail: bool,
+        delay: Duration,
+        records: Vec<CoordRecord>,
+    }
+
+    async fn commit(
+        state: Arc<Mutex<State>>,
+        index: i32,
+        batch: Batch,
+        mut turn: watch::Receiver<usize>,
+    ) -> Result<Offset, LogError> {
+        // An error means that the log is gone with its runtime.
+        if turn.wait_for(|done| *done == batch.number).await.is_err() {
+            return Err(LogError::Retriable);
+        }
+        tokio::time::sleep(batch.delay).await;
+        let mut state = state.lock();
+        let partition = state.partitions.entry(index).or_default();
+        if let Some(turn) = &partition.turn {
+            turn.send_replace(batch.number + 1);
+        }
+        if batch.epoch.is_none() || partition.epoch != batch.epoch {
+            return Err(LogError::Retriable);
+        }
+        if batch.fail {
+            return Err(LogError::Failed("asked to fail".to_owned()));
+        }
+        let base = partition.records.len() as Offset;
+        partition.records.extend(batch.records);
+        Ok(base)
+    }
+}

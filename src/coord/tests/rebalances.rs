@@ -1,0 +1,199 @@
+//! Rebalances: who is waited for, who is left behind, and that nobody is forgotten when many happen at once.
+
+use super::*;
+
+#[test]
+fn dynamic_members_that_do_not_come_back_are_out_static_ones_stay() {
+    let mut bench = Bench::new(limits());
+    bench.join(Join { session_timeout_ms: 600_000, ..dynamic("a") });
+    bench.join(Join { session_timeout_ms: 600_000, ..dynamic("b") });
+    bench.join(Join { session_timeout_ms: 600_000, ..rejoin("a") });
+    bench.join(Join { session_timeout_ms: 600_000, ..static_member("i", "s") });
+    bench.join(Join { session_timeout_ms: 600_000, ..rejoin("a") });
+    bench.join(Join { session_timeout_ms: 600_000, ..rejoin("b") });
+    let generation = bench.generation();
+    for id in ["a", "b", "s"] {
+        bench.sync(id, generation, &[]);
+    }
+    assert_eq!(bench.state(), State::Stable);
+    let news = bench.join(Join { session_timeout_ms: 600_000, ..with_protocols(rejoin("b"), &["range", "x"]) });
+    bench.pass(59_999);
+    assert!(!bench.replies.contains_key(&news));
+    bench.pass(1);
+    let joined = bench.joined(news);
+    assert_eq!(joined.leader, "b", "the old leader did not come");
+    let ids: Vec<&str> = joined.members.iter().map(|member| member.member_id.as_str()).collect();
+    assert_eq!(ids, ["b", "s"]);
+}
+
+#[test]
+fn a_generation_does_not_begin_without_anybody() {
+    let mut bench = Bench::new(limits());
+    bench.join(Join { session_timeout_ms: 200_000, ..static_member("i", "s") });
+    bench.join(Join { session_timeout_ms: 200_000, ..dynamic("b") });
+    bench.join(Join { session_timeout_ms: 200_000, ..rejoin("s") });
+    let generation = bench.generation();
+    bench.sync("s", generation, &[]);
+    bench.sync("b", generation, &[]);
+    assert_eq!(bench.leave("b", None), Ok(()));
+    bench.pass(130_000);
+    assert_eq!((bench.state(), bench.generation()), (State::PreparingRebalance, generation), "still waiting for s");
+    bench.pass(70_000);
+    assert_eq!((bench.state(), bench.generation()), (State::Empty, generation + 1), "its session is over");
+}
+
+#[test]
+fn members_that_do_not_sync_are_out() {
+    let mut bench = Bench::new(limits());
+    bench.join(dynamic("a"));
+    bench.join(dynamic("b"));
+    bench.join(rejoin("a"));
+    let generation = bench.generation();
+    let a = bench.sync("a", generation, &[("a", "A"), ("b", "B")]);
+    assert_eq!(bench.assigned(a), b"A");
+    for _ in 0..6 {
+        bench.pass(9_000);
+        assert_eq!(bench.heartbeat("a", generation), Ok(()));
+        assert_eq!(bench.heartbeat("b", generation), Ok(()));
+    }
+    bench.pass(6_000);
+    assert_eq!(bench.state(), State::PreparingRebalance);
+    assert_eq!(bench.heartbeat("b", generation), Err(GroupError::UnknownMember));
+}
+
+#[test]
+fn waiting_for_an_answer_keeps_the_session() {
+    let mut bench = Bench::new(limits());
+    bench.stable(&["a", "b"]);
+    let generation = bench.generation();
+    let waits = bench.join(rejoin("a"));
+    for _ in 0..5 {
+        bench.pass(9_000);
+        assert_eq!(bench.heartbeat("b", generation), Err(GroupError::RebalanceInProgress));
+    }
+    assert_eq!(bench.group().members().count(), 2, "a waits longer than its session");
+    bench.join(rejoin("b"));
+    assert_eq!(bench.joined(waits).error, None);
+    bench.pass(9_999);
+    assert_eq!(bench.group().members().count(), 2, "the answer began a new session");
+}
+
+#[test]
+fn a_session_that_ends_starts_a_rebalance() {
+    let mut bench = Bench::new(limits());
+    let generation = bench.stable(&["a", "b"]);
+    bench.pass(9_000);
+    assert_eq!(bench.heartbeat("a", generation), Ok(()));
+    bench.pass(1_000);
+    assert_eq!(bench.heartbeat("a", generation), Err(GroupError::RebalanceInProgress));
+    assert_eq!(bench.heartbeat("b", generation), Err(GroupError::UnknownMember));
+    let a = bench.join(rejoin("a"));
+    assert_eq!(bench.joined(a).members.len(), 1);
+}
+
+#[test]
+fn a_commit_counts_as_a_heartbeat() {
+    let mut bench = Bench::new(limits());
+    let generation = bench.stable(&["a"]);
+    for offset in 0..5 {
+        bench.pass(9_000);
+        assert_eq!(bench.commit("a", generation, offset), Ok(()));
+    }
+    assert_eq!(bench.state(), State::Stable);
+}
+
+#[test]
+fn the_last_member_leaves_an_empty_generation_behind() {
+    let mut bench = Bench::new(limits());
+    let generation = bench.stable(&["a"]);
+    assert_eq!(bench.leave("a", None), Ok(()));
+    assert_eq!((bench.state(), bench.generation()), (State::Empty, generation + 1));
+    let replayed = bench.replayed();
+    let group = replayed.group(GROUP).expect("it stays, empty");
+    assert_eq!((group.state(), group.generation()), (State::Empty, generation + 1));
+    assert_eq!(group.protocol_type(), Some("consumer"));
+    let next = bench.join(dynamic("b"));
+    assert_eq!(bench.joined(next).generation, generation + 2, "generations never come again");
+}
+
+#[test]
+fn a_generation_that_is_too_large_is_refused_and_not_stored() {
+    let mut bench = Bench::new(Limits { max_record_bytes: 2_000, ..limits() });
+    bench.join(dynamic("a"));
+    let generation = bench.generation();
+    let huge = "x".repeat(3_000);
+    let sync = bench.sync("a", generation, &[("a", &huge)]);
+    assert_eq!(bench.synced(sync), &Err(GroupError::TooLarge));
+    assert_eq!(bench.state(), State::PreparingRebalance);
+    assert!(bench.records.is_empty());
+}
+
+#[test]
+fn strangers_in_an_assignment_are_ignored() {
+    let mut bench = Bench::new(limits());
+    bench.join(dynamic("a"));
+    let generation = bench.generation();
+    let sync = bench.sync("a", generation, &[("stranger", "S")]);
+    assert_eq!(bench.assigned(sync), b"", "left out: nothing");
+    assert_eq!(bench.replayed().group(GROUP).expect("stored").members().count(), 1);
+}
+
+/// PITFALLS.md P18: rebalances upon rebalances must not make the coordinator forget a member that does as it is told.
+#[test]
+fn concurrent_rebalances_forget_nobody() {
+    for seed in 0..200u64 {
+        let mut random = fastrand(seed);
+        let mut bench = Bench::new(limits());
+        let ids = ["a", "b", "c", "d"];
+        // What each member last heard: its generation, once it has one, and the request it waits for.
+        let mut generations: BTreeMap<&str, i32> = BTreeMap::new();
+        let mut waits: BTreeMap<&str, ReplyTo> = BTreeMap::new();
+        for id in ids {
+            let to = bench.join(dynamic(id));
+            waits.insert(id, to);
+        }
+        for round in 0..300 {
+            let id = ids[random() as usize % ids.len()];
+            if let Some(to) = waits.get(id).copied() {
+                match bench.replies.get(&to) {
+                    None => {}
+                    Some(Reply::Join(joined)) => {
+                        assert_eq!(joined.error, None, "seed {seed}, round {round}: {id}");
+                        generations.insert(id, joined.generation);
+                        let to = bench.sync(id, generations[id], &[]);
+                        waits.insert(id, to);
+                    }
+                    Some(Reply::Sync(Ok(_))) => {
+                        waits.remove(id);
+                    }
+                    Some(Reply::Sync(Err(error))) => {
+                        let told_to_join = [GroupError::RebalanceInProgress, GroupError::IllegalGeneration];
+                        assert!(told_to_join.contains(error), "seed {seed}, round {round}: {id} {error}");
+                        let to = bench.join(rejoin(id));
+                        waits.insert(id, to);
+                    }
+                    Some(other) => panic!("{other:?}"),
+                }
+            } else if bench.heartbeat(id, generations[id]).is_err() || random().is_multiple_of(3) {
+                // Told to, or with news of its own.
+                let to = bench.join(with_protocols(rejoin(id), &["range", &format!("news-{round}")]));
+                waits.insert(id, to);
+            } else {
+                assert_eq!(bench.commit(id, generations[id], round), Ok(()), "seed {seed}");
+            }
+            bench.pass(20);
+        }
+        assert_eq!(bench.group().members().count(), ids.len(), "seed {seed}");
+    }
+}
+
+/// xorshift; the sequence of a seed never changes.
+pub fn fastrand(seed: u64) -> impl FnMut() -> u64 {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state >> 16
+    }
+}

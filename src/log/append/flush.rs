@@ -1,0 +1,212 @@
+//! The flusher of a session: seals the open segment, uploads side by side, commits in order.
+//!
+//! Pacing, not lingering: an idle broker seals at once, a busy one at most once per interval or whenever enough bytes are buffered. A
+//! sealed segment's number and bytes never change. On a shared store an empty segment every third of the ttl is the heartbeat.
+//!
+//! Crash: what is not committed was not acknowledged. Cancellation: dropping the task loses nothing but answers.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use super::tracker::Tracker;
+use super::{Appender, Open, SessionEnd};
+use crate::cache::TailCache;
+use crate::log::index::ObjectRef;
+use crate::log::proof::Proof;
+use crate::log::recover::FooterReader;
+use crate::log::slot::Slots;
+use crate::segment::{self, Footer, IDENTITY_BYTES, RepeatedFooter, SegmentDraft, Tail};
+use crate::store::StoreRef;
+use crate::store::create::{CreateOnce, CreatePolicy, Created, create_once};
+use crate::types::env::Env;
+use crate::types::metrics::Metrics;
+use crate::types::{SegmentNumber, SessionId};
+
+/// Every so many segments one repeats the footers before it, so that recovery reads few objects.
+const REPEAT_EVERY: SegmentNumber = 64;
+
+/// When segments are sealed.
+#[derive(Clone)]
+pub struct FlushPolicy {
+    pub interval: Duration,
+    /// Uploads side by side.
+    pub inflight: usize,
+    /// Longest time without a new segment; `None`: no heartbeat needed.
+    pub heartbeat: Option<Duration>,
+    pub create: CreatePolicy,
+}
+
+/// What the flusher works with; it owns none of it.
+#[derive(Clone)]
+pub struct FlushContext {
+    pub session: SessionId,
+    pub appender: Arc<Appender>,
+    pub slots: Arc<Slots>,
+    pub store: StoreRef,
+    pub tail: Arc<TailCache>,
+    pub proof: Arc<Proof>,
+    pub env: Env,
+    pub metrics: Arc<Metrics>,
+}
+
+pub struct Flusher {
+    context: FlushContext,
+    policy: FlushPolicy,
+    tracker: Tracker<Uploaded>,
+    uploads: JoinSet<Result<Uploaded, SessionEnd>>,
+    /// Footers committed since the last segment that repeated some.
+    unrepeated: VecDeque<RepeatedFooter>,
+    last_seal: Instant,
+    draining: bool,
+}
+
+/// A segment that is in the bucket.
+struct Uploaded {
+    number: SegmentNumber,
+    footer: Footer,
+    footer_bytes: Bytes,
+    /// Boot clock when its first attempt was sent.
+    sent_at: Duration,
+    /// Held until the commit.
+    _held: Open,
+}
+
+impl Flusher {
+    /// `footer_zero`: the footer of segment 0, which opened the session.
+    pub fn new(context: FlushContext, policy: FlushPolicy, footer_zero: Bytes) -> Flusher {
+        Flusher {
+            tracker: Tracker::new(context.appender.committed_count()),
+            context,
+            last_seal: Instant::now() - policy.interval,
+            policy,
+            uploads: JoinSet::new(),
+            unrepeated: VecDeque::from([RepeatedFooter { number: 0, footer_bytes: footer_zero }]),
+            draining: false,
+        }
+    }
+
+    /// Runs until the session ends; `drain` asks for a clean end. Every waiter of the appender has its answer when this returns.
+    pub async fn run(mut self, drain: CancellationToken) -> SessionEnd {
+        let end = self.work(&drain).await;
+        self.uploads.abort_all();
+        self.context.appender.close(end.clone());
+        end
+    }
+
+    async fn work(&mut self, drain: &CancellationToken) -> SessionEnd {
+        loop {
+            let state = self.context.appender.state();
+            if self.draining && state.empty && self.uploads.is_empty() {
+                return SessionEnd::Drained;
+            }
+            let due = self.due(state.empty, state.full);
+            tokio::select! {
+                biased;
+                Some(done) = self.uploads.join_next() => match done {
+                    Ok(Ok(uploaded)) => self.commit(uploaded),
+                    Ok(Err(end)) => return end,
+                    Err(error) => return SessionEnd::Broken { reason: format!("an upload task failed: {error}") },
+                },
+                () = drain.cancelled(), if !self.draining => self.draining = true,
+                () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => self.seal(),
+                () = self.context.appender.wake.notified() => {}
+            }
+        }
+    }
+
+    /// When to seal next, if nothing changes.
+    fn due(&self, empty: bool, full: bool) -> Option<Instant> {
+        if self.uploads.len() >= self.policy.inflight {
+            return None;
+        }
+        if empty {
+            return self.policy.heartbeat.filter(|_| !self.draining).map(|heartbeat| self.last_seal + heartbeat);
+        }
+        Some(if full || self.draining { Instant::now() } else { self.last_seal + self.policy.interval })
+    }
+
+    fn seal(&mut self) {
+        self.last_seal = Instant::now();
+        let mut open = self.context.appender.seal();
+        let number = open.number;
+        let repeated =
+            if number.is_multiple_of(REPEAT_EVERY) { self.unrepeated.drain(..).collect() } else { Vec::new() };
+        let draft = SegmentDraft {
+            session: self.context.session,
+            number,
+            nonce: self.context.env.entropy.next_u64(),
+            created_ms: self.context.env.clock.wall_ms(),
+            committed: self.tracker.committed(),
+            extents: std::mem::take(&mut open.extents).into_values().collect(),
+            repeated,
+        };
+        self.context.metrics.uploads_in_flight.inc();
+        self.uploads.spawn(upload(self.context.clone(), self.policy.create.clone(), draft, open));
+    }
+
+    /// Takes a finished upload; shows and acknowledges what is committed by it.
+    fn commit(&mut self, uploaded: Uploaded) {
+        self.context.metrics.uploads_in_flight.dec();
+        let newly = self.tracker.finish(uploaded.number, uploaded);
+        let mut sent_at = None;
+        for (number, uploaded) in newly {
+            let body_length = uploaded.footer.body_length();
+            let object = ObjectRef { session: self.context.session, number, body_length };
+            for extent in &uploaded.footer.extents {
+                let Some(slot) = self.context.slots.get(extent.partition) else { continue };
+                let mut inner = slot.lock();
+                if let Ok(partition) = inner.partition() {
+                    partition.commit(object, extent);
+                    inner.wake();
+                }
+            }
+            sent_at = Some(uploaded.sent_at);
+            self.unrepeated.push_back(RepeatedFooter { number, footer_bytes: uploaded.footer_bytes });
+            self.context.metrics.segments_committed.inc();
+        }
+        if let Some(sent_at) = sent_at {
+            self.context.proof.renew(sent_at);
+            self.context.appender.advance(self.tracker.committed());
+        }
+    }
+}
+
+/// Builds a segment and puts it into the bucket, whatever it takes.
+async fn upload(
+    context: FlushContext,
+    policy: CreatePolicy,
+    draft: SegmentDraft,
+    held: Open,
+) -> Result<Uploaded, SessionEnd> {
+    let number = draft.number;
+    let key = segment::segment_key(draft.session, number);
+    let sealed = segment::build(draft).map_err(|error| SessionEnd::Broken { reason: error.to_string() })?;
+    context.metrics.segment_bytes.inc_by(sealed.bytes.len() as u64);
+    context.tail.insert(Arc::from(key.as_str()), sealed.bytes.clone());
+    let sent_at = context.env.clock.boot();
+    let request = CreateOnce { key: key.clone(), body: sealed.bytes, identity_bytes: IDENTITY_BYTES };
+    match create_once(context.store.as_ref(), &context.env, request, &policy).await {
+        Ok(Created::Ours) => {
+            context.metrics.flush_latency.observe((context.env.clock.boot() - sent_at).as_secs_f64());
+            Ok(Uploaded { number, footer: sealed.footer, footer_bytes: sealed.footer_bytes, sent_at, _held: held })
+        }
+        Ok(Created::Theirs { .. }) => Err(judge_stranger(&context, &key, number).await),
+        Err(error) => Err(SessionEnd::Refused { number, reason: error.to_string() }),
+    }
+}
+
+/// Somebody else's object has the name of our segment: a fence, or something that must not be.
+async fn judge_stranger(context: &FlushContext, key: &str, number: SegmentNumber) -> SessionEnd {
+    let reader = FooterReader { store: context.store.clone(), env: context.env.clone() };
+    match reader.tail(key).await {
+        Ok(Some(Tail::Fence(_))) => SessionEnd::Fenced { number },
+        Ok(_) => SessionEnd::Broken { reason: format!("{key}: holds something that this session did not write") },
+        Err(error) => SessionEnd::Broken { reason: error.to_string() },
+    }
+}

@@ -1,0 +1,104 @@
+//! Ends a session for good: puts a fence at the first number that its writer has not taken, and so learns where it ended.
+//!
+//! Any number of fencers find the same end, and a late fence changes nothing: names are create-only, so the lowest number that holds a
+//! fence is fixed once all below it hold segments. The walk starts at a number that is known to be committed: every segment says how
+//! many of its session were committed when it was sealed, so any segment found, at whatever number, proves a start. Which numbers are
+//! probed to find one is only a matter of speed.
+
+use crate::segment::{Fence, IDENTITY_BYTES, Tail, segment_key};
+use crate::store::create::{CreateError, CreateOnce, CreatePolicy, Created, create_once};
+use crate::types::{SegmentNumber, SessionId};
+
+use super::recover::{FooterReader, RecoveryError};
+
+/// The fence that stops a racing writer goes so far ahead of the highest segment seen.
+const AHEAD: SegmentNumber = 16;
+
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum FenceError {
+    #[error(transparent)]
+    Read(#[from] RecoveryError),
+    #[error(transparent)]
+    Create(#[from] CreateError),
+}
+
+/// Fences `target` on behalf of `fencer` and returns its end: segments 0..end are committed, nothing else ever was.
+pub async fn fence(
+    reader: &FooterReader,
+    policy: &CreatePolicy,
+    target: SessionId,
+    fencer: SessionId,
+) -> Result<SegmentNumber, FenceError> {
+    let seen = highest_seen(reader, target).await?;
+    if let Some(highest) = seen.highest {
+        put(reader, policy, target, highest + AHEAD, fencer).await?;
+    }
+    let mut number = seen.committed;
+    while !put(reader, policy, target, number, fencer).await? {
+        number += 1;
+    }
+    Ok(number)
+}
+
+/// Tells whether a fence stands at the number now (ours or another's); `false`: a segment does.
+async fn put(
+    reader: &FooterReader,
+    policy: &CreatePolicy,
+    target: SessionId,
+    number: SegmentNumber,
+    fencer: SessionId,
+) -> Result<bool, FenceError> {
+    let key = segment_key(target, number);
+    let fence = Fence {
+        nonce: reader.env.entropy.next_u64(),
+        created_ms: reader.env.clock.wall_ms(),
+        session: target,
+        number,
+        fencer: Some(fencer),
+    };
+    let request = CreateOnce { key: key.clone(), body: fence.encode(), identity_bytes: IDENTITY_BYTES };
+    match create_once(reader.store.as_ref(), &reader.env, request, policy).await? {
+        Created::Ours => Ok(true),
+        Created::Theirs { .. } => match reader.tail(&key).await? {
+            Some(Tail::Fence(_)) => Ok(true),
+            Some(Tail::Segment(_)) => Ok(false),
+            _ => Err(RecoveryError::Missing { object: key }.into()),
+        },
+    }
+}
+
+struct Seen {
+    highest: Option<SegmentNumber>,
+    committed: SegmentNumber,
+}
+
+/// Gallops and bisects for a high segment of the session.
+async fn highest_seen(reader: &FooterReader, target: SessionId) -> Result<Seen, FenceError> {
+    let mut seen = Seen { highest: None, committed: 0 };
+    let mut above: SegmentNumber = 1;
+    while look(reader, target, above - 1, &mut seen).await? {
+        above *= 2;
+    }
+    let mut low = seen.highest.map_or(0, |highest| highest + 1);
+    while low < above {
+        let middle = low + (above - low) / 2;
+        if look(reader, target, middle, &mut seen).await? {
+            low = middle + 1;
+        } else {
+            above = middle;
+        }
+    }
+    Ok(seen)
+}
+
+async fn look(
+    reader: &FooterReader,
+    target: SessionId,
+    number: SegmentNumber,
+    seen: &mut Seen,
+) -> Result<bool, FenceError> {
+    let Some(Tail::Segment(segment)) = reader.tail(&segment_key(target, number)).await? else { return Ok(false) };
+    seen.highest = seen.highest.max(Some(number));
+    seen.committed = seen.committed.max(segment.footer.committed);
+    Ok(true)
+}

@@ -1,0 +1,129 @@
+//! Reads committed batches back: plan (pure, under the slot's lock) → read (tail, block cache, bucket) → cut to whole batches.
+//!
+//! What comes back begins with the batch that holds the wanted offset and ends with a whole batch. A tailing reader gets slices of
+//! the very buffers that were uploaded; nothing is copied and nothing is read from the bucket.
+
+pub mod cut;
+pub mod lookup;
+pub mod plan;
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use self::cut::{Cut, CutError};
+use self::plan::{OutOfRange, Piece, Plan};
+use super::index::ObjectRef;
+use super::slot::{PartitionSlot, Unavailable};
+use crate::cache::{BlockCache, TailCache};
+use crate::segment::segment_key;
+use crate::store::StoreError;
+use crate::types::Offset;
+
+/// At least so many bytes are asked for at once, so that a small limit does not make many small reads.
+const READ_AT_LEAST: u64 = 64 * 1024;
+
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ReadError {
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+    #[error(transparent)]
+    OutOfRange(#[from] OutOfRange),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("{object}: {error}")]
+    Damaged { object: String, error: CutError },
+}
+
+/// Whole batches of one partition, and its bounds at the moment they were planned.
+#[derive(Clone, Debug)]
+pub struct Batches {
+    pub slices: Vec<Bytes>,
+    pub bytes: usize,
+    pub high_watermark: Offset,
+    pub log_start: Offset,
+}
+
+/// Where bytes are read from.
+pub struct Reader {
+    pub tail: Arc<TailCache>,
+    pub blocks: Arc<dyn BlockCache>,
+}
+
+impl Reader {
+    /// Reads from `offset` up to `max_bytes`; with `first_whole` the first batch comes whole even if it is larger.
+    pub async fn read(
+        &self,
+        slot: &PartitionSlot,
+        offset: Offset,
+        max_bytes: usize,
+        first_whole: bool,
+    ) -> Result<Batches, ReadError> {
+        let plan = Plan::make(slot.lock().partition()?, offset, max_bytes)?;
+        let mut read =
+            Batches { slices: Vec::new(), bytes: 0, high_watermark: plan.high_watermark, log_start: plan.log_start };
+        for piece in &plan.pieces {
+            let room = max_bytes.saturating_sub(read.bytes);
+            let first = first_whole && read.bytes == 0;
+            if room == 0 && !first {
+                break;
+            }
+            let (batches, reached_end) = self.read_piece(piece, offset, room, first).await?;
+            read.bytes += batches.len();
+            if !batches.is_empty() {
+                read.slices.push(batches);
+            }
+            if !reached_end {
+                break;
+            }
+        }
+        Ok(read)
+    }
+
+    /// Whole batches of one piece from the one that holds `offset` on, and whether they reach to its end.
+    async fn read_piece(
+        &self,
+        piece: &Piece,
+        offset: Offset,
+        room: usize,
+        first: bool,
+    ) -> Result<(Bytes, bool), ReadError> {
+        let mut position = piece.range.start;
+        let mut window = READ_AT_LEAST.max(room as u64);
+        loop {
+            let end = piece.range.end.min(position + window);
+            let bytes = self.bytes(piece.object, position..end).await?;
+            let ends = end == piece.range.end;
+            match cut::cut(&bytes, offset, room, first, ends) {
+                Ok(Cut::Batches(range)) => {
+                    let reached_end = position + range.end as u64 == piece.range.end;
+                    return Ok((bytes.slice(range), reached_end));
+                }
+                Ok(Cut::Nothing) => return Ok((Bytes::new(), false)),
+                Ok(Cut::Skip(more)) => position += more as u64,
+                Ok(Cut::NeedsWindow { skip, window: needed }) => {
+                    position += skip as u64;
+                    window = needed as u64;
+                }
+                Err(error) => {
+                    let object = segment_key(piece.object.session, piece.object.number);
+                    return Err(ReadError::Damaged { object, error });
+                }
+            }
+        }
+    }
+
+    /// A range of an object, from memory if it is there.
+    pub async fn bytes(&self, object: ObjectRef, range: Range<u64>) -> Result<Bytes, StoreError> {
+        let key = segment_key(object.session, object.number);
+        if let Some(bytes) = self.tail.get(&key, range.clone()) {
+            return Ok(bytes);
+        }
+        let mut pieces = self.blocks.read(&Arc::from(key), range, object.body_length).await?;
+        Ok(match pieces.len() {
+            1 => pieces.swap_remove(0),
+            _ => Bytes::from(pieces.concat()),
+        })
+    }
+}

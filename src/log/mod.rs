@@ -1,0 +1,158 @@
+//! The engine of the log: what happens to a record between the socket and the bucket, and back.
+//!
+//! - [`partition`] is one partition as its lease holder sees it: offsets, producers, epochs, index. Pure.
+//! - [`append`] turns admitted batches into committed segments: admit → open segment → seal → upload → commit in order → acknowledge.
+//! - [`fetch`] reads committed batches back, out of the tail, the block cache or the bucket.
+//! - [`recover`] rebuilds partitions from the footers of the segments of all their tenures.
+//!
+//! Ownership: a [`slot::PartitionSlot`] guards one partition by a mutex that is never held across an await. The open segment has its
+//! own. Locks are taken in that order.
+
+pub mod append;
+pub mod fence;
+pub mod fetch;
+pub mod index;
+pub mod partition;
+pub mod producers;
+pub mod proof;
+pub mod recover;
+pub mod session;
+pub mod slot;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use self::append::Appender;
+use self::append::budget::Budget;
+use self::fetch::Reader;
+use self::partition::Partition;
+use self::proof::Proof;
+use self::recover::FooterReader;
+use self::slot::{PartitionSlot, SlotState, Slots, Unavailable};
+use crate::meta::Metadata;
+use crate::meta::image::PartitionState;
+use crate::types::env::Env;
+use crate::types::{PartitionId, SessionId};
+
+/// Requests for a partition that is being recovered are parked for so long, not refused.
+pub const PARK_LIMIT: Duration = Duration::from_secs(2);
+
+/// The log as one session of this broker serves it.
+pub struct Log {
+    pub session: SessionId,
+    pub env: Env,
+    pub meta: Arc<Metadata>,
+    pub slots: Arc<Slots>,
+    pub appender: Arc<Appender>,
+    pub reader: Reader,
+    pub proof: Arc<Proof>,
+    /// For clients' bytes.
+    pub budget: Budget,
+    /// For internal topics: an eighth besides, so that offsets are committed while producers wait.
+    pub internal_budget: Budget,
+    pub footers: FooterReader,
+}
+
+impl Log {
+    /// Brings the slots in line with the image: takes over what this session was granted, drops what is gone, moves log starts.
+    pub fn reconcile(self: &Arc<Self>) {
+        let mut held = self.held();
+        for id in self.slots.ids() {
+            let Some(slot) = self.slots.get(id) else { continue };
+            match held.remove(&id) {
+                Some(state) => follow(&slot, &state),
+                None => self.slots.close(id),
+            }
+        }
+        let mut to_recover = Vec::new();
+        for (id, state) in held {
+            let (slot, new) = self.slots.insert(id);
+            if !new {
+                continue;
+            }
+            if state.tenures.iter().all(|tenure| tenure.session == self.session) {
+                let mut partition = Partition::new(id, state.epoch, state.log_start);
+                partition.finish_replay();
+                slot.settle(SlotState::Serving(Box::new(partition)));
+            } else {
+                to_recover.push((id, state));
+            }
+        }
+        if !to_recover.is_empty() {
+            tokio::spawn(recover_all(self.clone(), to_recover));
+        }
+    }
+
+    /// Partitions that the image grants to this session.
+    fn held(&self) -> BTreeMap<PartitionId, PartitionState> {
+        self.meta.read(|image| {
+            let mut held = BTreeMap::new();
+            for (topic, state) in &image.topics {
+                for (index, partition) in state.partitions.iter().enumerate() {
+                    if partition.holder == Some(self.session) {
+                        let index = i32::try_from(index).expect("partitions are counted in i32");
+                        held.insert(PartitionId { topic: *topic, index }, partition.clone());
+                    }
+                }
+            }
+            held
+        })
+    }
+
+    /// The slot of a partition that this session holds, also when the grant was not followed up yet.
+    pub fn slot(self: &Arc<Self>, id: PartitionId) -> Result<Arc<PartitionSlot>, Unavailable> {
+        if let Some(slot) = self.slots.get(id) {
+            return Ok(slot);
+        }
+        let index = usize::try_from(id.index).map_err(|_| Unavailable::NotHeld)?;
+        let holder = self.meta.read(|image| image.topics.get(&id.topic)?.partitions.get(index)?.holder);
+        if holder == Some(self.session) {
+            self.reconcile();
+        }
+        self.slots.get(id).ok_or(Unavailable::NotHeld)
+    }
+
+    /// Waits until a slot is not recovering, up to [`PARK_LIMIT`].
+    pub async fn settled(&self, slot: &PartitionSlot) {
+        let _ = tokio::time::timeout(PARK_LIMIT, slot.settled()).await;
+    }
+
+    /// Forgets idle producers now and then (`producer.id.expiration.ms`).
+    pub async fn expire_producers(self: Arc<Self>, expiration_ms: i64) {
+        loop {
+            tokio::time::sleep(Duration::from_secs(600)).await;
+            let now = self.env.clock.wall_ms();
+            for slot in self.slots.ids().into_iter().filter_map(|id| self.slots.get(id)) {
+                if let Ok(partition) = slot.lock().partition() {
+                    partition.expire_producers(now, expiration_ms);
+                }
+            }
+        }
+    }
+}
+
+fn follow(slot: &PartitionSlot, state: &PartitionState) {
+    if let Ok(partition) = slot.lock().partition() {
+        partition.advance_log_start(state.log_start);
+    }
+}
+
+/// Recovers partitions side by side and opens those that came back whole.
+async fn recover_all(log: Arc<Log>, wanted: Vec<(PartitionId, PartitionState)>) {
+    let count = wanted.len();
+    let begun = log.env.clock.boot();
+    for (id, recovered) in recover::recover(&log.footers, wanted).await {
+        let Some(slot) = log.slots.get(id) else { continue };
+        match recovered {
+            Ok(partition) => slot.settle(SlotState::Serving(Box::new(partition))),
+            Err(error) => {
+                tracing::error!(partition = %id, %error, "recovery stopped: the partition stays closed, nothing was skipped");
+                slot.settle(SlotState::Damaged(error.to_string()));
+            }
+        }
+    }
+    log.reconcile();
+    let seconds = (log.env.clock.boot() - begun).as_secs_f64();
+    tracing::info!(partitions = count, seconds, "recovered partitions");
+}

@@ -1,0 +1,302 @@
+//! One partition as its lease holder sees it. Pure: no clock, no store, no locks.
+//!
+//! Appends are decided on speculative state (committed + in flight); [`Partition::commit`] makes them visible, in segment order. A
+//! session that ends drops the whole struct; the next one starts from recovery.
+
+use super::index::{Index, IndexedExtent, ObjectRef};
+use super::producers::{Claim, Producers, Verdict, Written};
+use crate::segment::{BatchMeta, ExtentMeta};
+use crate::types::{LeaseEpoch, Offset, PartitionId, SegmentNumber, TimestampMs};
+
+#[derive(Debug)]
+pub struct Partition {
+    id: PartitionId,
+    epoch: LeaseEpoch,
+    log_start: Offset,
+    /// One past the newest record admitted, committed or not.
+    next_offset: Offset,
+    /// One past the newest committed record.
+    high_watermark: Offset,
+    /// Start offset of each lease epoch that wrote something, in order.
+    epochs: Vec<(LeaseEpoch, Offset)>,
+    producers: Producers,
+    index: Index,
+}
+
+/// What became of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Admitted {
+    pub base_offset: Offset,
+    /// LogAppendTime, or -1.
+    pub log_append_time: TimestampMs,
+    /// The answer waits for the commit of this segment; `None`: it is committed already.
+    pub segment: Option<SegmentNumber>,
+    /// An earlier batch stands in for this one: do not write it.
+    pub duplicate: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AdmitError {
+    #[error("the producer's epoch is older than the newest")]
+    StaleProducerEpoch,
+    #[error("the batch does not follow the producer's last one")]
+    OutOfOrderSequence,
+}
+
+/// What recovery found to be impossible. Nothing is skipped: the partition stays closed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RecoverError {
+    #[error("partition {partition}: expected offset {expected}, found an extent from {found}")]
+    NotContiguous { partition: PartitionId, expected: Offset, found: Offset },
+    #[error("partition {partition}: lease epoch {found} after {last}")]
+    EpochFell { partition: PartitionId, last: LeaseEpoch, found: LeaseEpoch },
+}
+
+impl Partition {
+    /// A partition before its first extent is replayed. `log_start` is the image's.
+    pub fn new(id: PartitionId, epoch: LeaseEpoch, log_start: Offset) -> Partition {
+        Partition {
+            id,
+            epoch,
+            log_start,
+            next_offset: 0,
+            high_watermark: 0,
+            epochs: Vec::new(),
+            producers: Producers::default(),
+            index: Index::default(),
+        }
+    }
+
+    /// Takes the next extent that an earlier tenure committed. `written_ms` is when its segment was sealed.
+    pub fn replay(
+        &mut self,
+        object: ObjectRef,
+        extent: &ExtentMeta,
+        written_ms: TimestampMs,
+    ) -> Result<(), RecoverError> {
+        if extent.base_offset != self.next_offset {
+            return Err(RecoverError::NotContiguous {
+                partition: self.id,
+                expected: self.next_offset,
+                found: extent.base_offset,
+            });
+        }
+        if let Some((last, _)) = self.epochs.last().filter(|(last, _)| *last > extent.epoch) {
+            return Err(RecoverError::EpochFell { partition: self.id, last: *last, found: extent.epoch });
+        }
+        for batch in &extent.batches {
+            self.producers.write(Claim::of(batch), written(batch, None), written_ms);
+        }
+        self.next_offset = extent.next_offset;
+        self.commit(object, extent);
+        Ok(())
+    }
+
+    /// Ends the replay: an emptied extent keeps its offset range, so the next offset is never below the log start.
+    pub fn finish_replay(&mut self) {
+        self.next_offset = self.next_offset.max(self.log_start);
+        self.high_watermark = self.next_offset;
+        self.index.trim(self.log_start);
+    }
+
+    /// Judges a batch (its `base_offset` is ignored) and, if it is new, gives it offsets in `segment`, the segment now open.
+    pub fn admit(
+        &mut self,
+        batch: &mut BatchMeta,
+        segment: SegmentNumber,
+        now: TimestampMs,
+    ) -> Result<Admitted, AdmitError> {
+        match self.producers.judge(Claim::of(batch), now) {
+            Verdict::StaleEpoch => Err(AdmitError::StaleProducerEpoch),
+            Verdict::OutOfOrder => Err(AdmitError::OutOfOrderSequence),
+            Verdict::Duplicate(original) => Ok(Admitted {
+                base_offset: original.base_offset,
+                log_append_time: original.log_append_time,
+                segment: original.segment,
+                duplicate: true,
+            }),
+            Verdict::New => {
+                batch.base_offset = self.next_offset;
+                self.next_offset += i64::from(batch.last_offset_delta) + 1;
+                let written = written(batch, Some(segment));
+                self.producers.write(Claim::of(batch), written, now);
+                Ok(Admitted {
+                    base_offset: written.base_offset,
+                    log_append_time: written.log_append_time,
+                    segment: Some(segment),
+                    duplicate: false,
+                })
+            }
+        }
+    }
+
+    /// See [`Producers::refuse`].
+    pub fn refuse(&mut self, producer_id: i64, epoch: i16, first_sequence: i32, now: TimestampMs) {
+        self.producers.refuse(producer_id, epoch, first_sequence, now);
+    }
+
+    /// Shows an extent whose segment, and all before it, are committed.
+    pub fn commit(&mut self, object: ObjectRef, extent: &ExtentMeta) {
+        if self.epochs.last().is_none_or(|(last, _)| *last < extent.epoch) {
+            self.epochs.push((extent.epoch, extent.base_offset));
+        }
+        self.index.push(IndexedExtent::new(object, extent));
+        self.high_watermark = extent.next_offset;
+    }
+
+    /// Moves the log start up; a lower value changes nothing.
+    pub fn advance_log_start(&mut self, log_start: Offset) {
+        self.log_start = self.log_start.max(log_start);
+        self.index.trim(self.log_start);
+    }
+
+    pub fn expire_producers(&mut self, now: TimestampMs, expiration_ms: i64) {
+        self.producers.expire(now, expiration_ms);
+    }
+
+    pub fn id(&self) -> PartitionId {
+        self.id
+    }
+
+    pub fn epoch(&self) -> LeaseEpoch {
+        self.epoch
+    }
+
+    pub fn log_start(&self) -> Offset {
+        self.log_start
+    }
+
+    pub fn next_offset(&self) -> Offset {
+        self.next_offset
+    }
+
+    pub fn high_watermark(&self) -> Offset {
+        self.high_watermark
+    }
+
+    pub fn index(&self) -> &Index {
+        &self.index
+    }
+
+    pub fn producers(&self) -> &Producers {
+        &self.producers
+    }
+
+    /// The lease epoch under which the record at `offset` was or would be written.
+    pub fn epoch_at(&self, offset: Offset) -> LeaseEpoch {
+        let after = self.epochs.partition_point(|(_, start)| *start <= offset);
+        if after == 0 { self.epochs.first().map_or(self.epoch, |(epoch, _)| *epoch) } else { self.epochs[after - 1].0 }
+    }
+
+    /// Answers OffsetForLeaderEpoch (KIP-320, `LeaderEpochFileCache.endOffsetFor`): the largest epoch not above `requested` and the
+    /// offset at which the next one starts; (-1, -1) if undefined.
+    pub fn end_of_epoch(&self, requested: LeaseEpoch) -> (LeaseEpoch, Offset) {
+        if requested < 0 || requested > self.epoch {
+            return (-1, -1);
+        }
+        if requested == self.epoch {
+            return (self.epoch, self.high_watermark);
+        }
+        let after = self.epochs.partition_point(|(epoch, _)| *epoch <= requested);
+        let end = self.epochs.get(after).map_or(self.high_watermark, |(_, start)| *start);
+        if after == 0 { (requested, end) } else { (self.epochs[after - 1].0, end) }
+    }
+}
+
+fn written(batch: &BatchMeta, segment: Option<SegmentNumber>) -> Written {
+    Written {
+        first_sequence: batch.base_sequence,
+        last_sequence: Claim::of(batch).last_sequence,
+        base_offset: batch.base_offset,
+        last_offset: batch.base_offset + i64::from(batch.last_offset_delta),
+        log_append_time: if batch.log_append_time { batch.max_timestamp } else { -1 },
+        segment,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{SessionId, TopicId};
+
+    const ID: PartitionId = PartitionId { topic: TopicId(1), index: 0 };
+    const OBJECT: ObjectRef = ObjectRef { session: SessionId { revision: 1, random: 1 }, number: 0, body_length: 0 };
+
+    fn batch(base_offset: Offset, records: i32, producer_id: i64, base_sequence: i32) -> BatchMeta {
+        BatchMeta {
+            base_offset,
+            last_offset_delta: records - 1,
+            length: 100,
+            record_count: records,
+            max_timestamp: 0,
+            producer_id,
+            producer_epoch: if producer_id < 0 { -1 } else { 0 },
+            base_sequence,
+            transactional: false,
+            log_append_time: false,
+            control: None,
+        }
+    }
+
+    fn extent(epoch: LeaseEpoch, batches: Vec<BatchMeta>) -> ExtentMeta {
+        let last = batches[batches.len() - 1];
+        ExtentMeta {
+            partition: ID,
+            epoch,
+            base_offset: batches[0].base_offset,
+            next_offset: last.base_offset + i64::from(last.last_offset_delta) + 1,
+            position: 0,
+            length: 100 * batches.len() as u32,
+            max_timestamp: 0,
+            batches,
+        }
+    }
+
+    #[test]
+    fn offsets_follow_each_other_and_show_after_commit() {
+        let mut partition = Partition::new(ID, 0, 0);
+        let mut first = batch(-1, 10, -1, -1);
+        let mut second = batch(-1, 5, -1, -1);
+        assert_eq!(partition.admit(&mut first, 3, 0).map(|a| a.base_offset), Ok(0));
+        assert_eq!(partition.admit(&mut second, 4, 0).map(|a| a.base_offset), Ok(10));
+        assert_eq!((partition.next_offset(), partition.high_watermark()), (15, 0));
+        partition.commit(OBJECT, &extent(0, vec![first]));
+        assert_eq!((partition.next_offset(), partition.high_watermark()), (15, 10));
+    }
+
+    #[test]
+    fn a_duplicate_points_at_the_segment_of_its_original() {
+        let mut partition = Partition::new(ID, 0, 0);
+        let mut original = batch(-1, 2, 9, 0);
+        partition.admit(&mut original, 3, 0).expect("new");
+        let again = partition.admit(&mut batch(-1, 2, 9, 0), 8, 0).expect("known");
+        assert_eq!((again.base_offset, again.segment, again.duplicate), (0, Some(3), true));
+        assert_eq!(partition.next_offset(), 2);
+    }
+
+    #[test]
+    fn recovery_rebuilds_what_was_committed() {
+        let mut partition = Partition::new(ID, 2, 0);
+        partition.replay(OBJECT, &extent(0, vec![batch(0, 2, 9, 0)]), 0).expect("contiguous");
+        partition.replay(OBJECT, &extent(1, vec![batch(2, 1, 9, 2)]), 0).expect("contiguous");
+        let gap = partition.replay(OBJECT, &extent(1, vec![batch(4, 1, -1, -1)]), 0);
+        assert!(matches!(gap, Err(RecoverError::NotContiguous { expected: 3, found: 4, .. })), "{gap:?}");
+        let fell = partition.replay(OBJECT, &extent(0, vec![batch(3, 1, -1, -1)]), 0);
+        assert!(matches!(fell, Err(RecoverError::EpochFell { .. })), "{fell:?}");
+        partition.finish_replay();
+        assert_eq!(partition.high_watermark(), 3);
+        let duplicate = partition.admit(&mut batch(-1, 1, 9, 2), 0, 0).expect("known");
+        assert_eq!((duplicate.base_offset, duplicate.segment), (2, None));
+        let table = [(-1, (-1, -1)), (0, (0, 2)), (1, (1, 3)), (2, (2, 3)), (3, (-1, -1))];
+        for (requested, answer) in table {
+            assert_eq!(partition.end_of_epoch(requested), answer, "epoch {requested}");
+        }
+    }
+
+    #[test]
+    fn an_emptied_partition_keeps_its_offsets() {
+        let mut partition = Partition::new(ID, 0, 100);
+        partition.finish_replay();
+        assert_eq!(partition.admit(&mut batch(-1, 1, -1, -1), 0, 0).map(|a| a.base_offset), Ok(100));
+    }
+}

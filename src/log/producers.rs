@@ -1,0 +1,245 @@
+//! Idempotent producers of one partition: which sequences were written, so that a retry never writes twice (guarantee 3).
+//!
+//! Kafka's rules (`ProducerStateManager`, `ProducerAppendInfo`): per producer id the newest epoch and its last five batches. A batch
+//! that equals one of these is a duplicate and gets the original's offsets; otherwise its first sequence must follow the last.
+//! The state here is speculative (it counts batches that are not yet committed); whoever answers from it waits for the commit.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::segment::BatchMeta;
+use crate::types::{Offset, SegmentNumber, TimestampMs};
+
+/// Batches remembered per producer, as in Kafka: the most that a client may have in flight.
+const REMEMBERED_BATCHES: usize = 5;
+
+/// A refused sequence is remembered for so long.
+const REFUSAL_MEMORY_MS: i64 = 10 * 60 * 1000;
+
+/// At most so many refusals are remembered per partition; the oldest go first.
+const REFUSALS_MAX: usize = 1000;
+
+/// A batch in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Written {
+    pub first_sequence: i32,
+    pub last_sequence: i32,
+    pub base_offset: Offset,
+    pub last_offset: Offset,
+    /// LogAppendTime of the batch, or -1.
+    pub log_append_time: TimestampMs,
+    /// The segment of this session that carries it; `None` when it was committed before this tenure was recovered.
+    pub segment: Option<SegmentNumber>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Producer {
+    pub epoch: i16,
+    pub batches: VecDeque<Written>,
+    pub last_written_ms: TimestampMs,
+}
+
+/// What a batch claims about itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Claim {
+    pub producer_id: i64,
+    pub epoch: i16,
+    pub first_sequence: i32,
+    pub last_sequence: i32,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub enum Verdict {
+    New,
+    Duplicate(Written),
+    /// INVALID_PRODUCER_EPOCH.
+    StaleEpoch,
+    /// OUT_OF_ORDER_SEQUENCE_NUMBER.
+    OutOfOrder,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Producers {
+    by_id: BTreeMap<i64, Producer>,
+    /// (producer id, epoch) → lowest sequence refused with a retriable error, and when.
+    refused: BTreeMap<(i64, i16), (i32, TimestampMs)>,
+}
+
+impl Producers {
+    pub fn judge(&self, claim: Claim, now: TimestampMs) -> Verdict {
+        if claim.producer_id < 0 {
+            return Verdict::New;
+        }
+        let Some(producer) = self.by_id.get(&claim.producer_id) else {
+            return match self.refused.get(&(claim.producer_id, claim.epoch)) {
+                Some((lowest, at)) if now - at < REFUSAL_MEMORY_MS && claim.first_sequence > *lowest => {
+                    Verdict::OutOfOrder
+                }
+                _ => Verdict::New,
+            };
+        };
+        if claim.epoch < producer.epoch {
+            return Verdict::StaleEpoch;
+        }
+        if claim.epoch > producer.epoch {
+            return if claim.first_sequence == 0 { Verdict::New } else { Verdict::OutOfOrder };
+        }
+        let same = |b: &&Written| b.first_sequence == claim.first_sequence && b.last_sequence == claim.last_sequence;
+        if let Some(original) = producer.batches.iter().find(same) {
+            return Verdict::Duplicate(*original);
+        }
+        match producer.batches.back() {
+            Some(last) if !follows(last.last_sequence, claim.first_sequence) => Verdict::OutOfOrder,
+            _ => Verdict::New,
+        }
+    }
+
+    /// Takes a batch that was judged new, or that recovery found in the log.
+    pub fn write(&mut self, claim: Claim, written: Written, now: TimestampMs) {
+        if claim.producer_id < 0 || claim.first_sequence < 0 {
+            return;
+        }
+        let fresh = || Producer { epoch: claim.epoch, batches: VecDeque::new(), last_written_ms: now };
+        let producer = self.by_id.entry(claim.producer_id).or_insert_with(fresh);
+        if producer.epoch != claim.epoch {
+            *producer = fresh();
+        }
+        producer.last_written_ms = now;
+        if producer.batches.len() == REMEMBERED_BATCHES {
+            producer.batches.pop_front();
+        }
+        producer.batches.push_back(written);
+        self.refused.remove(&(claim.producer_id, claim.epoch));
+    }
+
+    /// Remembers that a batch was refused with an error that its producer will retry: until it comes again, nothing of the same
+    /// producer may overtake it, or the retry would be lost as "out of order" (or written twice).
+    pub fn refuse(&mut self, producer_id: i64, epoch: i16, first_sequence: i32, now: TimestampMs) {
+        if producer_id < 0 || first_sequence < 0 {
+            return;
+        }
+        if self.refused.len() >= REFUSALS_MAX && !self.refused.contains_key(&(producer_id, epoch)) {
+            let oldest = self.refused.iter().min_by_key(|(_, (_, at))| *at).map(|(key, _)| *key);
+            oldest.map(|key| self.refused.remove(&key));
+        }
+        let slot = self.refused.entry((producer_id, epoch)).or_insert((first_sequence, now));
+        *slot = (slot.0.min(first_sequence), now);
+    }
+
+    /// Forgets producers that wrote nothing for `expiration_ms` (`producer.id.expiration.ms`).
+    pub fn expire(&mut self, now: TimestampMs, expiration_ms: i64) {
+        self.by_id.retain(|_, producer| now - producer.last_written_ms < expiration_ms);
+        self.refused.retain(|_, (_, at)| now - *at < REFUSAL_MEMORY_MS);
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (i64, &Producer)> {
+        self.by_id.iter().map(|(id, producer)| (*id, producer))
+    }
+
+    pub fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.by_id.is_empty()
+    }
+}
+
+impl Claim {
+    pub fn of(batch: &BatchMeta) -> Claim {
+        Claim {
+            producer_id: batch.producer_id,
+            epoch: batch.producer_epoch,
+            first_sequence: batch.base_sequence,
+            last_sequence: last_sequence(batch.base_sequence, batch.last_offset_delta),
+        }
+    }
+}
+
+/// Sequences wrap from `i32::MAX` to 0.
+fn last_sequence(first: i32, delta: i32) -> i32 {
+    if first < 0 { first } else { ((i64::from(first) + i64::from(delta)) % (i64::from(i32::MAX) + 1)) as i32 }
+}
+
+fn follows(last: i32, next: i32) -> bool {
+    last_sequence(last, 1) == next
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn claim(epoch: i16, first: i32, count: i32) -> Claim {
+        Claim { producer_id: 7, epoch, first_sequence: first, last_sequence: last_sequence(first, count - 1) }
+    }
+
+    fn written(claim: Claim, offset: Offset) -> Written {
+        Written {
+            first_sequence: claim.first_sequence,
+            last_sequence: claim.last_sequence,
+            base_offset: offset,
+            last_offset: offset,
+            log_append_time: -1,
+            segment: None,
+        }
+    }
+
+    fn after(batches: &[(i16, i32, i32)]) -> Producers {
+        let mut producers = Producers::default();
+        for (at, (epoch, first, count)) in batches.iter().enumerate() {
+            let claim = claim(*epoch, *first, *count);
+            producers.write(claim, written(claim, at as i64 * 10), 0);
+        }
+        producers
+    }
+
+    #[test]
+    fn judges_like_kafka() {
+        let none: &[(i16, i32, i32)] = &[];
+        let one: &[(i16, i32, i32)] = &[(0, 0, 10)];
+        let wrapped: &[(i16, i32, i32)] = &[(0, i32::MAX - 1, 2)];
+        let six: &[(i16, i32, i32)] = &[(0, 0, 1), (0, 1, 1), (0, 2, 1), (0, 3, 1), (0, 4, 1), (0, 5, 1)];
+        let table: &[(&str, &[(i16, i32, i32)], Claim, &str)] = &[
+            ("unknown producers start anywhere", none, claim(3, 17, 1), "New"),
+            ("the next sequence", one, claim(0, 10, 5), "New"),
+            ("a gap", one, claim(0, 11, 5), "OutOfOrder"),
+            ("the same batch", one, claim(0, 0, 10), "Duplicate"),
+            ("an overlap that is no duplicate", one, claim(0, 0, 5), "OutOfOrder"),
+            ("an older epoch", &[(4, 0, 1)], claim(3, 1, 1), "StaleEpoch"),
+            ("a newer epoch starts at 0", one, claim(1, 0, 1), "New"),
+            ("a newer epoch elsewhere", one, claim(1, 10, 1), "OutOfOrder"),
+            ("wrap to 0", wrapped, claim(0, 0, 1), "New"),
+            ("no wrap to 1", wrapped, claim(0, 1, 1), "OutOfOrder"),
+            ("fifth last", six, claim(0, 1, 1), "Duplicate"),
+            ("older than five", six, claim(0, 0, 1), "OutOfOrder"),
+        ];
+        for (name, before, claim, expected) in table {
+            let verdict = format!("{:?}", after(before).judge(*claim, 0));
+            assert!(verdict.starts_with(expected), "{name}: {verdict}");
+        }
+    }
+
+    #[test]
+    fn p03_failed_batch_poisons_successors() {
+        let mut producers = Producers::default();
+        producers.refuse(7, 0, 5, 100);
+        producers.refuse(7, 0, 8, 101);
+        assert_eq!(producers.judge(claim(0, 8, 1), 102), Verdict::OutOfOrder);
+        assert_eq!(producers.judge(claim(0, 6, 1), 102), Verdict::OutOfOrder);
+        assert_eq!(producers.judge(claim(1, 6, 1), 102), Verdict::New, "another epoch");
+        assert_eq!(producers.judge(claim(0, 5, 1), 102), Verdict::New, "the refused one itself");
+        assert_eq!(producers.judge(claim(0, 8, 1), 102 + REFUSAL_MEMORY_MS), Verdict::New, "forgotten");
+        for id in 0..2000 {
+            producers.refuse(id, 0, 1, 200 + id);
+        }
+        assert!(producers.refused.len() <= REFUSALS_MAX);
+    }
+
+    #[test]
+    fn forgets_idle_producers() {
+        let mut producers = after(&[(0, 0, 1)]);
+        producers.expire(999, 1000);
+        assert_eq!(producers.len(), 1);
+        producers.expire(1000, 1000);
+        assert!(producers.is_empty());
+    }
+}

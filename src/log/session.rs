@@ -1,0 +1,135 @@
+//! Opens a session: a name in the metadata table, segment 0 in the bucket, then the right to leases.
+//!
+//! `OpenSession` → segment 0 → `Ready` → fence the predecessors of the same node id, which grants their partitions to us. A crash
+//! anywhere leaves a session that the next life of this node id fences like any other.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::fence::{FenceError, fence};
+use super::recover::FooterReader;
+use crate::meta::entry::{Change, Endpoint};
+use crate::meta::image::{Image, SessionState};
+use crate::meta::{Metadata, ProposeError};
+use crate::segment::{IDENTITY_BYTES, SegmentDraft, SegmentError, build, segment_key};
+use crate::store::create::{CreateError, CreateOnce, CreatePolicy, Created, create_once};
+use crate::types::{NodeId, SessionId};
+
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error("the metadata table: {0}")]
+    Metadata(String),
+    #[error("segment 0: {0}")]
+    Create(#[from] CreateError),
+    #[error("segment 0: {0}")]
+    Segment(#[from] SegmentError),
+    #[error("{0}: somebody else's object has the name of our first segment")]
+    NameTaken(String),
+    #[error("fencing session {session}: {error}")]
+    Fence { session: SessionId, error: FenceError },
+}
+
+/// Who opens.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    pub node_id: NodeId,
+    pub endpoints: Vec<Endpoint>,
+    pub rack: Option<String>,
+    /// Written into the table by the first broker.
+    pub session_ttl_ms: u64,
+}
+
+pub struct OpenedSession {
+    pub id: SessionId,
+    pub footer_zero: Bytes,
+    /// Boot clock when segment 0 was first sent.
+    pub sent_at: Duration,
+    pub ttl: Duration,
+}
+
+/// Opens a session and takes over what earlier sessions of this node id held.
+pub async fn open(
+    meta: &Metadata,
+    reader: &FooterReader,
+    policy: &CreatePolicy,
+    identity: &Identity,
+) -> Result<OpenedSession, OpenError> {
+    let random = reader.env.entropy.next_u64();
+    let own = identity.clone();
+    let opened = propose(meta, move |image| {
+        let mut changes = Vec::new();
+        if image.session_ttl_ms == 0 {
+            changes.push(Change::SetCluster { session_ttl_ms: own.session_ttl_ms });
+        }
+        changes.push(Change::OpenSession {
+            node_id: own.node_id,
+            random: format!("{random:016x}"),
+            endpoints: own.endpoints.clone(),
+            rack: own.rack.clone(),
+        });
+        changes
+    });
+    let id = SessionId { revision: opened.await?, random };
+    let (footer_zero, sent_at) = create_segment_zero(reader, policy, id).await?;
+    propose(meta, move |_| vec![Change::Ready { session: id }]).await?;
+    for predecessor in meta.read(|image| predecessors(image, id, identity.node_id)) {
+        let end = fence(reader, policy, predecessor, id)
+            .await
+            .map_err(|error| OpenError::Fence { session: predecessor, error })?;
+        tracing::info!(session = %predecessor, end, "closed an earlier session of this node");
+        propose(meta, move |image| close(image, predecessor, end)).await?;
+    }
+    let ttl = Duration::from_millis(meta.read(|image| image.session_ttl_ms));
+    Ok(OpenedSession { id, footer_zero, sent_at, ttl })
+}
+
+/// Closes a session in the table at the end that fencing found, unless that is done already.
+pub fn close(image: &Image, session: SessionId, end: u64) -> Vec<Change> {
+    let Some(state) = image.sessions.get(&session).map(|session| session.state) else { return Vec::new() };
+    if matches!(state, SessionState::Fenced { .. }) {
+        return Vec::new();
+    }
+    let ready = image.sessions.iter().filter(|(id, other)| **id != session && other.state == SessionState::Ready);
+    vec![Change::FenceSession { session, end, ready: ready.map(|(id, _)| *id).collect() }]
+}
+
+/// Sessions of the same node id that are not closed and older than ours.
+fn predecessors(image: &Image, own: SessionId, node_id: NodeId) -> Vec<SessionId> {
+    let open = |state: SessionState| !matches!(state, SessionState::Fenced { .. });
+    let sessions = image.sessions.iter().filter(|(id, session)| {
+        **id != own && id.revision < own.revision && session.node_id == node_id && open(session.state)
+    });
+    sessions.map(|(id, _)| *id).collect()
+}
+
+async fn create_segment_zero(
+    reader: &FooterReader,
+    policy: &CreatePolicy,
+    session: SessionId,
+) -> Result<(Bytes, Duration), OpenError> {
+    let sealed = build(SegmentDraft {
+        session,
+        number: 0,
+        nonce: reader.env.entropy.next_u64(),
+        created_ms: reader.env.clock.wall_ms(),
+        committed: 0,
+        extents: Vec::new(),
+        repeated: Vec::new(),
+    })?;
+    let key = segment_key(session, 0);
+    let sent_at = reader.env.clock.boot();
+    let request = CreateOnce { key: key.clone(), body: sealed.bytes, identity_bytes: IDENTITY_BYTES };
+    match create_once(reader.store.as_ref(), &reader.env, request, policy).await? {
+        Created::Ours => Ok((sealed.footer_bytes, sent_at)),
+        Created::Theirs { .. } => Err(OpenError::NameTaken(key)),
+    }
+}
+
+async fn propose(
+    meta: &Metadata,
+    mut build: impl FnMut(&Image) -> Vec<Change> + Send + 'static,
+) -> Result<u64, OpenError> {
+    let proposed = meta.propose(move |image| Ok::<_, std::convert::Infallible>(build(image))).await;
+    proposed.map_err(|error: ProposeError<_>| OpenError::Metadata(error.to_string()))
+}

@@ -1,0 +1,191 @@
+//! One partition behind its lock, and who waits for it.
+//!
+//! A slot exists while this session holds (or is taking over) the partition's lease. Its lock is held for decisions only, never
+//! across an await. Waiting fetches register a [`Waiter`] and are woken when records of the partition are committed.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::{Mutex, MutexGuard, RwLock};
+use tokio::sync::{Notify, watch};
+
+use super::partition::Partition;
+use crate::types::{PartitionId, TimestampMs};
+
+/// A slot that recovers remembers so many refusals.
+const REFUSED_EARLY_MAX: usize = 1000;
+
+/// What the slot's partition is doing.
+pub enum SlotState {
+    /// Its records are being found; requests are parked.
+    Recovering,
+    Serving(Box<Partition>),
+    /// Recovery met something impossible: closed until a person has looked.
+    Damaged(String),
+    /// The lease is gone or the topic deleted.
+    Closed,
+}
+
+pub struct SlotInner {
+    pub state: SlotState,
+    /// Sequences refused before there was a partition to remember them: (producer id, epoch, first sequence, when).
+    refused_early: Vec<(i64, i16, i32, TimestampMs)>,
+    waiters: BTreeMap<u64, Arc<Notify>>,
+}
+
+pub struct PartitionSlot {
+    pub id: PartitionId,
+    inner: Mutex<SlotInner>,
+    /// Turns to `true` when the slot leaves `Recovering`.
+    settled: watch::Sender<bool>,
+}
+
+/// Why a slot can't answer now.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unavailable {
+    #[error("still recovering")]
+    Recovering,
+    #[error("not held here")]
+    NotHeld,
+    #[error("damaged: {0}")]
+    Damaged(String),
+}
+
+impl PartitionSlot {
+    pub fn recovering(id: PartitionId) -> Arc<PartitionSlot> {
+        Arc::new(PartitionSlot {
+            id,
+            inner: Mutex::new(SlotInner {
+                state: SlotState::Recovering,
+                refused_early: Vec::new(),
+                waiters: BTreeMap::new(),
+            }),
+            settled: watch::Sender::new(false),
+        })
+    }
+
+    pub fn lock(&self) -> MutexGuard<'_, SlotInner> {
+        self.inner.lock()
+    }
+
+    /// Leaves the present state for good and wakes everybody.
+    pub fn settle(&self, mut state: SlotState) {
+        let mut inner = self.inner.lock();
+        let refused = std::mem::take(&mut inner.refused_early);
+        if let SlotState::Serving(partition) = &mut state {
+            for (producer_id, epoch, sequence, at) in refused {
+                partition.refuse(producer_id, epoch, sequence, at);
+            }
+        }
+        inner.state = state;
+        inner.wake();
+        drop(inner);
+        self.settled.send_replace(true);
+    }
+
+    /// Waits until the slot is not recovering. Cancellation safe.
+    pub async fn settled(&self) {
+        let mut settled = self.settled.subscribe();
+        // The sender lives in `self`, so this can't fail.
+        let _ = settled.wait_for(|settled| *settled).await;
+    }
+}
+
+impl SlotInner {
+    pub fn partition(&mut self) -> Result<&mut Partition, Unavailable> {
+        match &mut self.state {
+            SlotState::Serving(partition) => Ok(partition),
+            SlotState::Recovering => Err(Unavailable::Recovering),
+            SlotState::Damaged(reason) => Err(Unavailable::Damaged(reason.clone())),
+            SlotState::Closed => Err(Unavailable::NotHeld),
+        }
+    }
+
+    /// Remembers a batch that was refused with a retriable error, see [`Producers::refuse`](super::producers::Producers::refuse).
+    pub fn refuse(&mut self, producer_id: i64, epoch: i16, first_sequence: i32, now: TimestampMs) {
+        match &mut self.state {
+            SlotState::Serving(partition) => partition.refuse(producer_id, epoch, first_sequence, now),
+            SlotState::Recovering if self.refused_early.len() < REFUSED_EARLY_MAX => {
+                self.refused_early.push((producer_id, epoch, first_sequence, now));
+            }
+            SlotState::Recovering | SlotState::Damaged(_) | SlotState::Closed => {}
+        }
+    }
+
+    /// Wakes all that wait for new records.
+    pub fn wake(&mut self) {
+        for waiter in self.waiters.values() {
+            waiter.notify_one();
+        }
+    }
+}
+
+/// Somebody who waits for any of some partitions. Registrations end with it.
+pub struct Waiter {
+    id: u64,
+    notify: Arc<Notify>,
+    slots: Vec<Arc<PartitionSlot>>,
+}
+
+static NEXT_WAITER: AtomicU64 = AtomicU64::new(0);
+
+impl Waiter {
+    pub fn new(slots: Vec<Arc<PartitionSlot>>) -> Waiter {
+        let waiter = Waiter { id: NEXT_WAITER.fetch_add(1, Ordering::Relaxed), notify: Arc::new(Notify::new()), slots };
+        for slot in &waiter.slots {
+            slot.inner.lock().waiters.insert(waiter.id, waiter.notify.clone());
+        }
+        waiter
+    }
+
+    /// Returns after something was committed since the last call (or since the waiter was made).
+    pub async fn woken(&self) {
+        self.notify.notified().await;
+    }
+}
+
+impl Drop for Waiter {
+    fn drop(&mut self) {
+        for slot in &self.slots {
+            slot.inner.lock().waiters.remove(&self.id);
+        }
+    }
+}
+
+/// All slots of a session.
+#[derive(Default)]
+pub struct Slots {
+    by_id: RwLock<HashMap<PartitionId, Arc<PartitionSlot>>>,
+}
+
+impl Slots {
+    pub fn get(&self, id: PartitionId) -> Option<Arc<PartitionSlot>> {
+        self.by_id.read().get(&id).cloned()
+    }
+
+    /// Adds a recovering slot unless there is one; tells whether it is new.
+    pub fn insert(&self, id: PartitionId) -> (Arc<PartitionSlot>, bool) {
+        let mut map = self.by_id.write();
+        let mut new = false;
+        let slot = map.entry(id).or_insert_with(|| {
+            new = true;
+            PartitionSlot::recovering(id)
+        });
+        (slot.clone(), new)
+    }
+
+    /// Takes a slot away and closes it.
+    pub fn close(&self, id: PartitionId) {
+        let slot = self.by_id.write().remove(&id);
+        if let Some(slot) = slot {
+            slot.settle(SlotState::Closed);
+        }
+    }
+
+    pub fn ids(&self) -> Vec<PartitionId> {
+        let mut ids: Vec<_> = self.by_id.read().keys().copied().collect();
+        ids.sort();
+        ids
+    }
+}

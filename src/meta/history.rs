@@ -1,0 +1,223 @@
+//! The one history: table, markers and snapshots together, so that nothing above sees an entry that might not be the truth.
+//!
+//! Every read of entries and every append ends with a look at `meta/closed/<generation>` ([`super::truncate`] says why it comes last).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use super::entry::{Change, Entry};
+use super::error::MetaError;
+use super::image::Image;
+use super::retry::{Objects, Pauses, READS_BEFORE_BELIEF, until};
+use super::snapshot;
+use super::table::{Append, Chunk, TableError, TableRef, bucket};
+use super::truncate::{self, end_of, generation_of};
+use crate::store::StoreRef;
+use crate::types::Revision;
+use crate::types::env::Env;
+
+/// Entries of one read.
+const READ_MAX: usize = 1024;
+
+/// Time for one write or read of a snapshot, with its retries.
+const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(180);
+
+pub(super) struct History {
+    pub store: StoreRef,
+    pub table: TableRef,
+    pub env: Env,
+    pub generation: u64,
+    /// Time for one read, with its retries.
+    pub read_timeout: Duration,
+    /// Time for one attempt of an append; what takes longer is unknown.
+    pub append_timeout: Duration,
+}
+
+/// What follows a revision.
+pub(super) enum Tail {
+    /// The next entries, in order. `complete` when nothing followed the last of them while it was read.
+    Entries { entries: Vec<Entry>, complete: bool },
+    /// The place was truncated: only a snapshot helps.
+    Truncated,
+}
+
+/// How an append ended.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    /// The entry is the truth.
+    Counted,
+    /// Another entry has the revision, this one never will.
+    Lost,
+    /// The generation was closed meanwhile. The entry may have been the truth before that.
+    Truncated,
+    /// It did not happen and never will.
+    Refused(String),
+    /// The process ends before it is known.
+    Abandoned,
+}
+
+/// Who waits for an append, seen from the task that makes it.
+#[derive(Default)]
+pub(super) struct Waiters {
+    /// One per proposal: whether its caller went away.
+    pub gone: Vec<Arc<AtomicBool>>,
+    /// Whether the whole `Metadata` is being dropped.
+    pub closing: Arc<AtomicBool>,
+}
+
+impl Waiters {
+    fn any(&self) -> bool {
+        self.gone.iter().any(|gone| !gone.load(Ordering::Acquire))
+    }
+
+    fn closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire)
+    }
+}
+
+impl History {
+    pub fn objects(&self) -> Objects<'_> {
+        Objects { store: &*self.store, env: &self.env, limit: self.read_timeout }
+    }
+
+    /// For snapshots, which may be large.
+    pub fn large_objects(&self) -> Objects<'_> {
+        Objects { limit: SNAPSHOT_TIMEOUT, ..self.objects() }
+    }
+
+    /// The image of the newest snapshot, or of nothing.
+    pub async fn newest_snapshot(&self) -> Result<Image, MetaError> {
+        Ok(snapshot::newest(self.large_objects()).await?.unwrap_or_default())
+    }
+
+    /// The newest snapshot, after `at`'s successor was found truncated: it must lie beyond that generation.
+    pub async fn reload(&self, at: Revision) -> Result<Image, MetaError> {
+        let generation = generation_of(at + 1, self.generation);
+        let image = self.newest_snapshot().await?;
+        if image.revision < end_of(generation, self.generation) {
+            let reason = format!("the generation is closed, but the newest snapshot is of revision {}", image.revision);
+            return Err(MetaError::unreadable(truncate::closed_key(generation), reason));
+        }
+        Ok(image)
+    }
+
+    /// The entries after `revision`. `look`: look for the marker also if nothing follows, at the price of a GET.
+    pub async fn after(&self, revision: Revision, look: bool) -> Result<Tail, MetaError> {
+        let mut pauses = Pauses::new(&self.env);
+        for _ in 1..READS_BEFORE_BELIEF {
+            match self.try_after(revision, look).await {
+                Err(MetaError::Unreadable { .. }) => pauses.pause().await,
+                result => return result,
+            }
+        }
+        self.try_after(revision, look).await
+    }
+
+    async fn try_after(&self, revision: Revision, look: bool) -> Result<Tail, MetaError> {
+        let from = revision + 1;
+        let Chunk { bodies, end } = self.read(from, READ_MAX).await?;
+        let generations = if bodies.is_empty() && !look {
+            None
+        } else {
+            let last = revision + (bodies.len() as u64).max(1);
+            Some(generation_of(from, self.generation)..=generation_of(last, self.generation))
+        };
+        for generation in generations.into_iter().flatten() {
+            if truncate::is_closed(self.objects(), generation).await? {
+                return Ok(Tail::Truncated);
+            }
+        }
+        let decoded = (from..).zip(&bodies).map(|(revision, body)| self.decode(revision, body));
+        Ok(Tail::Entries { entries: decoded.collect::<Result<_, _>>()?, complete: end })
+    }
+
+    async fn read(&self, from: Revision, limit: usize) -> Result<Chunk, MetaError> {
+        let again = |error: &TableError| matches!(error, TableError::Unavailable(_));
+        let late = || TableError::Unavailable(format!("revision {from}: no answer within {:?}", self.read_timeout));
+        let read = || self.table.read(from, limit);
+        until(&self.env, self.read_timeout, again, late, read)
+            .await
+            .map_err(|error| MetaError::Unavailable(error.to_string()))
+    }
+
+    fn decode(&self, revision: Revision, body: &[u8]) -> Result<Entry, MetaError> {
+        Entry::decode(revision, body).map_err(|error| MetaError::unreadable(self.object_name(revision), error))
+    }
+
+    fn object_name(&self, revision: Revision) -> String {
+        match self.table.name() {
+            "bucket" => bucket::key(revision),
+            backend => format!("{backend} table, revision {revision}"),
+        }
+    }
+
+    /// Appends the entry and does not return before its outcome is certain, however long that takes; only the end of the process
+    /// cuts it short. While the outcome is unknown the same entry is sent again, or, when nobody waits for it any more, a no-op
+    /// in its place: whichever lands first decides.
+    pub async fn append(&self, entry: &Entry, waiters: &Waiters) -> Outcome {
+        let body = entry.encode();
+        let no_op = Entry::new(entry.revision, self.env.entropy.next_u128(), vec![Change::Nop {}]).encode();
+        let mut pauses = Pauses::new(&self.env);
+        let mut may_have_landed = false;
+        loop {
+            if waiters.closing() {
+                return if may_have_landed { Outcome::Abandoned } else { Outcome::Refused(CLOSING.to_owned()) };
+            }
+            let original = waiters.any() || !may_have_landed;
+            let sent = if original { body.clone() } else { no_op.clone() };
+            let attempt = self.table.append(entry.revision, sent);
+            let owner = match tokio::time::timeout(self.append_timeout, attempt).await {
+                Ok(Ok(Append::Appended)) if original => Some(true),
+                Ok(Ok(Append::Appended)) => Some(false),
+                Ok(Err(TableError::Permanent(reason))) if !may_have_landed => return Outcome::Refused(reason),
+                Ok(Ok(Append::Taken)) => self.owner(entry).await,
+                Ok(Ok(Append::Unknown { .. }) | Err(_)) | Err(_) => {
+                    pauses.pause().await;
+                    self.owner(entry).await
+                }
+            };
+            if let Some(ours) = owner {
+                return self.conclude(entry.revision, ours, waiters).await;
+            }
+            if !may_have_landed {
+                tracing::warn!(
+                    revision = entry.revision,
+                    "the outcome of an append to the metadata table is unknown; asking on"
+                );
+            }
+            may_have_landed = true;
+            pauses.pause().await;
+        }
+    }
+
+    /// Whether the revision holds this very entry; `None` while nothing is seen there, or nothing can be seen. An entry that can't
+    /// be decoded is not this one: whoever reads on will say what is wrong with it.
+    async fn owner(&self, entry: &Entry) -> Option<bool> {
+        let mut owner = None;
+        for _ in 0..READS_BEFORE_BELIEF {
+            let body = self.read(entry.revision, 1).await.ok()?.bodies.into_iter().next()?;
+            match self.decode(entry.revision, &body) {
+                Ok(found) => return Some(found.nonce == entry.nonce),
+                Err(_) => owner = Some(false),
+            }
+        }
+        owner
+    }
+
+    /// The last look: what was seen at the revision counts only if its generation is not closed now.
+    async fn conclude(&self, revision: Revision, ours: bool, waiters: &Waiters) -> Outcome {
+        let mut pauses = Pauses::new(&self.env);
+        loop {
+            match truncate::is_closed(self.objects(), generation_of(revision, self.generation)).await {
+                Ok(true) => return Outcome::Truncated,
+                Ok(false) if ours => return Outcome::Counted,
+                Ok(false) => return Outcome::Lost,
+                Err(_) if waiters.closing() => return Outcome::Abandoned,
+                Err(_) => pauses.pause().await,
+            }
+        }
+    }
+}
+
+const CLOSING: &str = "the broker is stopping";

@@ -1,0 +1,271 @@
+//! Coordination state: the metadata table of revisions and the image that follows from it.
+//!
+//! ```text
+//! propose ─► owner task: build on the image at r ─► append r+1 if absent ─► look for the marker ─► apply ─► answer
+//! poll, catch_up ─► owner task: read from r+1 ─► look for the marker ─► apply
+//! read ─► image (a lock held for the length of a closure)
+//! ```
+//!
+//! Pure: [`entry`], [`image`], [`apply`], [`rules`], [`hash`]. Bytes: [`table`] (revisions), [`snapshot`], [`truncate`], [`cluster`].
+//! [`Metadata`] runs them: one task per process owns the image ([`owner`]).
+//!
+//! Failure: a table that does not answer costs time (`Unavailable`, `OutcomeUnknown` after a deadline); a table that can't be
+//! understood stops the metadata for good, and [`Metadata::stopped`] tells the composition root to end the process.
+//! Cancellation: a caller may drop any future here; an append on its way is resolved by the owner before the next one.
+//! Crash: nothing is kept in the process that the table does not say.
+
+pub mod apply;
+pub mod cluster;
+pub mod entry;
+pub mod error;
+pub mod hash;
+mod history;
+pub mod image;
+mod owner;
+mod proposal;
+mod retry;
+pub mod rules;
+mod sealed;
+pub mod snapshot;
+pub mod table;
+pub mod truncate;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+
+use crate::store::StoreRef;
+use crate::types::Revision;
+use crate::types::env::Env;
+use entry::Change;
+pub use error::{MetaError, ProposeError};
+use history::{History, Tail};
+use image::Image;
+use owner::{Command, Owner, Shared};
+use proposal::Typed;
+use table::TableRef;
+
+/// Commands that may wait for the owner task.
+const MAILBOX: usize = 1024;
+
+/// [`Metadata::catch_up_hint`] reads no more often than this.
+const HINT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Constants that tests make smaller. All brokers of a cluster must agree on `generation`.
+#[derive(Clone, Debug)]
+pub struct MetaOptions {
+    /// Revisions of a generation.
+    pub generation: u64,
+    /// Whoever appends a multiple of this writes a snapshot.
+    pub snapshot_every: u64,
+    /// How long `propose` waits before it gives up with `OutcomeUnknown`.
+    pub propose_timeout: Duration,
+    /// Time for one read of the table or an object, with its retries.
+    pub read_timeout: Duration,
+    /// Time for one attempt of an append.
+    pub append_timeout: Duration,
+}
+
+impl Default for MetaOptions {
+    fn default() -> Self {
+        MetaOptions {
+            generation: truncate::GENERATION,
+            snapshot_every: 1000,
+            propose_timeout: Duration::from_secs(30),
+            read_timeout: Duration::from_secs(10),
+            append_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+/// This process's view of the metadata table, and its way to change it.
+pub struct Metadata {
+    shared: Arc<Shared>,
+    commands: mpsc::Sender<Command>,
+    cluster: cluster::Cluster,
+    env: Env,
+    options: MetaOptions,
+}
+
+impl Metadata {
+    /// Joins the cluster in the bucket (or founds it) and loads the image: newest snapshot, then the entries after it.
+    pub async fn open(
+        store: StoreRef,
+        table: TableRef,
+        env: Env,
+        options: MetaOptions,
+    ) -> Result<Arc<Metadata>, MetaError> {
+        let history = Arc::new(History {
+            store,
+            table,
+            env: env.clone(),
+            generation: options.generation,
+            read_timeout: options.read_timeout,
+            append_timeout: options.append_timeout,
+        });
+        let cluster = cluster::join(history.objects(), &env, history.table.name()).await?;
+        let began = env.clock.boot();
+        let (image, replayed) = load(&history).await?;
+        let shared = Arc::new(Shared {
+            revision: watch::Sender::new(image.revision),
+            image: RwLock::new(image),
+            stopped: watch::Sender::new(None),
+            closing: Arc::new(AtomicBool::new(false)),
+            last_read: Mutex::new(Some(began)),
+        });
+        let mut owner = Owner::new(history, shared.clone(), options.clone());
+        if replayed >= 2 * options.snapshot_every {
+            owner.write_snapshot();
+        }
+        let (commands, mailbox) = mpsc::channel(MAILBOX);
+        tokio::spawn(owner.run(mailbox));
+        Ok(Arc::new(Metadata { shared, commands, cluster, env, options }))
+    }
+
+    /// Looks at the image as this process knows it, up to a poll behind the table. The closure runs under a lock: keep it short, and
+    /// call nothing of `Metadata` in it.
+    pub fn read<R>(&self, look: impl FnOnce(&Image) -> R) -> R {
+        look(&self.shared.image.read())
+    }
+
+    /// 128 random bits in Kafka's 22 characters.
+    pub fn cluster_id(&self) -> &str {
+        &self.cluster.cluster_id
+    }
+
+    /// The revision of the image, and each later one.
+    pub fn subscribe(&self) -> watch::Receiver<Revision> {
+        self.shared.revision.subscribe()
+    }
+
+    /// Changes the table. `build` gives the changes on the image that it is shown, or refuses; it is called again on a newer image as
+    /// often as another change comes first, so it has no effects but its result (it may remember what it saw last: of
+    /// `AllocateProducerIds`, the first id). Each change is checked by [`rules::check`]. No change at all means "nothing to do".
+    ///
+    /// Returns the revision that made the change, after this process has applied it. Refusals and "nothing to do" are decided on
+    /// the table as it was after the call. Proposals of one process that wait together become one entry, one after the other.
+    ///
+    /// Dropping the future may or may not stop the change.
+    pub async fn propose<E, F>(&self, build: F) -> Result<Revision, ProposeError<E>>
+    where
+        E: Send + 'static,
+        F: FnMut(&Image) -> Result<Vec<Change>, E> + Send + 'static,
+    {
+        self.shared.check()?;
+        let gone = Gone(Arc::new(AtomicBool::new(false)));
+        let (reply, answer) = oneshot::channel();
+        let proposal = Box::new(Typed { build, refused: None, reply, gone: gone.0.clone() });
+        let deadline = tokio::time::Instant::now() + self.options.propose_timeout;
+        match tokio::time::timeout_at(deadline, self.commands.send(Command::Propose(proposal))).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => return Err(self.ended().into()),
+            Err(_) => return Err(MetaError::Unavailable("too many changes wait for it".to_owned()).into()),
+        }
+        match tokio::time::timeout_at(deadline, answer).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(MetaError::OutcomeUnknown(self.ended().to_string()).into()),
+            Err(_) => {
+                Err(MetaError::OutcomeUnknown(format!("no answer within {:?}", self.options.propose_timeout)).into())
+            }
+        }
+    }
+
+    /// Reads the table's tail, by a read that begins after the call, and applies it. Returns the image's revision then.
+    pub async fn catch_up(&self) -> Result<Revision, MetaError> {
+        self.shared.check()?;
+        let (reply, answer) = oneshot::channel();
+        let ask = async {
+            self.commands.send(Command::CatchUp(reply)).await.map_err(|_| self.ended())?;
+            answer.await.map_err(|_| self.ended())?
+        };
+        match tokio::time::timeout(self.options.propose_timeout, ask).await {
+            Ok(result) => result,
+            Err(_) => Err(MetaError::Unavailable(format!("no answer within {:?}", self.options.propose_timeout))),
+        }
+    }
+
+    /// As [`Metadata::catch_up`], unless the tail was read within the last 50 ms: for hints from outside, however many come.
+    pub async fn catch_up_hint(&self) -> Result<Revision, MetaError> {
+        self.shared.check()?;
+        let now = self.env.clock.boot();
+        let recent = self.shared.last_read.lock().is_some_and(|read| now.saturating_sub(read) < HINT_PAUSE);
+        if recent {
+            return Ok(self.shared.image.read().revision);
+        }
+        self.catch_up().await
+    }
+
+    /// Follows the table from now on: one read per `interval` (shortened by up to a tenth at random). Ends with the metadata.
+    pub fn spawn_poller(&self, interval: Duration) -> JoinHandle<()> {
+        let commands = self.commands.downgrade();
+        let env = self.env.clone();
+        tokio::spawn(async move {
+            loop {
+                let permille = u32::try_from(env.entropy.next_u64() % 100).unwrap_or(0);
+                tokio::time::sleep(interval - interval * permille / 1000).await;
+                let Some(commands) = commands.upgrade() else { return };
+                if let Err(mpsc::error::TrySendError::Closed(_)) = commands.try_send(Command::Poll) {
+                    return;
+                }
+            }
+        })
+    }
+
+    /// Waits until the metadata stops for good, and says why: then the process has to end with this message.
+    pub async fn stopped(&self) -> MetaError {
+        let mut stopped = self.shared.stopped.subscribe();
+        match stopped.wait_for(Option::is_some).await {
+            Ok(reason) => MetaError::Stopped(reason.clone().unwrap_or_else(|| ENDED.into())),
+            Err(_) => MetaError::Stopped(ENDED.into()),
+        }
+    }
+
+    fn ended(&self) -> MetaError {
+        self.shared.check().err().unwrap_or_else(|| MetaError::Stopped(ENDED.into()))
+    }
+}
+
+const ENDED: &str = "its task has ended";
+
+impl Drop for Metadata {
+    fn drop(&mut self) {
+        self.shared.closing.store(true, Ordering::Release);
+    }
+}
+
+/// Says that a caller no longer waits, also when its future is dropped.
+struct Gone(Arc<AtomicBool>);
+
+impl Drop for Gone {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+/// The image at the end of the table, and how many entries were read after the snapshot.
+async fn load(history: &History) -> Result<(Image, u64), MetaError> {
+    let mut image = history.newest_snapshot().await?;
+    let mut replayed = 0;
+    loop {
+        match history.after(image.revision, true).await? {
+            Tail::Truncated => {
+                image = history.reload(image.revision).await?;
+                replayed = 0;
+            }
+            Tail::Entries { entries, complete } => {
+                for entry in &entries {
+                    let name = || format!("revision {}", entry.revision);
+                    image.apply(entry).map_err(|error| MetaError::unreadable(name(), error))?;
+                }
+                replayed += entries.len() as u64;
+                if complete {
+                    return Ok((image, replayed));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! What a proposer checks on the image at r before it appends r+1. `apply` checks nothing again.
+//!
+//! [`super::Metadata::propose`] runs [`check`] on every change, each on the image that the changes before it leave; a `build`
+//! that wants a finer answer asks the image itself first.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::apply::parse_random;
+use super::entry::{Change, ConfigResource};
+use super::image::{Image, Session, SessionState};
+use crate::types::{NodeId, Offset, SegmentNumber, SessionId, TopicId};
+
+/// Longest topic name, as in Kafka (`Topic.java`).
+pub const TOPIC_NAME_MAX_CHARS: usize = 249;
+
+/// Most partitions of one topic: a mistyped number must not fill every broker's memory.
+pub const PARTITIONS_MAX: i32 = 100_000;
+
+/// A change that may not be appended to the table as it is now.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RuleError {
+    #[error("topic {name:?} exists already")]
+    TopicExists { name: String },
+    #[error("topic id {id} is in use")]
+    TopicIdUsed { id: TopicId },
+    #[error("no topic has the id {id}")]
+    UnknownTopic { id: TopicId },
+    #[error("topic {name:?}: {reason}")]
+    InvalidTopic { name: String, reason: &'static str },
+    #[error("topic {id} has {present} partitions, {asked} are not more")]
+    NotMorePartitions { id: TopicId, present: usize, asked: i32 },
+    #[error("topic {topic}, partition {index}: {reason}")]
+    InvalidPartition { topic: TopicId, index: i32, reason: &'static str },
+    #[error("no session is named {session}")]
+    UnknownSession { session: SessionId },
+    #[error("session {session} is fenced")]
+    SessionFenced { session: SessionId },
+    #[error("session {session}: {reason}")]
+    InvalidSession { session: SessionId, reason: &'static str },
+    #[error("{0}")]
+    InvalidValue(&'static str),
+}
+
+/// Whether `change` may be applied to `image`.
+pub fn check(image: &Image, change: &Change) -> Result<(), RuleError> {
+    match change {
+        Change::Nop {} => Ok(()),
+        Change::SetCluster { session_ttl_ms } => {
+            ensure(*session_ttl_ms > 0, RuleError::InvalidValue("a session's ttl is above 0"))
+        }
+        Change::OpenSession { node_id, random, .. } => open_session(*node_id, random),
+        Change::Ready { session } => {
+            let state = open(image, *session)?.state;
+            ensure(
+                state == SessionState::Open,
+                RuleError::InvalidSession { session: *session, reason: "it is ready already" },
+            )
+        }
+        Change::FenceSession { session, end, ready } => fence_session(image, *session, *end, ready),
+        Change::GrantVacant { ready } => {
+            ensure(!ready.is_empty(), RuleError::InvalidValue("a grant names no session"))?;
+            ready_list(image, ready)
+        }
+        Change::CreateTopic { id, name, partitions, .. } => create_topic(image, *id, name, *partitions),
+        Change::DeleteTopic { id } => known(image, *id),
+        Change::CreatePartitions { id, count } => {
+            let topic = image.topics.get(id).ok_or(RuleError::UnknownTopic { id: *id })?;
+            let present = topic.partitions.len();
+            let more = usize::try_from(*count).is_ok_and(|count| count > present);
+            ensure(*count <= PARTITIONS_MAX, RuleError::InvalidValue(TOO_MANY_PARTITIONS))?;
+            ensure(more, RuleError::NotMorePartitions { id: *id, present, asked: *count })
+        }
+        Change::AlterConfigs { resource: ConfigResource::Topic(id), .. } => known(image, *id),
+        Change::AlterConfigs { .. } => Ok(()),
+        Change::AdvanceLogStart { topic, offsets } => advance_log_start(image, *topic, offsets),
+        Change::AllocateProducerIds { session, count } => {
+            open(image, *session)?;
+            ensure(*count > 0, RuleError::InvalidValue("a block of producer ids is not empty"))?;
+            let left = image.next_producer_id.checked_add(i64::from(*count)).is_some();
+            ensure(left, RuleError::InvalidValue("there are no producer ids left"))
+        }
+    }
+}
+
+/// Those of `offsets` that lie above their partition's log start: the rest would change nothing.
+pub fn advancing(image: &Image, topic: TopicId, offsets: &BTreeMap<i32, Offset>) -> BTreeMap<i32, Offset> {
+    let Some(topic) = image.topics.get(&topic) else { return BTreeMap::new() };
+    let above = |index: i32, offset: Offset| {
+        usize::try_from(index)
+            .ok()
+            .and_then(|index| topic.partitions.get(index))
+            .is_some_and(|state| offset > state.log_start)
+    };
+    offsets.iter().filter(|(index, offset)| above(**index, **offset)).map(|(index, offset)| (*index, *offset)).collect()
+}
+
+const TOO_MANY_PARTITIONS: &str = "a topic has at most 100000 partitions";
+
+fn ensure(holds: bool, error: RuleError) -> Result<(), RuleError> {
+    if holds { Ok(()) } else { Err(error) }
+}
+
+fn known(image: &Image, id: TopicId) -> Result<(), RuleError> {
+    ensure(image.topics.contains_key(&id), RuleError::UnknownTopic { id })
+}
+
+fn open(image: &Image, session: SessionId) -> Result<&Session, RuleError> {
+    let state = image.sessions.get(&session).ok_or(RuleError::UnknownSession { session })?;
+    ensure(!matches!(state.state, SessionState::Fenced { .. }), RuleError::SessionFenced { session })?;
+    Ok(state)
+}
+
+fn open_session(node_id: NodeId, random: &str) -> Result<(), RuleError> {
+    ensure(node_id >= 0, RuleError::InvalidValue("a node id is 0 or above"))?;
+    ensure(
+        parse_random(random).is_some(),
+        RuleError::InvalidValue("a session's random part is 16 lower-case hexadecimal digits"),
+    )
+}
+
+fn fence_session(image: &Image, session: SessionId, end: SegmentNumber, ready: &[SessionId]) -> Result<(), RuleError> {
+    let state = open(image, session)?.state;
+    let written = state == SessionState::Open || end >= 1;
+    ensure(
+        written,
+        RuleError::InvalidSession {
+            session,
+            reason: "it was ready, so its segment 0 is committed and its end is 1 or above",
+        },
+    )?;
+    ensure(
+        !ready.contains(&session),
+        RuleError::InvalidSession { session, reason: "it can't be granted its own partitions" },
+    )?;
+    ready_list(image, ready)
+}
+
+fn ready_list(image: &Image, ready: &[SessionId]) -> Result<(), RuleError> {
+    for id in ready {
+        let is_ready = open(image, *id)?.state == SessionState::Ready;
+        ensure(is_ready, RuleError::InvalidSession { session: *id, reason: "it is not ready for leases" })?;
+    }
+    let distinct: BTreeSet<_> = ready.iter().collect();
+    ensure(distinct.len() == ready.len(), RuleError::InvalidValue("a session is named twice"))
+}
+
+fn create_topic(image: &Image, id: TopicId, name: &str, partitions: i32) -> Result<(), RuleError> {
+    let invalid = |reason| RuleError::InvalidTopic { name: name.to_owned(), reason };
+    ensure(!name.is_empty(), invalid("a name is not empty"))?;
+    ensure(name.chars().count() <= TOPIC_NAME_MAX_CHARS, invalid("a name has at most 249 characters"))?;
+    ensure(partitions >= 1, invalid("a topic has one partition or more"))?;
+    ensure(partitions <= PARTITIONS_MAX, RuleError::InvalidValue(TOO_MANY_PARTITIONS))?;
+    ensure(!id.is_zero(), invalid("a topic id is not zero"))?;
+    ensure(!image.names.contains_key(name), RuleError::TopicExists { name: name.to_owned() })?;
+    ensure(!image.topics.contains_key(&id), RuleError::TopicIdUsed { id })
+}
+
+/// An offset that is not above the log start is allowed, since `apply` ignores it; [`advancing`] leaves such offsets out.
+fn advance_log_start(image: &Image, topic: TopicId, offsets: &BTreeMap<i32, Offset>) -> Result<(), RuleError> {
+    let state = image.topics.get(&topic).ok_or(RuleError::UnknownTopic { id: topic })?;
+    for (index, offset) in offsets {
+        let invalid = |reason| RuleError::InvalidPartition { topic, index: *index, reason };
+        let exists = usize::try_from(*index).is_ok_and(|index| index < state.partitions.len());
+        ensure(exists, invalid("there is no such partition"))?;
+        ensure(*offset >= 0, invalid("a log start is 0 or above"))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,135 @@
+//! Snapshots of the image in the bucket, whatever the table's backend: `meta/snapshots/<revision, 20 digits>`.
+//!
+//! A snapshot is two lines of text: a head in JSON (format, version, revision, length and CRC-32C of the rest) and the image in JSON.
+//! The image at a revision is the same on every broker, so whoever writes the name first is right, and a snapshot that lands late,
+//! even after it was deleted, says nothing wrong: the newest one counts.
+//!
+//! A snapshot that can't be read stops the broker with the name of the object; an older one is not taken in its place, since
+//! the entries between the two may be gone.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::error::MetaError;
+use super::image::Image;
+use super::retry::Objects;
+use super::sealed::crc32c;
+use crate::types::Revision;
+
+pub const PREFIX: &str = "meta/snapshots/";
+pub const SNAPSHOT_VERSION: u64 = 1;
+
+/// Snapshots that stay when a newer one is written, the newer one included.
+const KEPT: usize = 2;
+
+const FORMAT: &str = "alluvium metadata snapshot";
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Head {
+    format: String,
+    version: u64,
+    revision: Revision,
+    bytes: usize,
+    crc32c: String,
+}
+
+#[derive(Deserialize)]
+struct HeadVersion {
+    version: u64,
+}
+
+pub fn key(revision: Revision) -> String {
+    format!("{PREFIX}{revision:020}")
+}
+
+fn parse_key(key: &str) -> Option<Revision> {
+    let digits = key.strip_prefix(PREFIX)?;
+    let plain = digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit());
+    if plain { digits.parse().ok() } else { None }
+}
+
+pub fn encode(image: &Image) -> Bytes {
+    let body = serde_json::to_vec(image).expect("an image has only string keys and finite numbers");
+    let head = Head {
+        format: FORMAT.to_owned(),
+        version: SNAPSHOT_VERSION,
+        revision: image.revision,
+        bytes: body.len(),
+        crc32c: crc32c(&body),
+    };
+    let mut bytes = serde_json::to_vec(&head).expect("a head is plain");
+    bytes.push(b'\n');
+    bytes.extend_from_slice(&body);
+    Bytes::from(bytes)
+}
+
+/// The image that the snapshot of `revision` holds.
+pub fn decode(revision: Revision, bytes: &[u8]) -> Result<Image, MetaError> {
+    let unreadable = |reason: String| MetaError::unreadable(key(revision), reason);
+    let line = bytes.iter().position(|byte| *byte == b'\n').ok_or_else(|| unreadable("it has no head".to_owned()))?;
+    let (head, body) = (&bytes[..line], &bytes[line + 1..]);
+    let bad_head = |error: serde_json::Error| unreadable(format!("its head is damaged: {error}"));
+    let version = serde_json::from_slice::<HeadVersion>(head).map_err(bad_head)?.version;
+    if version != SNAPSHOT_VERSION {
+        return Err(unreadable(format!(
+            "snapshot version {version} is unknown to this program: a newer Alluvium wrote it"
+        )));
+    }
+    let head: Head = serde_json::from_slice(head).map_err(bad_head)?;
+    if head.format != FORMAT || head.revision != revision {
+        return Err(unreadable(format!("it says that it is {:?} of revision {}", head.format, head.revision)));
+    }
+    if head.bytes != body.len() || head.crc32c != crc32c(body) {
+        let found = crc32c(body);
+        return Err(unreadable(format!(
+            "{} bytes with CRC {found} are not the {} with CRC {} of its head",
+            body.len(),
+            head.bytes,
+            head.crc32c
+        )));
+    }
+    let image: Image = serde_json::from_slice(body).map_err(|error| unreadable(error.to_string()))?;
+    if image.revision != revision {
+        return Err(unreadable(format!("its image is of revision {}", image.revision)));
+    }
+    Ok(image)
+}
+
+/// Revisions of the snapshots in the bucket, in order.
+async fn revisions(objects: Objects<'_>) -> Result<Vec<Revision>, MetaError> {
+    Ok(objects.keys(PREFIX).await?.iter().filter_map(|key| parse_key(key)).collect())
+}
+
+/// The newest snapshot's image; `None` if there is none. A snapshot that goes away between list and read has newer ones by then.
+pub(super) async fn newest(objects: Objects<'_>) -> Result<Option<Image>, MetaError> {
+    const ROUNDS: usize = 5;
+    for _ in 0..ROUNDS {
+        let Some(revision) = revisions(objects).await?.last().copied() else { return Ok(None) };
+        if let Some(image) = objects.read_as(&key(revision), |bytes| decode(revision, bytes)).await? {
+            return Ok(Some(image));
+        }
+    }
+    Err(MetaError::Unavailable(format!("{PREFIX}: snapshots go away faster than they can be read")))
+}
+
+/// Writes a snapshot and reads it back: after `Ok`, whoever loads the newest one gets this one or a later one.
+pub(super) async fn write(objects: Objects<'_>, revision: Revision, bytes: &Bytes) -> Result<(), MetaError> {
+    let key = key(revision);
+    objects.ensure(&key, bytes).await?;
+    match objects.read_as(&key, |stored| decode(revision, stored)).await? {
+        Some(_) => Ok(()),
+        None => Err(MetaError::Unavailable(format!("{key}: written, and not there afterwards"))),
+    }
+}
+
+/// Deletes all but the newest two up to `verified`, which was read back. Snapshots above it are another broker's care.
+pub(super) async fn prune(objects: Objects<'_>, verified: Revision) -> Result<(), MetaError> {
+    let mut older = revisions(objects).await?;
+    older.retain(|revision| *revision <= verified);
+    older.truncate(older.len().saturating_sub(KEPT));
+    for revision in older {
+        objects.delete(&key(revision)).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,67 @@
+//! The port to the shared table: revisions and bytes, and nothing else. Backends know neither entries nor snapshots nor markers.
+//!
+//! That a generation is closed ([`super::truncate`]) is looked up above this port, after every append and every read, by
+//! [`super::history`]: it is the same for all backends, and no backend can forget it.
+
+pub mod bucket;
+pub mod faults;
+pub mod memory;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use crate::types::Revision;
+
+/// What the table says of an append.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Append {
+    /// The revision was free and holds these bytes now, durably.
+    Appended,
+    /// The revision holds something; it may be these very bytes, from an attempt whose answer was lost.
+    Taken,
+    /// It happened, or did not, or will in a while. Reading the revision shows the first case only.
+    Unknown { reason: String },
+}
+
+/// Part of the table's tail.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Chunk {
+    /// Bodies of consecutive revisions.
+    pub bodies: Vec<Bytes>,
+    /// Nothing followed the last of them at a moment after the read began.
+    pub end: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TableError {
+    /// Said no for good (denied, no such table). An append did not happen and will not.
+    #[error("{0}")]
+    Permanent(String),
+    /// No answer, for reads and deletes. Appends report this as [`Append::Unknown`].
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+/// A log with conditional append. All methods are one attempt.
+#[async_trait]
+pub trait Table: Send + Sync {
+    /// The backend's name in `meta/cluster`: `bucket`, `dynamodb`, `postgres`.
+    fn name(&self) -> &'static str;
+
+    /// Writes the revision if nothing has it.
+    async fn append(&self, revision: Revision, body: Bytes) -> Result<Append, TableError>;
+
+    /// Bodies of `from`, `from + 1` … without a gap, at most `limit`; fewer also without an end. Strongly consistent: an append that
+    /// was answered before the read began is seen. Nothing at `from`: it is the end of the table, or it was deleted.
+    async fn read(&self, from: Revision, limit: usize) -> Result<Chunk, TableError>;
+
+    /// The lowest revision that the table holds.
+    async fn first(&self) -> Result<Option<Revision>, TableError>;
+
+    /// Deletes everything up to and including `last`. May stop halfway; then it is called again.
+    async fn delete_through(&self, last: Revision) -> Result<(), TableError>;
+}
+
+pub type TableRef = Arc<dyn Table>;

@@ -1,0 +1,6 @@
+//! The broker as it ships, in this process, over memory and the local directory: what no client suite can provoke at will.
+
+mod bad_input;
+mod client;
+mod harness;
+mod sessions;

@@ -1,0 +1,99 @@
+//! Lives and ends of sessions: restarts, a second broker with the same node id, a store that refuses.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use alluvium::broker::BrokerError;
+use alluvium::store::StoreRef;
+use alluvium::store::fault::{Answer, Call, Fault, FaultRates, FaultStore};
+use alluvium::types::env::Env;
+
+use crate::harness::{Broker, batch, create_topic, fetch, produce, producer_id, shared_memory};
+
+fn numbered(records: &[(i64, String)]) -> Vec<&str> {
+    assert!(records.iter().enumerate().all(|(at, (offset, _))| at as i64 == *offset), "{records:?}");
+    records.iter().map(|(_, value)| value.as_str()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_acknowledged_survives_a_kill() {
+    let store = shared_memory();
+    let broker = Broker::start(store.clone(), |settings| settings.flush_interval_ms = Some(1)).await;
+    let mut client = broker.client().await;
+    assert_eq!(create_topic(&mut client, "t", 1).await, 0);
+    let id = producer_id(&mut client).await;
+    let mut expected = Vec::new();
+    for at in 0..100 {
+        expected.push(at.to_string());
+        assert_eq!(produce(&mut client, "t", batch(Some((id, 0, at)), &[&at.to_string()])).await, (0, i64::from(at)));
+    }
+    broker.kill().await;
+    let broker = Broker::start(store, |_| {}).await;
+    let mut client = broker.client().await;
+    let again = produce(&mut client, "t", batch(Some((id, 0, 99)), &["99"])).await;
+    assert_eq!(again, (0, 99), "a retry gets the original's offset");
+    let gap = produce(&mut client, "t", batch(Some((id, 0, 101)), &["101"])).await;
+    assert_eq!(gap.0, 45, "a gap is refused");
+    let (error, high_watermark, records) = fetch(&mut client, "t", 0).await;
+    assert_eq!((error, high_watermark), (0, 100));
+    assert_eq!(numbered(&records), expected);
+    assert_ne!(producer_id(&mut client).await, id, "producer ids are never given twice");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_later_of_two_brokers_with_one_node_id_fences_the_earlier() {
+    let store = shared_memory();
+    let first = Broker::start(store.clone(), |_| {}).await;
+    let mut client = first.client().await;
+    assert_eq!(create_topic(&mut client, "t", 1).await, 0);
+    assert_eq!(produce(&mut client, "t", batch(None, &["a"])).await, (0, 0));
+    let second = Broker::start(store, |_| {}).await;
+    let end = tokio::time::timeout(Duration::from_secs(10), first.running).await.expect("notices").expect("no panic");
+    assert!(matches!(end, Err(BrokerError::Fenced { node_id: 1, .. })), "{end:?}");
+    let mut client = second.client().await;
+    assert_eq!(produce(&mut client, "t", batch(None, &["b"])).await, (0, 1));
+    assert_eq!(numbered(&fetch(&mut client, "t", 0).await.2), ["a", "b"]);
+}
+
+fn faulty(inner: StoreRef) -> Arc<FaultStore> {
+    FaultStore::new(inner, Env::system().entropy, FaultRates::default())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_refuses_ends_the_session_and_a_new_one_follows() {
+    let store = faulty(shared_memory());
+    let broker = Broker::start(store.clone(), |_| {}).await;
+    let mut client = broker.client().await;
+    assert_eq!(create_topic(&mut client, "t", 1).await, 0);
+    assert_eq!(produce(&mut client, "t", batch(None, &["a"])).await, (0, 0));
+    store.set_denied(true);
+    let refused = produce(&mut client, "t", batch(None, &["lost"])).await;
+    assert_eq!(refused.0, 6, "a retriable error");
+    store.set_denied(false);
+    let mut client = broker.client().await;
+    let (code, offset) = produce(&mut client, "t", batch(None, &["b"])).await;
+    assert_eq!((code, offset), (0, 1), "the refused record left no gap");
+    assert_eq!(numbered(&fetch(&mut client, "t", 0).await.2), ["a", "b"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lost_and_late_answers_of_the_store_cost_time_only() {
+    let store = faulty(shared_memory());
+    let broker = Broker::start(store.clone(), |settings| settings.flush_interval_ms = Some(1)).await;
+    let mut client = broker.client().await;
+    assert_eq!(create_topic(&mut client, "t", 1).await, 0);
+    let faults = [
+        Fault::LostAnswer(Answer::Maybe),
+        Fault::LostAnswer(Answer::Taken),
+        Fault::Refused(Answer::Busy),
+        Fault::Refused(Answer::Taken),
+        Fault::LandsLate { answer: Answer::Maybe, after: Duration::from_millis(50) },
+        Fault::DelayAfter(Duration::from_millis(50)),
+    ];
+    for (at, fault) in faults.into_iter().enumerate() {
+        store.script(Call::Create, "segments/", [fault]);
+        let value = at.to_string();
+        assert_eq!(produce(&mut client, "t", batch(None, &[&value])).await, (0, at as i64), "{fault:?}");
+    }
+    assert_eq!(numbered(&fetch(&mut client, "t", 0).await.2), ["0", "1", "2", "3", "4", "5"]);
+}

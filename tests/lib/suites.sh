@@ -55,7 +55,7 @@ run_suite() {
   else
     grep '^FAIL ' "$log"
     echo "--- the end of $log"
-    tail -n 40 "$log" | cut -c1-400
+    grep -v "^ok " "$log" | tail -n 40 | cut -c1-400
     echo "---"
     record FAILED "$name" "$passed" "$failed" $((SECONDS - begin)) "$log"
   fi

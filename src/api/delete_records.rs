@@ -27,12 +27,18 @@ const PARTITION_BYTES: usize = 40;
 /// A partition that may be cut, and where.
 type Cut = (PartitionId, Offset);
 
+/// A partition of the request by its index, and what it is if it may be cut.
+type Admitted = (i32, Result<PartitionId, ResponseError>);
+
+/// The log start of each partition afterwards.
+type Starts = BTreeMap<PartitionId, Result<Offset, ResponseError>>;
+
 pub async fn handle(
     services: &AdminServices,
     _cx: &RequestContext,
     request: DeleteRecordsRequest,
 ) -> DeleteRecordsResponse {
-    let mut results: Vec<(TopicName, Vec<(i32, Result<PartitionId, ResponseError>)>)> = Vec::new();
+    let mut results: Vec<(TopicName, Vec<Admitted>)> = Vec::new();
     let mut cuts: Vec<Cut> = Vec::new();
     for topic in &request.topics {
         let mut partitions = Vec::with_capacity(topic.partitions.len());
@@ -43,7 +49,7 @@ pub async fn handle(
         }
         results.push((topic_name(&topic.name), partitions));
     }
-    let mut starts: BTreeMap<PartitionId, Result<Offset, ResponseError>> = BTreeMap::new();
+    let mut starts = Starts::new();
     for run in runs(cuts, |_| PARTITION_BYTES) {
         let asked: Vec<PartitionId> = run.iter().map(|(partition, _)| *partition).collect();
         match decide_within(&services.meta, request.timeout_ms, move |image| advance(image, &run)).await {
@@ -100,9 +106,9 @@ fn target(offset: Offset, high_watermark: Offset) -> Result<Offset, ResponseErro
 }
 
 /// Changes for those cuts that lie above the log start, and the log start of each partition afterwards.
-fn advance(image: &Image, cuts: &[Cut]) -> (Vec<Change>, Vec<(PartitionId, Result<Offset, ResponseError>)>) {
+fn advance(image: &Image, cuts: &[Cut]) -> (Vec<Change>, Starts) {
     let mut moved: BTreeMap<TopicId, BTreeMap<i32, Offset>> = BTreeMap::new();
-    let mut starts: BTreeMap<PartitionId, Result<Offset, ResponseError>> = BTreeMap::new();
+    let mut starts = Starts::new();
     for (partition, offset) in cuts {
         let topic = image.topics.get(&partition.topic);
         let state = topic.and_then(|topic| topic.partitions.get(usize::try_from(partition.index).ok()?));
@@ -117,7 +123,7 @@ fn advance(image: &Image, cuts: &[Cut]) -> (Vec<Change>, Vec<(PartitionId, Resul
         }
     }
     let changes = moved.into_iter().map(|(topic, offsets)| Change::AdvanceLogStart { topic, offsets });
-    (changes.collect(), starts.into_iter().collect())
+    (changes.collect(), starts)
 }
 
 #[cfg(test)]
@@ -151,6 +157,6 @@ mod tests {
         let (changes, starts) = advance(&image, &[(at(0), 4), (at(1), 9), (at(2), 1), (at(1), 8)]);
         assert_eq!(changes, [Change::AdvanceLogStart { topic, offsets: [(1, 9)].into() }]);
         let unknown = Err(ResponseError::UnknownTopicOrPartition);
-        assert_eq!(starts, [(at(0), Ok(5)), (at(1), Ok(9)), (at(2), unknown)]);
+        assert_eq!(starts, Starts::from([(at(0), Ok(5)), (at(1), Ok(9)), (at(2), unknown)]));
     }
 }

@@ -41,6 +41,7 @@ pub mod list_groups;
 pub mod list_offsets;
 pub mod list_partition_reassignments;
 mod log_view;
+mod measure;
 pub mod metadata;
 pub mod offset_commit;
 pub mod offset_delete;
@@ -51,8 +52,12 @@ pub mod produce;
 pub mod refusal;
 mod replica_assignment;
 pub mod sync_group;
+#[cfg(test)]
+mod testing;
 pub mod topic_view;
 pub mod topics;
+#[cfg(test)]
+mod version_tests;
 
 use std::sync::Arc;
 
@@ -61,8 +66,9 @@ use kafka_protocol::error::ResponseError;
 use parking_lot::Mutex;
 
 use self::context::CoordinatorLocator;
-pub use self::dispatch::{Reply, Request, begin};
+pub use self::dispatch::{Reply, Request};
 use self::fetch_sessions::FetchSessions;
+pub use self::measure::begin;
 use self::ports::AdminServices;
 use self::topics::Topics;
 use crate::config::Settings;

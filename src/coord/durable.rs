@@ -46,7 +46,7 @@ impl DurableOffsets {
         let charge = self.log.internal_budget.try_charge(batch.len());
         let charge = charge.ok_or_else(|| LogError::Failed("too many offsets wait for the store".to_owned()))?;
         let meta = (self.meta_of)(&header);
-        let appended = self.log.appender.append(&slot, batch, meta, &Arc::new(charge), now);
+        let appended = self.log.appender.append(&slot, batch, meta, &[Arc::new(charge)], now);
         appended.map_err(|error| match error {
             crate::log::append::AppendError::Refused(refused) => LogError::Failed(refused.to_string()),
             _ => LogError::Retriable,
@@ -94,6 +94,10 @@ impl OffsetsLog for DurableOffsets {
         let slot = self.slot(partition)?;
         let epoch = slot.lock().partition().ok()?.epoch();
         self.log.proof.holds().then_some(epoch)
+    }
+
+    fn admits(&self, _partition: i32) -> bool {
+        !self.log.internal_budget.under_pressure()
     }
 
     fn append(&self, partition: i32, records: Vec<CoordRecord>) -> BoxFuture<'static, Result<Offset, LogError>> {

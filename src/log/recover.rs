@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures::StreamExt;
-use futures::stream::{FuturesUnordered, iter};
+use futures::stream::iter;
 
 use super::index::ObjectRef;
 use super::partition::{Partition, RecoverError};
@@ -22,8 +22,9 @@ use crate::types::{PartitionId, SegmentNumber, SessionId, TimestampMs};
 /// Segments that repeat footers are this far apart (written by the flusher).
 const REPEAT_EVERY: SegmentNumber = 64;
 
-/// Reads side by side.
+/// Reads of one session side by side, and sessions.
 const PARALLEL: usize = 32;
+const PARALLEL_SESSIONS: usize = 4;
 
 /// What one suffix read asks for at first, in bytes.
 const TAIL_BYTES: u64 = 64 * 1024;
@@ -38,6 +39,16 @@ pub enum RecoveryError {
     Partition(#[from] RecoverError),
     #[error("{object}: a committed segment is missing or not a segment")]
     Missing { object: String },
+}
+
+impl RecoveryError {
+    /// The store could not answer: asking again may give another answer. A denial is the operator's to mend, and may be, too.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            RecoveryError::Store(error) => error.is_passing() || matches!(error, StoreError::Permanent { .. }),
+            RecoveryError::Segment(_) | RecoveryError::Partition(_) | RecoveryError::Missing { .. } => false,
+        }
+    }
 }
 
 /// Reads objects for recovery.
@@ -107,7 +118,7 @@ impl FooterReader {
 /// Rebuilds the partitions given. A session's footers that can't be read fail all partitions that need them, and only these.
 pub async fn recover(
     reader: &FooterReader,
-    wanted: Vec<(PartitionId, PartitionState)>,
+    wanted: &[(PartitionId, PartitionState)],
 ) -> Vec<(PartitionId, Result<Partition, RecoveryError>)> {
     let mut ends: BTreeMap<SessionId, SegmentNumber> = BTreeMap::new();
     for tenure in wanted.iter().flat_map(|(_, state)| &state.tenures) {
@@ -117,13 +128,14 @@ pub async fn recover(
         }
     }
     let needed: BTreeSet<PartitionId> = wanted.iter().map(|(id, _)| *id).collect();
-    let mut reads: FuturesUnordered<_> =
-        ends.into_iter().map(|(session, end)| async move { (session, reader.footers(session, end).await) }).collect();
+    let mut reads = iter(ends)
+        .map(|(session, end)| async move { (session, reader.footers(session, end).await) })
+        .buffer_unordered(PARALLEL_SESSIONS);
     let mut sessions = BTreeMap::new();
     while let Some((session, footers)) = reads.next().await {
         sessions.insert(session, footers.map(|footers| by_partition(footers, &needed)));
     }
-    wanted.into_iter().map(|(id, state)| (id, rebuild(id, &state, &sessions))).collect()
+    wanted.iter().map(|(id, state)| (*id, rebuild(*id, state, &sessions))).collect()
 }
 
 /// An extent, where it lies and when its segment was sealed.

@@ -83,7 +83,7 @@ impl Flusher {
         Flusher {
             tracker: Tracker::new(context.appender.committed_count()),
             context,
-            last_seal: Instant::now() - policy.interval,
+            last_seal: Instant::now().checked_sub(policy.interval).unwrap_or_else(Instant::now),
             policy,
             uploads: JoinSet::new(),
             unrepeated: VecDeque::from([RepeatedFooter { number: 0, footer_bytes: footer_zero }]),

@@ -69,7 +69,12 @@ impl Reader {
             if room == 0 && !first {
                 break;
             }
-            let (batches, reached_end) = self.read_piece(piece, offset, room, first).await?;
+            let (batches, reached_end) = match self.read_piece(piece, offset, room, first).await {
+                Ok(found) => found,
+                // What lies before it is told first: the error comes when the client asks for what can't be read.
+                Err(_) if read.bytes > 0 => break,
+                Err(error) => return Err(error),
+            };
             read.bytes += batches.len();
             if !batches.is_empty() {
                 read.slices.push(batches);

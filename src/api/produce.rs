@@ -23,6 +23,7 @@ use super::topics::{TopicView, TopicsView};
 use crate::log::append::budget::Charge;
 use crate::log::append::{AppendError, Appended};
 use crate::segment::BatchMeta;
+use crate::types::mutant::{self, Mutant};
 use crate::types::{PartitionId, SegmentNumber, TopicId};
 use crate::wire::batch::BatchHeader;
 use crate::wire::validate::{ProduceRules, Refusal, ValidBatch, single_batch, validate};
@@ -68,6 +69,7 @@ pub async fn admit(
             };
             if let Ok(Appended { admitted: batch, .. }) = &outcome
                 && let Some(segment) = batch.segment
+                && !(batch.duplicate && mutant::on(Mutant::DuplicateAnsweredEarly))
             {
                 admitted.wait_for = admitted.wait_for.max(Some(segment));
                 admitted.pending.insert((at, place), segment);
@@ -85,6 +87,7 @@ impl Admitted {
     pub async fn answer(mut self, services: &Services) -> Result<Option<ProduceResponse>, ResponseError> {
         if let Some(newest) = self.wait_for
             && services.log.appender.committed(newest).await.is_err()
+            && !mutant::on(Mutant::AckAtSessionEnd)
         {
             self.fail_uncommitted(services.log.appender.committed_count());
         }

@@ -14,6 +14,7 @@ use crate::log::append::Appended;
 use crate::log::slot::PartitionSlot;
 use crate::meta::entry::Change;
 use crate::meta::image::Image;
+use crate::types::mutant::{self, Mutant};
 use crate::types::{LeaseEpoch, Offset, PartitionId, TopicId};
 use crate::wire::batch::{BatchHeader, batches};
 use crate::wire::build::{BatchBuilder, BatchOptions, NewRecord};
@@ -103,7 +104,9 @@ impl OffsetsLog for DurableOffsets {
         };
         let log = self.log.clone();
         async move {
-            if let Some(segment) = appended.admitted.segment {
+            if let Some(segment) = appended.admitted.segment
+                && !mutant::on(Mutant::OffsetCommitAnsweredEarly)
+            {
                 log.appender.committed(segment).await.map_err(|_| LogError::Retriable)?;
             }
             Ok(appended.admitted.base_offset)

@@ -93,7 +93,11 @@ impl Conn {
     }
 
     pub async fn producer_id(&mut self) -> io::Result<(i16, i64)> {
-        let request = InitProducerIdRequest::default().with_transaction_timeout_ms(60_000);
+        let request = InitProducerIdRequest::default()
+            .with_transactional_id(None)
+            .with_producer_id((-1).into())
+            .with_producer_epoch(-1)
+            .with_transaction_timeout_ms(60_000);
         let answer: InitProducerIdResponse = self.call(ApiKey::InitProducerId, 4, &request).await?;
         Ok((answer.error_code, answer.producer_id.0))
     }

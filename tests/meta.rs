@@ -1,6 +1,8 @@
 //! The metadata table: machine, formats, backends, runtime, truncation, damage. No server needed; time is simulated.
 
 #![allow(clippy::unwrap_used)]
+#[path = "store_contract/backends.rs"]
+mod backends;
 #[path = "meta/golden.rs"]
 mod golden;
 #[path = "meta/hostile.rs"]

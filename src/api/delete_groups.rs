@@ -20,7 +20,7 @@ async fn delete(groups: &Groups, id: &str) -> Result<(), GroupError> {
         return Err(GroupError::InvalidGroupId);
     }
     match groups.call(id, Input::DeleteGroup).await? {
-        Reply::Done(result) => result,
+        Reply::Deleted(result) => result,
         _ => Err(GroupError::NotAvailable),
     }
 }

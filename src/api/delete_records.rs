@@ -9,13 +9,14 @@ use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::delete_records_response::{DeleteRecordsPartitionResult, DeleteRecordsTopicResult};
 use kafka_protocol::messages::{DeleteRecordsRequest, DeleteRecordsResponse, TopicName};
 
-use super::config_view::effective_topic_config;
+use super::config_view::Layers;
 use super::context::RequestContext;
 use super::ports::AdminServices;
 use super::refusal::{decide_within, runs, topic_name};
 use super::topic_view::partition_of;
 use crate::meta::entry::Change;
-use crate::meta::image::Image;
+use crate::meta::image::{Configs, Image};
+use crate::types::topic_config::TopicConfig;
 use crate::types::{Offset, PartitionId, TopicId};
 
 /// "No low watermark", in refusals.
@@ -27,23 +28,30 @@ const PARTITION_BYTES: usize = 40;
 /// A partition that may be cut, and where.
 type Cut = (PartitionId, Offset);
 
+/// A partition of the request by its index, and what it is if it may be cut.
+type Admitted = (i32, Result<PartitionId, ResponseError>);
+
+/// The log start of each partition afterwards.
+type Starts = BTreeMap<PartitionId, Result<Offset, ResponseError>>;
+
 pub async fn handle(
     services: &AdminServices,
     _cx: &RequestContext,
     request: DeleteRecordsRequest,
 ) -> DeleteRecordsResponse {
-    let mut results: Vec<(TopicName, Vec<(i32, Result<PartitionId, ResponseError>)>)> = Vec::new();
+    let mut results: Vec<(TopicName, Vec<Admitted>)> = Vec::new();
     let mut cuts: Vec<Cut> = Vec::new();
+    let broker = services.meta.read(|image| Layers::of(image, &services.at_start, services.node.node_id).effective());
     for topic in &request.topics {
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for asked in &topic.partitions {
-            let cut = admit(services, &topic.name, asked.partition_index, asked.offset);
+            let cut = admit(services, &broker, &topic.name, asked.partition_index, asked.offset);
             cuts.extend(cut.as_ref().ok());
             partitions.push((asked.partition_index, cut.map(|(partition, _)| partition)));
         }
         results.push((topic_name(&topic.name), partitions));
     }
-    let mut starts: BTreeMap<PartitionId, Result<Offset, ResponseError>> = BTreeMap::new();
+    let mut starts = Starts::new();
     for run in runs(cuts, |_| PARTITION_BYTES) {
         let asked: Vec<PartitionId> = run.iter().map(|(partition, _)| *partition).collect();
         match decide_within(&services.meta, request.timeout_ms, move |image| advance(image, &run)).await {
@@ -70,7 +78,13 @@ fn row(index: i32, result: Result<Offset, ResponseError>) -> DeleteRecordsPartit
 }
 
 /// Checks one partition in Kafka's order: internal, known, held here, policy, range.
-fn admit(services: &AdminServices, topic: &str, index: i32, offset: Offset) -> Result<Cut, ResponseError> {
+fn admit(
+    services: &AdminServices,
+    broker: &Configs,
+    topic: &str,
+    index: i32,
+    offset: Offset,
+) -> Result<Cut, ResponseError> {
     let partition = services.meta.read(|image| {
         let found = partition_of(image, topic, index);
         if crate::types::topic_name::is_internal(topic) {
@@ -80,7 +94,7 @@ fn admit(services: &AdminServices, topic: &str, index: i32, offset: Offset) -> R
         if state.holder != Some(services.node.session) {
             return Err(ResponseError::NotLeaderOrFollower);
         }
-        let config = effective_topic_config(&topic.configs, image, &services.kafka, services.node.node_id);
+        let config = TopicConfig::from(&topic.configs, broker);
         if config.cleanup_compact && !config.cleanup_delete {
             return Err(ResponseError::PolicyViolation);
         }
@@ -100,9 +114,9 @@ fn target(offset: Offset, high_watermark: Offset) -> Result<Offset, ResponseErro
 }
 
 /// Changes for those cuts that lie above the log start, and the log start of each partition afterwards.
-fn advance(image: &Image, cuts: &[Cut]) -> (Vec<Change>, Vec<(PartitionId, Result<Offset, ResponseError>)>) {
+fn advance(image: &Image, cuts: &[Cut]) -> (Vec<Change>, Starts) {
     let mut moved: BTreeMap<TopicId, BTreeMap<i32, Offset>> = BTreeMap::new();
-    let mut starts: BTreeMap<PartitionId, Result<Offset, ResponseError>> = BTreeMap::new();
+    let mut starts = Starts::new();
     for (partition, offset) in cuts {
         let topic = image.topics.get(&partition.topic);
         let state = topic.and_then(|topic| topic.partitions.get(usize::try_from(partition.index).ok()?));
@@ -117,7 +131,7 @@ fn advance(image: &Image, cuts: &[Cut]) -> (Vec<Change>, Vec<(PartitionId, Resul
         }
     }
     let changes = moved.into_iter().map(|(topic, offsets)| Change::AdvanceLogStart { topic, offsets });
-    (changes.collect(), starts.into_iter().collect())
+    (changes.collect(), starts)
 }
 
 #[cfg(test)]
@@ -151,6 +165,6 @@ mod tests {
         let (changes, starts) = advance(&image, &[(at(0), 4), (at(1), 9), (at(2), 1), (at(1), 8)]);
         assert_eq!(changes, [Change::AdvanceLogStart { topic, offsets: [(1, 9)].into() }]);
         let unknown = Err(ResponseError::UnknownTopicOrPartition);
-        assert_eq!(starts, [(at(0), Ok(5)), (at(1), Ok(9)), (at(2), unknown)]);
+        assert_eq!(starts, Starts::from([(at(0), Ok(5)), (at(1), Ok(9)), (at(2), unknown)]));
     }
 }

@@ -30,7 +30,7 @@ async fn heartbeat(groups: &Groups, request: &HeartbeatRequest) -> Result<(), Gr
         })
     };
     match groups.call(group, input).await? {
-        Reply::Done(result) => result,
+        Reply::Heartbeat(result) => result,
         _ => Err(GroupError::NotAvailable),
     }
 }

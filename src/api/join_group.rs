@@ -38,7 +38,7 @@ fn check(limits: &Limits, request: &JoinGroupRequest) -> Result<(), GroupError> 
         return Err(GroupError::InvalidSessionTimeout);
     }
     let instance_id = request.group_instance_id.as_ref().map_or("", |id| id.as_str());
-    if request.member_id.len() > Limits::MAX_NAME_BYTES || instance_id.len() > Limits::MAX_NAME_BYTES {
+    if instance_id.len() > Limits::MAX_NAME_BYTES {
         return Err(GroupError::UnknownMember);
     }
     let sizes = request.protocols.iter().map(|protocol| protocol.name.len() + protocol.metadata.len());

@@ -47,17 +47,19 @@ pub async fn handle(services: &Services, version: i16, request: ListOffsetsReque
             } else {
                 look_up(services, version, &topic, partition).await
             };
-            answers.push(answer(partition.partition_index, found));
+            answers.push(answer(version, partition.partition_index, found));
         }
         response.topics.push(ListOffsetsTopicResponse::default().with_name(topic.name).with_partitions(answers));
     }
     response
 }
 
-fn answer(index: i32, found: Result<(Found, i32), ResponseError>) -> ListOffsetsPartitionResponse {
+/// The leader epoch stands in the answer from version 4 on.
+fn answer(version: i16, index: i32, found: Result<(Found, i32), ResponseError>) -> ListOffsetsPartitionResponse {
     let response = ListOffsetsPartitionResponse::default().with_partition_index(index);
     match found {
         Ok((found, epoch)) => {
+            let epoch = if version >= 4 { epoch } else { -1 };
             response.with_offset(found.offset).with_timestamp(found.timestamp).with_leader_epoch(epoch)
         }
         Err(code) => response.with_error_code(code.code()).with_offset(-1).with_timestamp(-1).with_leader_epoch(-1),

@@ -41,6 +41,7 @@ pub mod list_groups;
 pub mod list_offsets;
 pub mod list_partition_reassignments;
 mod log_view;
+mod measure;
 pub mod metadata;
 pub mod offset_commit;
 pub mod offset_delete;
@@ -51,8 +52,12 @@ pub mod produce;
 pub mod refusal;
 mod replica_assignment;
 pub mod sync_group;
+#[cfg(test)]
+mod testing;
 pub mod topic_view;
 pub mod topics;
+#[cfg(test)]
+mod version_tests;
 
 use std::sync::Arc;
 
@@ -61,18 +66,19 @@ use kafka_protocol::error::ResponseError;
 use parking_lot::Mutex;
 
 use self::context::CoordinatorLocator;
-pub use self::dispatch::{Reply, Request, begin};
+pub use self::dispatch::{Reply, Request};
 use self::fetch_sessions::FetchSessions;
+pub use self::measure::begin;
 use self::ports::AdminServices;
 use self::topics::Topics;
 use crate::config::Settings;
-use crate::coord::durable::OFFSETS_TOPIC;
 use crate::coord::{Groups, partition_for};
 use crate::log::Log;
 use crate::log::slot::PartitionSlot;
 use crate::meta::Metadata;
 use crate::types::env::Env;
 use crate::types::metrics::Metrics;
+use crate::types::topic_name::OFFSETS_TOPIC;
 use crate::types::{LeaseEpoch, NodeId, TopicId};
 use crate::wire::fetch::NodeEndpoint;
 

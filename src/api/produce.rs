@@ -248,6 +248,7 @@ impl Call<'_> {
                 .with_log_append_time_ms(appended.admitted.log_append_time)
                 .with_log_start_offset(appended.log_start),
             Err(refused) => {
+                self.services.metrics.produce_error(&refused.code);
                 let mut response = response
                     .with_error_code(refused.code.code())
                     .with_base_offset(-1)

@@ -1,5 +1,6 @@
 //! One session of a broker, from opening to end.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use parking_lot::Mutex;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::series;
 use super::{BrokerError, Ports};
 use crate::admin::{CacheSeries, Readiness};
 use crate::api::fetch_sessions::FetchSessions;
@@ -29,12 +31,13 @@ use crate::log::session::{self, Identity, OpenError, OpenedSession};
 use crate::log::slot::Slots;
 use crate::meta::Metadata;
 use crate::meta::entry::Endpoint;
+use crate::meta::image::Image;
 use crate::server::{self, Listener, Stops};
 use crate::store::create::CreatePolicy;
 use crate::store::hedge::HedgeTracker;
 use crate::store::retry::ReadPolicy;
-use crate::types::SessionId;
 use crate::types::metrics::SessionPhase;
+use crate::types::{SessionId, TopicId};
 
 /// Answers get so much time to leave when the broker stops.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -85,8 +88,7 @@ fn build<L>(
     footers: FooterReader,
     opened: OpenedSession,
 ) -> Session {
-    let shared = ports.store.is_shared();
-    let ttl = shared.then_some(opened.ttl);
+    let ttl = ports.store.is_shared().then_some(opened.ttl);
     let env = ports.env.clone();
     let context = FlushContext {
         session: opened.id,
@@ -98,57 +100,70 @@ fn build<L>(
         env: env.clone(),
         metrics: ports.metrics.clone(),
     };
-    let default_interval = if shared { SHARED_INTERVAL } else { LOCAL_INTERVAL };
-    let policy = FlushPolicy {
-        interval: settings.flush_interval_ms.map_or(default_interval, Duration::from_millis),
-        inflight: settings.flush_inflight,
-        heartbeat: ttl.map(|ttl| ttl / 3),
-        create: CreatePolicy { hedge: shared.then(|| Arc::new(HedgeTracker::new())), ..CreatePolicy::default() },
-    };
-    let blocks =
-        MemoryBlockCache::new(ports.store.clone(), env.clone(), settings.block_cache_bytes, ReadPolicy::default());
-    let blocks: Arc<dyn BlockCache> = Arc::new(blocks);
-    ports.metrics.show("cache", Arc::new(CacheSeries(blocks.clone())));
     let log = Arc::new(Log {
         session: opened.id,
-        env: env.clone(),
+        env,
         meta: meta.clone(),
         slots: context.slots.clone(),
         appender: context.appender.clone(),
-        reader: Reader { tail: context.tail.clone(), blocks },
+        reader: Reader { tail: context.tail.clone(), blocks: block_cache(ports, settings) },
         proof: context.proof.clone(),
         budget: Budget::new(settings.buffer_bytes),
         internal_budget: Budget::new(settings.buffer_bytes / 8),
         footers,
     });
-    let offsets = DurableOffsets {
-        log: log.clone(),
-        partitions: settings.kafka.offsets_topic_num_partitions,
-        meta_of: produce::meta_of,
-    };
+    Session {
+        services: services(ports, settings, log),
+        flusher: Flusher::new(context, flush_policy(settings, ttl), opened.footer_zero),
+        producer_expiration_ms: settings.kafka.producer_id_expiration_ms,
+    }
+}
+
+fn block_cache<L>(ports: &Ports<L>, settings: &Settings) -> Arc<dyn BlockCache> {
+    let bytes = settings.block_cache_bytes;
+    let blocks = MemoryBlockCache::new(ports.store.clone(), ports.env.clone(), bytes, ReadPolicy::default());
+    let blocks: Arc<dyn BlockCache> = Arc::new(blocks);
+    ports.metrics.show("cache", Arc::new(CacheSeries(blocks.clone())));
+    blocks
+}
+
+/// `ttl`: the session's, on a shared store.
+fn flush_policy(settings: &Settings, ttl: Option<Duration>) -> FlushPolicy {
+    let default_interval = if ttl.is_some() { SHARED_INTERVAL } else { LOCAL_INTERVAL };
+    FlushPolicy {
+        interval: settings.flush_interval_ms.map_or(default_interval, Duration::from_millis),
+        inflight: settings.flush_inflight,
+        heartbeat: ttl.map(|ttl| ttl / 3),
+        create: CreatePolicy { hedge: ttl.map(|_| Arc::new(HedgeTracker::new())), ..CreatePolicy::default() },
+    }
+}
+
+fn services<L>(ports: &Ports<L>, settings: &Arc<Settings>, log: Arc<Log>) -> Arc<Services> {
     let kafka = &settings.kafka;
-    let slots = usize::try_from(kafka.max_incremental_fetch_session_cache_slots).unwrap_or(0);
+    let meta = log.meta.clone();
+    let env = ports.env.clone();
+    let offsets =
+        DurableOffsets { log: log.clone(), partitions: kafka.offsets_topic_num_partitions, meta_of: produce::meta_of };
     let (host, port) = ports.advertised.clone();
     let node = NodeInfo {
         node_id: settings.node_id,
-        session: opened.id,
+        session: log.session,
         endpoint: Endpoint { listener: LISTENER.to_owned(), host, port },
         rack: settings.rack.clone(),
         store: ports.store.describe(),
     };
-    let services = Arc::new(Services {
+    let slots = usize::try_from(kafka.max_incremental_fetch_session_cache_slots).unwrap_or(0);
+    Arc::new(Services {
         settings: settings.clone(),
-        env: env.clone(),
         metrics: ports.metrics.clone(),
-        meta: meta.clone(),
         groups: Arc::new(Groups::start(env.clone(), Limits::from_settings(kafka), Arc::new(offsets))),
         admin: AdminServices::new(meta.clone(), log.clone(), node, kafka.clone(), env.clone()),
-        topics: Topics::new(meta.clone(), config::kafka_configs(kafka)),
+        topics: Topics::new(meta.clone(), config::kafka_configs(kafka), settings.node_id),
         fetch_sessions: Mutex::new(FetchSessions::new(slots)),
+        env,
+        meta,
         log,
-    });
-    let producer_expiration_ms = kafka.producer_id_expiration_ms;
-    Session { services, flusher: Flusher::new(context, policy, opened.footer_zero), producer_expiration_ms }
+    })
 }
 
 /// Serves until the session ends. Errors are of the metadata table only.
@@ -167,6 +182,8 @@ pub async fn run<L: Listener>(
     log.reconcile();
     tasks.spawn(follow(services.clone()));
     tasks.spawn(log.clone().expire_producers(producer_expiration_ms));
+    tasks.spawn(series::count_groups(services.clone()));
+    series::show(&services);
     ports.readiness.send_replace(Readiness::Ready);
     ports.metrics.set_session_phase(SessionPhase::ready);
     let serving = server::serve(&mut ports.listener, services.clone(), stops.clone());
@@ -220,14 +237,26 @@ fn ended(end: Result<SessionEnd, tokio::task::JoinError>) -> SessionEnd {
 /// Keeps partitions and groups in line with the metadata.
 async fn follow(services: Arc<Services>) {
     let mut revisions = services.meta.subscribe();
+    let mut known = BTreeMap::new();
     loop {
         services.log.reconcile();
         services.groups.refresh();
+        let topics = services.meta.read(topic_names);
+        let gone = known.into_iter().filter(|(id, _)| !topics.contains_key(id)).map(|(id, name)| (name, id));
+        let gone: Vec<_> = gone.collect();
+        if !gone.is_empty() {
+            services.groups.topics_deleted(gone);
+        }
+        known = topics;
         services.metrics.metadata_revision.set(i64::try_from(*revisions.borrow_and_update()).unwrap_or(i64::MAX));
         if revisions.changed().await.is_err() {
             return;
         }
     }
+}
+
+fn topic_names(image: &Image) -> BTreeMap<TopicId, String> {
+    image.topics.iter().map(|(id, topic)| (*id, topic.name.clone())).collect()
 }
 
 /// Puts a fence behind the last segment, so that whoever comes next finds the end at once.

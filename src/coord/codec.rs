@@ -123,7 +123,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// The other direction. Callers bound what they write; lengths past the format's range are cut to it by [`Writer::string`].
+/// The other direction. Callers bound what they write far below the format's own limits.
 #[derive(Default)]
 pub struct Writer {
     bytes: Vec<u8>,
@@ -154,7 +154,7 @@ impl Writer {
         self.bytes.push(value as u8);
     }
 
-    /// A classic string; at most 32,767 bytes fit, more are cut at a character boundary.
+    /// A classic string; at most 32,767 bytes fit. Longer ones, which callers refuse, would be cut at a character boundary.
     pub fn string(&mut self, text: &str) {
         let text = &text[..text.floor_char_boundary(i16::MAX as usize)];
         self.i16(text.len() as i16);

@@ -38,6 +38,8 @@ pub enum State {
 }
 
 impl State {
+    pub const ALL: [State; 4] = [State::Empty, State::PreparingRebalance, State::CompletingRebalance, State::Stable];
+
     /// Kafka's name of it.
     pub fn name(self) -> &'static str {
         match self {

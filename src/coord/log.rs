@@ -45,6 +45,12 @@ pub trait OffsetsLog: Send + Sync {
     /// The epoch of the partition's lease if this broker holds it now and may answer reads from it (holds a proof).
     fn holds(&self, partition: i32) -> Option<LeaseEpoch>;
 
+    /// Whether appends are taken now. Where not, the coordinator refuses commits and deletions of offsets with a retriable error
+    /// before it decides on them: an append that fails afterwards costs a reload of all groups of the partition.
+    fn admits(&self, _partition: i32) -> bool {
+        true
+    }
+
     /// Appends the records as one batch. The order of calls is the order in the log: it is fixed before this returns. The future
     /// resolves with the batch's base offset once the batch is committed. An error means that the batch is not in the log and
     /// never will be, or that the lease is over.
@@ -75,6 +81,7 @@ pub mod memory {
         records: Vec<CoordRecord>,
         fail_appends: usize,
         replay_failures: usize,
+        full: bool,
         batches: usize,
         /// How many batches were appended, failed ones included, before this one's turn: keeps commits in order.
         turn: Option<watch::Sender<usize>>,
@@ -113,6 +120,11 @@ pub mod memory {
         /// The next `count` replays of the partition fail.
         pub fn fail_replays(&self, partition: i32, count: usize) {
             self.with(partition, |partition| partition.replay_failures = count);
+        }
+
+        /// Whether appends are to be asked for.
+        pub fn set_full(&self, partition: i32, full: bool) {
+            self.with(partition, |partition| partition.full = full);
         }
 
         pub fn set_lease(&self, partition: i32, epoch: Option<LeaseEpoch>) {
@@ -154,6 +166,10 @@ pub mod memory {
         fn holds(&self, partition: i32) -> Option<LeaseEpoch> {
             let state = self.state.lock();
             state.partitions.get(&partition).filter(|partition| !partition.without_proof)?.epoch
+        }
+
+        fn admits(&self, partition: i32) -> bool {
+            self.with(partition, |partition| !partition.full)
         }
 
         fn append(&self, index: i32, records: Vec<CoordRecord>) -> BoxFuture<'static, Result<Offset, LogError>> {

@@ -42,10 +42,12 @@ pub struct Limits {
 impl Limits {
     /// A new member that is parked in JoinGroup and not seen again leaves after so long.
     pub const NEW_MEMBER_TIMEOUT_MS: i64 = 5 * 60 * 1000;
-    /// Group ids, member ids, instance ids, protocol names, client ids: longer ones are refused, in bytes.
+    /// Group ids, instance ids, protocol names: longer ones are refused; client ids are cut. In bytes.
     pub const MAX_NAME_BYTES: usize = 8 * 1024;
     /// All protocols' metadata of one member, in bytes.
     pub const MAX_MEMBER_METADATA_BYTES: usize = 1024 * 1024;
+    /// An offset's metadata, whatever the settings say: what version 1 of the record can hold.
+    pub const MAX_OFFSET_METADATA_BYTES: usize = i16::MAX as usize;
     /// Protocols of one member.
     pub const MAX_PROTOCOLS: usize = 64;
 
@@ -169,6 +171,13 @@ pub enum Input {
     TopicsDeleted(Vec<(String, TopicId)>),
 }
 
+impl Input {
+    /// Requests that change stored offsets; a client may as well ask again a little later.
+    pub fn writes_offsets(&self) -> bool {
+        matches!(self, Input::Commit(_) | Input::DeleteOffsets(_) | Input::DeleteGroup(_))
+    }
+}
+
 /// The outcome of a join, also a refused one (which names the member it speaks of).
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Joined {
@@ -206,15 +215,28 @@ pub struct Synced {
 pub enum Reply {
     Join(Joined),
     Sync(Result<Synced, GroupError>),
-    /// Heartbeat, DeleteGroup.
-    Done(Result<(), GroupError>),
+    Heartbeat(Result<(), GroupError>),
+    /// The group is deleted, or why not.
+    Deleted(Result<(), GroupError>),
+    /// A look at the state is over; what was seen stands elsewhere.
+    Seen,
     Leave(Vec<(MemberName, Result<(), GroupError>)>),
     /// One result for each partition, in the request's order; or one error for all.
     Partitions(Result<Vec<Result<(), GroupError>>, GroupError>),
 }
 
-/// What a step decided: records to append, and replies that may go out once these, and all earlier records of the group, are
-/// committed.
+impl Reply {
+    /// Whether the reply says nothing of offsets: then it need not wait for commits of offsets in flight.
+    pub fn tells_generation_only(&self) -> bool {
+        match self {
+            Reply::Join(_) | Reply::Sync(_) | Reply::Heartbeat(_) | Reply::Leave(_) => true,
+            Reply::Deleted(_) | Reply::Partitions(_) | Reply::Seen => false,
+        }
+    }
+}
+
+/// What a step decided: records to append, and replies that may go out once these, and all earlier records of the group that they
+/// may depend on, are committed.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Outputs {
     pub records: Vec<Record>,

@@ -132,6 +132,11 @@ impl Partition {
         self.groups.get(id)
     }
 
+    #[cfg(test)]
+    pub(super) fn group_mut(&mut self, id: &str) -> Option<&mut Group> {
+        self.groups.get_mut(id)
+    }
+
     /// By group id.
     pub fn groups(&self) -> impl Iterator<Item = &Group> {
         self.groups.values()
@@ -186,7 +191,7 @@ fn refuse_absent(input: Input, error: Option<GroupError>) -> Outputs {
             out.reply(join.reply, Reply::Join(Joined::refused(join.member_id, or(GroupError::UnknownMember))));
         }
         Input::Sync(sync) => out.reply(sync.reply, Reply::Sync(Err(or(GroupError::UnknownMember)))),
-        Input::Heartbeat(heartbeat) => out.reply(heartbeat.reply, Reply::Done(Err(or(GroupError::UnknownMember)))),
+        Input::Heartbeat(heartbeat) => out.reply(heartbeat.reply, Reply::Heartbeat(Err(or(GroupError::UnknownMember)))),
         Input::Leave(leave) => {
             let unknown = leave.members.into_iter().map(|name| (name, Err(or(GroupError::UnknownMember))));
             out.reply(leave.reply, Reply::Leave(unknown.collect()));
@@ -199,7 +204,7 @@ fn refuse_absent(input: Input, error: Option<GroupError>) -> Outputs {
         Input::DeleteOffsets(delete) => {
             out.reply(delete.reply, Reply::Partitions(Err(or(GroupError::GroupNotFound))));
         }
-        Input::DeleteGroup(reply) => out.reply(reply, Reply::Done(Err(or(GroupError::GroupNotFound)))),
+        Input::DeleteGroup(reply) => out.reply(reply, Reply::Deleted(Err(or(GroupError::GroupNotFound)))),
         Input::Tick | Input::ExpireOffsets | Input::TopicsDeleted(_) => {}
     }
     out

@@ -388,6 +388,26 @@ mod tests {
         assert_eq!(empty.encode(), unhex(GROUP_VALUE_EMPTY));
     }
 
+    proptest::proptest! {
+        #[test]
+        fn whatever_is_written_is_read(offset: i64, epoch: i32, commit_ms in 0..i64::MAX, expire in 0..9i64, text in ".{0,40}", id: u128) {
+            let expire_ms = (expire > 4).then_some(expire);
+            let (leader_epoch, topic_id) = if expire_ms.is_some() { (-1, TopicId::ZERO) } else { (epoch, TopicId(id)) };
+            let value = CommittedOffset { offset, leader_epoch, metadata: text.clone(), commit_ms, expire_ms, topic_id };
+            let record = Record::Offset { group: text.clone(), topic: text, partition: epoch, value: Some(value) };
+            assert_eq!(Record::decode(&record.encode()), Ok(Decoded::Known(record)));
+        }
+
+        #[test]
+        fn no_bytes_are_too_strange(kind in 0..4u8, version in 0..6u8, bytes: Vec<u8>) {
+            let prefixed = |first: u8| Bytes::from([&[0, first], bytes.as_slice()].concat());
+            let _ = Record::decode(&CoordRecord { key: prefixed(kind), value: Some(prefixed(version)) });
+            for golden in [OFFSET_KEY, GROUP_KEY] {
+                let _ = Record::decode(&CoordRecord { key: unhex(golden), value: Some(prefixed(version)) });
+            }
+        }
+    }
+
     #[test]
     fn damaged_values_are_refused_and_allocate_nothing() {
         for golden in OFFSET_VALUES {

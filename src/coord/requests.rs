@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::error::GroupError;
 use super::group::{Group, State, Step};
-use super::message::{Commit, DeleteOffsets, Heartbeat, Leave, MemberName, Reply, ReplyTo, Sync, Synced};
+use super::message::{Commit, DeleteOffsets, Heartbeat, Leave, Limits, MemberName, Reply, ReplyTo, Sync, Synced};
 use super::offsets::{Offsets, RetentionBase, is_expired, tombstone};
 use super::records::{CommittedOffset, Record};
 use super::timers::TimerKey;
@@ -90,7 +90,7 @@ impl Group {
         if matches!(result, Ok(()) | Err(GroupError::RebalanceInProgress)) {
             self.set_session_timer(step.now, &heartbeat.member_id);
         }
-        step.out.reply(heartbeat.reply, Reply::Done(result));
+        step.out.reply(heartbeat.reply, Reply::Heartbeat(result));
     }
 
     fn check_heartbeat(&self, heartbeat: &Heartbeat) -> Result<(), GroupError> {
@@ -150,7 +150,8 @@ impl Group {
         let mut results = Vec::with_capacity(commit.partitions.len());
         for partition in commit.partitions {
             // Kafka counts UTF-16 units, not bytes.
-            if partition.metadata.encode_utf16().count() > step.limits.offset_metadata_max_bytes {
+            let too_large = partition.metadata.encode_utf16().count() > step.limits.offset_metadata_max_bytes;
+            if too_large || partition.metadata.len() > Limits::MAX_OFFSET_METADATA_BYTES {
                 results.push(Err(GroupError::OffsetMetadataTooLarge));
                 continue;
             }
@@ -212,13 +213,13 @@ impl Group {
     /// Only an empty group can be deleted. The caller drops it when nothing is left ([`Group::is_vacant`]).
     pub(super) fn delete(&mut self, step: &mut Step<'_>, reply: ReplyTo) {
         if self.state != State::Empty {
-            return step.out.reply(reply, Reply::Done(Err(GroupError::NonEmpty)));
+            return step.out.reply(reply, Reply::Deleted(Err(GroupError::NonEmpty)));
         }
         self.offsets.remove_where(&self.id, &mut step.out.records, |_, _, _| true);
         self.pending_join.iter().for_each(|id| self.timers.cancel_member(id));
         self.pending_join.clear();
         self.bury(step);
-        step.out.reply(reply, Reply::Done(Ok(())));
+        step.out.reply(reply, Reply::Deleted(Ok(())));
     }
 
     /// Takes the generation out of the log.

@@ -91,9 +91,13 @@ impl Groups {
     pub async fn call(&self, group: &str, input: impl FnOnce(ReplyTo) -> Input) -> Result<Reply, GroupError> {
         let index = self.partition(group).await?;
         let to = ReplyTo(self.inner.next_reply.fetch_add(1, Ordering::Relaxed));
+        let input = input(to);
+        if input.writes_offsets() && !self.inner.log.admits(index) {
+            return Err(GroupError::NotAvailable);
+        }
         let act = |loaded: &mut Loaded, now: Now| {
             let receiver = loaded.expect(to);
-            let outputs = loaded.partition.step(group, input(to), now);
+            let outputs = loaded.partition.step(group, input, now);
             loaded.apply(group, outputs);
             receiver
         };
@@ -107,7 +111,7 @@ impl Groups {
         let act = |loaded: &mut Loaded, _: Now| {
             let seen = look(loaded.partition.group(group));
             let (sender, receiver) = oneshot::channel();
-            loaded.release(group, sender, Reply::Done(Ok(())));
+            loaded.release(group, sender, Reply::Seen);
             (seen, receiver)
         };
         let ((seen, receiver), epoch) = self.inner.act(index, act).await?;
@@ -126,7 +130,7 @@ impl Groups {
             let act = |loaded: &mut Loaded, _: Now| {
                 let seen: Vec<T> = loaded.partition.groups().filter_map(&mut look).collect();
                 let (sender, receiver) = oneshot::channel();
-                loaded.release_after_all(sender, Reply::Done(Ok(())));
+                loaded.release_after_all(sender, Reply::Seen);
                 (seen, receiver)
             };
             let ((seen, receiver), epoch) = self.inner.act(index, act).await?;

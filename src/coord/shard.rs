@@ -60,6 +60,8 @@ pub struct Loaded {
     in_flight: VecDeque<(u64, String)>,
     /// Newest append in flight of each group that has one.
     newest: BTreeMap<String, u64>,
+    /// The same for appends with a generation of the group.
+    newest_generation: BTreeMap<String, u64>,
     /// Replies that are decided and wait for an append.
     gated: BTreeMap<u64, Vec<(oneshot::Sender<Reply>, Reply)>>,
     /// Requests that the core has not answered yet. Bounded by the requests that connections may have unanswered.
@@ -85,6 +87,7 @@ impl Loaded {
             appended: 0,
             in_flight: VecDeque::new(),
             newest: BTreeMap::new(),
+            newest_generation: BTreeMap::new(),
             gated: BTreeMap::new(),
             waiting: BTreeMap::new(),
             appends,
@@ -101,6 +104,7 @@ impl Loaded {
 
     /// Appends what the core decided, and releases or gates its replies.
     pub fn apply(&mut self, group: &str, outputs: Outputs) {
+        let decides_generation = outputs.records.iter().any(|record| matches!(record, Record::Group { .. }));
         for batch in batches(outputs.records) {
             self.appended += 1;
             let number = self.appended;
@@ -109,6 +113,9 @@ impl Loaded {
             self.newest.insert(group.to_owned(), number);
             // The receiver lives as long as this sender.
             let _ = self.appends.send(Append { number, done });
+        }
+        if decides_generation {
+            self.newest_generation.insert(group.to_owned(), self.appended);
         }
         for (to, reply) in outputs.replies {
             if let Some(sender) = self.waiting.remove(&to) {
@@ -123,9 +130,10 @@ impl Loaded {
         }
     }
 
-    /// Sends a reply, or keeps it until everything that the group has in flight is committed.
+    /// Sends a reply, or keeps it until everything in flight that it may depend on is committed.
     pub fn release(&mut self, group: &str, sender: oneshot::Sender<Reply>, reply: Reply) {
-        match self.newest.get(group) {
+        let newest = if reply.tells_generation_only() { &self.newest_generation } else { &self.newest };
+        match newest.get(group) {
             Some(number) => self.gated.entry(*number).or_default().push((sender, reply)),
             // Nobody may be listening any more.
             None => drop(sender.send(reply)),
@@ -143,10 +151,11 @@ impl Loaded {
     /// All appends up to this one are committed.
     pub fn committed(&mut self, number: u64) {
         while self.in_flight.front().is_some_and(|(first, _)| *first <= number) {
-            if let Some((first, group)) = self.in_flight.pop_front()
-                && self.newest.get(&group) == Some(&first)
-            {
-                self.newest.remove(&group);
+            let Some((first, group)) = self.in_flight.pop_front() else { break };
+            for newest in [&mut self.newest, &mut self.newest_generation] {
+                if newest.get(&group) == Some(&first) {
+                    newest.remove(&group);
+                }
             }
         }
         let later = self.gated.split_off(&(number + 1));

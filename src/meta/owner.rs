@@ -343,6 +343,9 @@ impl Drop for Owner {
             snapshots.abort();
         }
         self.shared.closing.store(true, Ordering::Release);
+        if std::thread::panicking() {
+            self.shared.stop(&MetaError::Unavailable("its task panicked".to_owned()));
+        }
     }
 }
 

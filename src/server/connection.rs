@@ -19,6 +19,7 @@ use tokio::time::timeout;
 use super::Stops;
 use crate::api::{self, Reply, Request, Services};
 use crate::log::append::budget::{Budget, Charge};
+use crate::types::metrics::Metrics;
 use crate::wire::table;
 
 /// Requests of one connection that wait for their answers.
@@ -94,7 +95,7 @@ where
         biased;
         () = stops.connections.cancelled() => Ended::Stopping,
         // The writer ends when the reader has ended and everything was answered, or with an error.
-        ((), ended) = async { tokio::join!(reader.run(queue, &stops), write(output, pending)) } => ended,
+        ((), ended) = async { tokio::join!(reader.run(queue, &stops), write(output, pending, &services.metrics)) } => ended,
     };
     match ended {
         Ended::ByClient | Ended::Io(_) | Ended::Idle | Ended::Stopping => {
@@ -141,8 +142,9 @@ impl<R: AsyncRead + Unpin> Reader<R> {
 
     /// Reads one frame, without its length.
     async fn frame(&mut self) -> Result<(Bytes, Charge), Ended> {
-        let idle =
-            Duration::from_millis(u64::try_from(self.services.settings.kafka.connections_max_idle_ms).unwrap_or(0));
+        let idle = Duration::from_millis(
+            u64::try_from(self.services.settings.kafka.connections_max_idle_ms).unwrap_or(u64::MAX),
+        );
         let mut prefix = [0u8; 4];
         let first = match timeout(idle, self.input.read(&mut prefix)).await {
             Err(_) => return Err(Ended::Idle),
@@ -216,7 +218,11 @@ fn check_cap(head: &[u8], length: usize) -> Result<(), Ended> {
 }
 
 /// Makes and writes the answers in order.
-async fn write<W: AsyncWrite + Unpin>(mut output: W, mut queue: mpsc::Receiver<Result<Pending, Ended>>) -> Ended {
+async fn write<W: AsyncWrite + Unpin>(
+    mut output: W,
+    mut queue: mpsc::Receiver<Result<Pending, Ended>>,
+    metrics: &Metrics,
+) -> Ended {
     while let Some(pending) = queue.recv().await {
         let Pending { answer, held } = match pending {
             Ok(pending) => pending,
@@ -224,6 +230,7 @@ async fn write<W: AsyncWrite + Unpin>(mut output: W, mut queue: mpsc::Receiver<R
         };
         match answer.await {
             Reply::Send(chunks) => {
+                metrics.sent_bytes.inc_by(chunks.iter().map(|chunk| chunk.len() as u64).sum());
                 if let Err(ended) = send(&mut output, chunks).await {
                     return ended;
                 }

@@ -62,6 +62,7 @@ pub async fn serve<L: Listener>(listener: &mut L, services: Arc<Services>, stops
         let stops = stops.clone();
         connections.spawn(async move {
             services.metrics.connections_open.inc();
+            services.metrics.connections_accepted.inc();
             connection::run(stream, peer, services.clone(), stops).await;
             services.metrics.connections_open.dec();
             drop(place);

@@ -9,10 +9,11 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::{encode_eof, encode_registry};
-use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeLabelValue};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeLabelValue, EncodeMetric};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
@@ -28,10 +29,10 @@ pub struct ApiLabel {
     pub api: &'static str,
 }
 
-/// Kafka's name of an error: `NOT_LEADER_OR_FOLLOWER`.
+/// Kafka's name of an error: `NotLeaderOrFollower`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ErrorLabel {
-    pub error: &'static str,
+    pub error: String,
 }
 
 /// A state of a group, in Kafka's words: `Stable`.
@@ -91,13 +92,9 @@ pub struct Metrics {
     pub fetch_requests: Counter,
     /// Bytes of record batches sent.
     pub fetch_bytes: Counter,
-    /// Without the time that a fetch waits for new data on purpose, seconds.
+    /// From the request read to the answer ready, the wait for new data included, seconds.
     pub fetch_latency: Histogram,
 
-    /// Received and not yet committed, bytes.
-    pub buffered_bytes: Gauge,
-    /// Times that producers were made to wait because the budget was spent.
-    pub backpressure_pauses: Counter,
     pub segments_committed: Counter,
     /// Of committed segments, bytes.
     pub segment_bytes: Counter,
@@ -107,11 +104,7 @@ pub struct Metrics {
 
     session_phase: Family<PhaseLabel, Gauge>,
     pub metadata_revision: Gauge,
-    pub topics: Gauge,
-    /// Partitions whose lease this broker holds.
-    pub partitions_held: Gauge,
     pub groups: Family<GroupStateLabel, Gauge>,
-    pub group_members: Gauge,
 }
 
 /// 0.5 ms to 16 s.
@@ -139,18 +132,13 @@ impl Default for Metrics {
             fetch_requests: Counter::default(),
             fetch_bytes: Counter::default(),
             fetch_latency: latency(),
-            buffered_bytes: Gauge::default(),
-            backpressure_pauses: Counter::default(),
             segments_committed: Counter::default(),
             segment_bytes: Counter::default(),
             uploads_in_flight: Gauge::default(),
             flush_latency: latency(),
             session_phase: Family::default(),
             metadata_revision: Gauge::default(),
-            topics: Gauge::default(),
-            partitions_held: Gauge::default(),
             groups: Family::default(),
-            group_members: Gauge::default(),
         }
     }
 }
@@ -173,7 +161,11 @@ impl Metrics {
     fn register_clients(&self, to: &mut Registry) {
         to.register("connections_open", "Connections of Kafka clients", self.connections_open.clone());
         to.register("connections_accepted", "Connections accepted", self.connections_accepted.clone());
-        to.register("connections_refused", "Connections refused at the limit", self.connections_refused.clone());
+        to.register(
+            "connections_refused",
+            "Connections closed because of what they sent",
+            self.connections_refused.clone(),
+        );
         to.register("requests", "Requests by API", self.requests.clone());
         to.register_with_unit("received", "All requests", Unit::Bytes, self.received_bytes.clone());
         to.register_with_unit("sent", "All responses", Unit::Bytes, self.sent_bytes.clone());
@@ -186,17 +178,11 @@ impl Metrics {
         to.register_with_unit("produce_latency", help, Unit::Seconds, self.produce_latency.clone());
         to.register("fetch_requests", "Fetch requests", self.fetch_requests.clone());
         to.register_with_unit("fetch", "Record batches sent", Unit::Bytes, self.fetch_bytes.clone());
-        let help = "Work for a Fetch request, without waiting for new data";
+        let help = "From a Fetch request read to its answer ready, the wait for new data included";
         to.register_with_unit("fetch_latency", help, Unit::Seconds, self.fetch_latency.clone());
     }
 
     fn register_store(&self, to: &mut Registry) {
-        to.register_with_unit("buffered", "Received and not yet committed", Unit::Bytes, self.buffered_bytes.clone());
-        to.register(
-            "backpressure_pauses",
-            "Times that producers had to wait for room",
-            self.backpressure_pauses.clone(),
-        );
         to.register("segments_committed", "Segments committed", self.segments_committed.clone());
         to.register_with_unit("segment", "Segments committed", Unit::Bytes, self.segment_bytes.clone());
         to.register("uploads_in_flight", "Segments sealed and not yet committed", self.uploads_in_flight.clone());
@@ -219,10 +205,7 @@ impl Metrics {
             "Newest revision of the metadata table applied",
             self.metadata_revision.clone(),
         );
-        to.register("topics", "Topics of the cluster", self.topics.clone());
-        to.register("partitions_held", "Partitions that this broker leads", self.partitions_held.clone());
         to.register("groups", "Groups that this broker coordinates, by state", self.groups.clone());
-        to.register("group_members", "Members of these groups", self.group_members.clone());
     }
 
     /// Exactly one phase is 1, the others are 0.
@@ -237,9 +220,9 @@ impl Metrics {
         self.requests.get_or_create(&ApiLabel { api }).inc();
     }
 
-    /// Counts one partition of a Produce request that was refused, by Kafka's name of the error.
-    pub fn produce_error(&self, error: &'static str) {
-        self.produce_errors.get_or_create(&ErrorLabel { error }).inc();
+    /// Counts one partition of a Produce request that was refused, by the name of the error.
+    pub fn produce_error(&self, error: &dyn std::fmt::Debug) {
+        self.produce_errors.get_or_create(&ErrorLabel { error: format!("{error:?}") }).inc();
     }
 
     /// Sets how many groups are in a state.
@@ -250,6 +233,11 @@ impl Metrics {
     /// Shows what another room counts by itself; takes the place of what was shown under the same `source` before.
     pub fn show(&self, source: &'static str, collector: Arc<dyn Collector>) {
         self.collectors.lock().insert(source, collector);
+    }
+
+    /// Shows what `read` says at that moment, under `alluvium_<name>`; takes the place of an earlier one of the name.
+    pub fn show_gauge(&self, name: &'static str, help: &'static str, read: impl Fn() -> i64 + Send + Sync + 'static) {
+        self.show(name, Arc::new(ReadGauge { name, help, read }));
     }
 
     /// All series as OpenMetrics text.
@@ -263,6 +251,24 @@ impl Metrics {
         encode_registry(&mut text, &shown)?;
         encode_eof(&mut text)?;
         Ok(text)
+    }
+}
+
+struct ReadGauge<F> {
+    name: &'static str,
+    help: &'static str,
+    read: F,
+}
+
+impl<F> std::fmt::Debug for ReadGauge<F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+impl<F: Fn() -> i64 + Send + Sync + 'static> Collector for ReadGauge<F> {
+    fn encode(&self, mut to: DescriptorEncoder<'_>) -> std::fmt::Result {
+        ConstGauge::new((self.read)()).encode(to.encode_descriptor(self.name, self.help, None, MetricType::Gauge)?)
     }
 }
 
@@ -286,6 +292,8 @@ mod tests {
         metrics.set_session_phase(SessionPhase::ready);
         metrics.produce_latency.observe(0.002);
         metrics.set_groups("Stable", 2);
+        metrics.show_gauge("buffered_bytes", "Waiting", || 1);
+        metrics.show_gauge("buffered_bytes", "Waiting", || 7);
         metrics.request("Produce");
         let text = metrics.encode().unwrap();
         for line in [
@@ -294,12 +302,13 @@ mod tests {
             "alluvium_session_phase{phase=\"ready\"} 1",
             "alluvium_session_phase{phase=\"starting\"} 0",
             "alluvium_produce_latency_seconds_bucket{le=\"0.002\"} 1",
-            "alluvium_buffered_bytes 0",
+            "alluvium_buffered_bytes 7",
             "alluvium_groups{state=\"Stable\"} 2",
             "alluvium_requests_total{api=\"Produce\"} 1",
         ] {
             assert!(text.contains(line), "{line} in\n{text}");
         }
         assert!(text.ends_with("# EOF\n"));
+        assert_eq!(text.matches("# TYPE alluvium_buffered_bytes").count(), 1);
     }
 }

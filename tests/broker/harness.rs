@@ -98,7 +98,7 @@ pub async fn create_topic(client: &mut Client<TcpStream>, name: &str, partitions
 }
 
 pub async fn producer_id(client: &mut Client<TcpStream>) -> i64 {
-    let request = InitProducerIdRequest::default().with_transaction_timeout_ms(60_000);
+    let request = InitProducerIdRequest::default().with_transactional_id(None).with_transaction_timeout_ms(60_000);
     let answer: InitProducerIdResponse = client.call(ApiKey::InitProducerId, 4, &request).await.expect("answers");
     assert_eq!(answer.error_code, 0);
     answer.producer_id.0

@@ -265,3 +265,13 @@ async fn reads_are_tried_again_and_give_up_in_time() {
     world.table.fail_reads(0);
     assert_eq!(a.propose(always(vec![ttl(1)])).await.unwrap(), 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_in_build_is_the_end_and_is_seen() {
+    let world = World::new();
+    let a = world.broker(1).await;
+    let outcome = a.propose(|_| -> Result<Vec<Change>, Exists> { panic!("a bug") }).await;
+    assert!(outcome.is_err());
+    assert!(matches!(a.stopped().await, MetaError::Stopped(reason) if reason.contains("panicked")));
+    assert!(matches!(a.catch_up().await, Err(MetaError::Stopped(_))));
+}

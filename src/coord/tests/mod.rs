@@ -4,6 +4,7 @@ mod histories;
 mod joins;
 mod offsets;
 mod rebalances;
+mod recorded;
 mod runtime;
 mod table;
 
@@ -141,7 +142,7 @@ impl Bench {
 
     pub fn done(&self, to: ReplyTo) -> Result<(), GroupError> {
         match self.replies.get(&to) {
-            Some(Reply::Done(result)) => *result,
+            Some(Reply::Heartbeat(result) | Reply::Deleted(result)) => *result,
             other => panic!("no answer: {other:?}"),
         }
     }

@@ -72,7 +72,7 @@ async fn heartbeat(groups: &Groups, member: &str, generation: i32) -> Result<(),
     let input =
         |reply| Input::Heartbeat(Heartbeat { reply, generation, member_id: member.to_owned(), instance_id: None });
     match groups.call(GROUP, input).await? {
-        Reply::Done(done) => done,
+        Reply::Heartbeat(result) => result,
         other => panic!("{other:?}"),
     }
 }
@@ -117,6 +117,37 @@ async fn an_answer_waits_for_the_commit() {
     assert!(groups.read(&other, |group| group.is_none()).await.expect("read"));
     assert_eq!(begun.elapsed(), Duration::ZERO);
     slow.await.expect("no panic").expect("stored");
+}
+
+#[tokio::test(start_paused = true)]
+async fn heartbeats_wait_for_generations_and_not_for_offsets() {
+    let (groups, log) = start(limits());
+    let joined = join(&groups, dynamic("a")).await.expect("joined");
+    log.set_delay(Duration::from_millis(100));
+    let beats = async {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        let begun = Instant::now();
+        assert_eq!(heartbeat(&groups, "a", joined.generation).await, Ok(()));
+        begun.elapsed()
+    };
+    let (synced, waited) = tokio::join!(sync(&groups, "a", joined.generation, "A"), beats);
+    assert!(synced.is_ok());
+    assert_eq!(waited, Duration::from_millis(90), "that it is still a member rests on the record in flight");
+    let committing = groups.call(GROUP, |reply| match commit_input(reply, 0, 1) {
+        Input::Commit(commit) => {
+            Input::Commit(Commit { generation: joined.generation, member_id: "a".to_owned(), ..commit })
+        }
+        other => other,
+    });
+    let beats = async {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        let begun = Instant::now();
+        assert_eq!(heartbeat(&groups, "a", joined.generation).await, Ok(()));
+        begun.elapsed()
+    };
+    let (committed, waited) = tokio::join!(committing, beats);
+    assert_eq!(committed, Ok(Reply::Partitions(Ok(vec![Ok(())]))));
+    assert_eq!(waited, Duration::ZERO);
 }
 
 #[tokio::test(start_paused = true)]
@@ -314,6 +345,17 @@ async fn a_large_commit_goes_out_in_pieces() {
     assert_eq!(reply, Reply::Partitions(Ok(vec![Ok(()); 300])));
     assert_eq!(begun.elapsed(), Duration::from_millis(30), "1.2 MB are three batches, the answer waits for the last");
     assert_eq!(replayed(&log).group(GROUP).expect("stored").offsets.len(), 300);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_log_refuses_commits_before_they_are_decided() {
+    let (groups, log) = start(limits());
+    let joined = join(&groups, dynamic("a")).await.expect("joined");
+    sync(&groups, "a", joined.generation, "A").await.expect("synced");
+    log.set_full(home(), true);
+    assert_eq!(commit(&groups, 0, 1).await, Err(GroupError::NotAvailable));
+    assert_eq!(heartbeat(&groups, "a", joined.generation).await, Ok(()), "the group lives on");
+    assert_eq!(log.records(home()).len(), 1);
 }
 
 #[tokio::test(start_paused = true)]

@@ -19,6 +19,7 @@ use super::{Appender, Open, SessionEnd};
 use crate::cache::TailCache;
 use crate::log::index::ObjectRef;
 use crate::log::proof::Proof;
+use crate::log::recover::FooterReader;
 use crate::log::slot::Slots;
 use crate::segment::{self, Footer, IDENTITY_BYTES, RepeatedFooter, SegmentDraft, Tail};
 use crate::store::StoreRef;
@@ -205,7 +206,7 @@ async fn upload(
         Ok(Created::Theirs { .. }) if mutant::on(Mutant::IgnoreFence) || mutant::on(Mutant::RetryTakesMore) => {
             Ok(Uploaded { number, footer: sealed.footer, footer_bytes: sealed.footer_bytes, sent_at, _held: held })
         }
-        Ok(Created::Theirs { tail, object_size }) => Err(judge_stranger(&key, number, object_size, &tail)),
+        Ok(Created::Theirs { .. }) => Err(judge_stranger(&context, &key, number).await),
         Err(error) => Err(SessionEnd::Refused { number, reason: error.to_string() }),
     }
 }
@@ -220,10 +221,11 @@ async fn send_less_first(context: &FlushContext, key: &str, mut draft: SegmentDr
 }
 
 /// Somebody else's object has the name of our segment: a fence, or something that must not be.
-fn judge_stranger(key: &str, number: SegmentNumber, object_size: u64, tail: &[u8]) -> SessionEnd {
-    match segment::parse_tail(key, object_size, tail) {
-        Ok(Tail::Fence(_)) => SessionEnd::Fenced { number },
-        Ok(_) => SessionEnd::Broken { reason: format!("{key}: holds a segment that this session did not write") },
+async fn judge_stranger(context: &FlushContext, key: &str, number: SegmentNumber) -> SessionEnd {
+    let reader = FooterReader { store: context.store.clone(), env: context.env.clone() };
+    match reader.tail(key).await {
+        Ok(Some(Tail::Fence(_))) => SessionEnd::Fenced { number },
+        Ok(_) => SessionEnd::Broken { reason: format!("{key}: holds something that this session did not write") },
         Err(error) => SessionEnd::Broken { reason: error.to_string() },
     }
 }

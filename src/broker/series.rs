@@ -1,0 +1,43 @@
+//! Series that are read off the rooms themselves rather than counted: what is buffered, topics, leases, groups.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::api::Services;
+use crate::coord::group::{Group, State};
+use crate::log::append::budget::Budget;
+
+/// Groups are counted so often.
+const GROUPS_PAUSE: Duration = Duration::from_secs(5);
+
+/// Shows the gauges of a session; those of the next one take their place.
+pub fn show(services: &Services) {
+    let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+    let metrics = &services.metrics;
+    let budgets = [services.log.budget.clone(), services.log.internal_budget.clone()];
+    let used = move || count(budgets.iter().map(Budget::used).sum());
+    metrics.show_gauge("buffered_bytes", "Received and not yet committed", used);
+    let meta = services.meta.clone();
+    let topics = move || count(meta.read(|image| image.topics.len()));
+    metrics.show_gauge("topics", "Topics of the cluster", topics);
+    let (meta, session) = (services.meta.clone(), services.log.session);
+    let held = move || count(meta.read(|image| image.held_by(session).count()));
+    metrics.show_gauge("partitions_held", "Partitions that this broker leads", held);
+}
+
+/// Counts the groups by state, until it is dropped.
+pub async fn count_groups(services: Arc<Services>) {
+    loop {
+        let mut states: BTreeMap<&'static str, usize> = State::ALL.iter().map(|state| (state.name(), 0)).collect();
+        let look = |group: &Group| {
+            *states.entry(group.state().name()).or_default() += 1;
+            None::<()>
+        };
+        // Partitions that are still loading are counted the next time.
+        if services.groups.read_all(look).await.is_ok() {
+            states.iter().for_each(|(state, count)| services.metrics.set_groups(state, *count));
+        }
+        tokio::time::sleep(GROUPS_PAUSE).await;
+    }
+}

@@ -1,0 +1,97 @@
+# What must be there, and how it gets there. `need_x` either finds x, installs x into $CACHE by the ordinary client of
+# its registry, or prints one line `missing: x; install it with: command` and fails. A finished installation leaves a
+# stamp file with its version, so that a new pin installs anew and an interrupted download never counts.
+
+missing() {
+  echo "missing: $1; install it with: $2"
+  return 1
+}
+
+need_cargo() { command -v cargo >/dev/null || missing cargo "curl --proto '=https' -sSf https://sh.rustup.rs | sh -s -- -y"; }
+need_go() { command -v go >/dev/null || missing go "apt-get install -y golang-go (1.24 or later)"; }
+need_node() { command -v npm >/dev/null || missing npm "apt-get install -y nodejs npm (Node 20 or later)"; }
+need_curl() { command -v curl >/dev/null || missing curl "apt-get install -y curl"; }
+need_maven() { need_java && { command -v mvn >/dev/null || missing mvn "apt-get install -y maven"; }; }
+
+need_java() {
+  command -v javac >/dev/null && [[ $(javac -version 2>&1) =~ javac\ ([0-9]+) ]] && ((BASH_REMATCH[1] >= 17)) ||
+    missing "a JDK of version 17 or later" "apt-get install -y openjdk-17-jdk-headless"
+}
+
+need_python() {
+  python3 -c 'import sys, venv; sys.exit(sys.version_info < (3, 9))' 2>/dev/null ||
+    missing "python3 with venv" "apt-get install -y python3 python3-venv"
+}
+
+# Is the thing of this name already installed at this version?
+installed() { [[ $(cat "$CACHE/stamps/$1" 2>/dev/null) == "$2" ]]; }
+
+stamp() { mkdir -p "$CACHE/stamps" && echo "$2" >"$CACHE/stamps/$1"; }
+
+need_kafka() {
+  need_maven || return 1
+  installed kafka "$KAFKA_VERSION" && return
+  say "  installing the Apache Kafka $KAFKA_VERSION jars"
+  local dir=$CACHE/kafka-$KAFKA_VERSION artifact dependencies=
+  rm -rf "$dir" && mkdir -p "$dir" || return 1
+  for artifact in $KAFKA_ARTIFACTS; do
+    dependencies+="<dependency><groupId>org.apache.kafka</groupId><artifactId>$artifact</artifactId><version>$KAFKA_VERSION</version></dependency>"
+  done
+  cat >"$dir/pom.xml" <<XML
+<project xmlns="http://maven.apache.org/POM/4.0.0">
+  <modelVersion>4.0.0</modelVersion>
+  <groupId>alluvium.tests</groupId><artifactId>kafka</artifactId><version>1</version><packaging>pom</packaging>
+  <dependencies>$dependencies</dependencies>
+</project>
+XML
+  (cd "$dir" && mvn -q -B dependency:copy-dependencies -DoutputDirectory=libs) && stamp kafka "$KAFKA_VERSION"
+}
+
+need_minio() {
+  need_go && need_curl || return 1
+  installed minio "$MINIO_VERSION" && return
+  say "  installing MinIO $MINIO_VERSION (builds for about three minutes)"
+  GOBIN=$CACHE/bin go install "github.com/minio/minio@$MINIO_VERSION" && stamp minio "$MINIO_VERSION"
+}
+
+need_uv() {
+  need_python || return 1
+  installed uv "$UV_VERSION" && return
+  say "  installing uv $UV_VERSION"
+  rm -rf "$CACHE/uv-venv"
+  python3 -m venv "$CACHE/uv-venv" && "$CACHE/uv-venv/bin/pip" install -q "uv==$UV_VERSION" &&
+    ln -sf ../uv-venv/bin/uv "$CACHE/bin/uv" && stamp uv "$UV_VERSION"
+}
+
+# An interpreter of the wanted version that really starts; if there is none, uv gets it by the version's name.
+python_for_localstack() {
+  local candidate
+  for candidate in "python$LOCALSTACK_PYTHON_VERSION" "$HOME/.pyenv/versions/$LOCALSTACK_PYTHON_VERSION".*/bin/python; do
+    "$candidate" -c 'import sys' 2>/dev/null && { command -v "$candidate"; return; }
+  done
+  echo "$LOCALSTACK_PYTHON_VERSION"
+}
+
+need_localstack() {
+  need_uv && need_curl || return 1
+  installed localstack "$LOCALSTACK_VERSION" && return
+  say "  installing LocalStack $LOCALSTACK_VERSION"
+  local venv=$CACHE/localstack
+  rm -rf "$venv"
+  uv venv -q --python "$(python_for_localstack)" "$venv" &&
+    uv pip install -q --python "$venv/bin/python" --exclude-newer "$LOCALSTACK_DEPENDENCIES_UNTIL" \
+      "localstack-core[runtime]==$LOCALSTACK_VERSION" && stamp localstack "$LOCALSTACK_VERSION"
+}
+
+# The binary under test. ALLUVIUM_BIN names one that is built already.
+need_alluvium() {
+  if [[ -n ${ALLUVIUM_BIN:-} ]]; then
+    [[ -x $ALLUVIUM_BIN ]] || missing "$ALLUVIUM_BIN" "cargo build --release"
+    return
+  fi
+  need_cargo || return 1
+  say "  building target/release/alluvium"
+  cargo build --release --locked --bin alluvium || return 1
+  ALLUVIUM_BIN=${CARGO_TARGET_DIR:-$ROOT/target}/release/alluvium
+  export ALLUVIUM_BIN
+}

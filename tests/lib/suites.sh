@@ -1,0 +1,125 @@
+# How one suite runs and how its result is counted. A suite is a row (see tests/run):
+#   name | a path that must exist | prerequisites | command
+# The command's output goes to its own log; its checks are counted there: cargo's "test result:" lines, and lines
+# "ok NAME" and "FAIL NAME: reason". A command that fails, or that runs no check at all, is a failure by itself.
+
+PASSED=0 FAILED=0 SUMMARY=()
+
+# record STATUS NAME PASSED FAILED SECONDS NOTE
+record() {
+  PASSED=$((PASSED + $3)) FAILED=$((FAILED + $4))
+  SUMMARY+=("$(printf '%-8s %-28s %5d passed %4d failed %5d s  %s' "$1" "$2" "$3" "$4" "$5" "${6:-}")")
+  printf '%s\n' "${SUMMARY[-1]}"
+}
+
+# count_checks LOG: prints "passed failed".
+count_checks() {
+  awk '
+    /^test result: / { for (i = 1; i < NF; i++) { if ($(i + 1) ~ /^passed/) ok += $i; if ($(i + 1) ~ /^failed/) bad += $i } }
+    /^ok [^[:space:]]/ { ok++ }
+    /^FAIL [^[:space:]]/ { bad++ }
+    END { print ok + 0, bad + 0 }' "$1"
+}
+
+# run_suite NAME PATH PREREQUISITES COMMAND…
+run_suite() {
+  local name=$1 path=$2 needs=$3 log=$LOGS/${1//\//-}.log begin=$SECONDS passed failed code=0 need
+  shift 3
+  : >"$log"
+  if [[ ! -e $ROOT/$path ]]; then
+    record FAILED "$name" 0 1 0 "missing: $path"
+    return
+  fi
+  for need in ${needs//,/ }; do
+    if ! "need_$need" >>"$log" 2>&1; then
+      tail -n 5 "$log"
+      if [[ ${CI:-} == true ]]; then
+        record FAILED "$name" 0 1 $((SECONDS - begin)) "prerequisite $need, see above"
+      else
+        record skipped "$name" 0 0 $((SECONDS - begin)) "prerequisite $need, see above"
+      fi
+      return
+    fi
+  done
+  "$@" >>"$log" 2>&1 || code=$?
+  read -r passed failed <<<"$(count_checks "$log")"
+  if ((code != 0 && failed == 0)); then
+    echo "FAIL $name: the command ended with code $code" >>"$log"
+    failed=1
+  elif ((code == 0 && failed == 0 && passed == 0)); then
+    echo "FAIL $name: no check ran" >>"$log"
+    failed=1
+  fi
+  if ((failed == 0)); then
+    record ok "$name" "$passed" 0 $((SECONDS - begin))
+  else
+    grep '^FAIL ' "$log"
+    echo "--- the end of $log"
+    grep -v "^ok " "$log" | tail -n 40 | cut -c1-400
+    echo "---"
+    record FAILED "$name" "$passed" "$failed" $((SECONDS - begin)) "$log"
+  fi
+}
+
+cargo_tests() { cargo test --locked "$@"; }
+
+unit_tests() { cargo_tests --lib && cargo_tests --doc; }
+
+# All integration tests that have no row of their own.
+broker_tests() {
+  local file arguments=()
+  for file in tests/*.rs; do
+    case $file in
+    tests/architecture.rs | tests/store_contract.rs) ;;
+    *) arguments+=(--test "$(basename "$file" .rs)") ;;
+    esac
+  done
+  for file in tests/*/main.rs; do
+    arguments+=(--test "$(basename "$(dirname "$file")")")
+  done
+  cargo_tests "${arguments[@]}"
+}
+
+# The bucket alluvium-test is made when a server starts.
+store_tests() {
+  start_minio && start_localstack &&
+    ALLUVIUM_TEST_S3_MINIO=$MINIO_ENDPOINT ALLUVIUM_TEST_S3_LOCALSTACK=$LOCALSTACK_ENDPOINT \
+      cargo_tests "$@"
+}
+
+sim_tests() {
+  cd "$ROOT/tests/sim" || return
+  if [[ -x run ]]; then ./run; else cargo test --release --locked; fi
+}
+
+# chaos_tests local|minio: the suite starts and kills the broker itself, by the command that it is given.
+chaos_tests() {
+  local port admin command
+  [[ $1 == local ]] || "start_$1" || return 1
+  read -r port admin <<<"$(free_ports 2)"
+  command=$(broker_command "$1" "chaos-$1" "$port" "$admin") || return 1
+  BROKER_CMD=$command BOOTSTRAP=127.0.0.1:$port ADMIN=127.0.0.1:$admin CHAOS_SECONDS=${CHAOS_SECONDS:-40} \
+    timeout -k 20 600 "$ROOT/tests/chaos/run"
+}
+
+# client_suite CLIENT LEVEL TARGET BOOTSTRAP SERVER_PID
+client_suite() {
+  if [[ -z $4 ]]; then
+    echo "FAIL server: $3 did not start"
+    tail -n 20 "$LOGS/target-$3.log"
+    return 1
+  fi
+  BOOTSTRAP=$4 LEVEL=$2 timeout -k 5 600 "$ROOT/tests/clients/$1/run" || return
+  kill -0 "$5" 2>/dev/null || { echo "FAIL server: it ended during this suite"; return 1; }
+}
+
+# Starts the server of a target for the client suites; leaves TARGET_BOOTSTRAP and TARGET_PID, empty when it fails.
+start_target() {
+  TARGET_BOOTSTRAP= TARGET_PID=
+  if [[ $1 == kafka ]]; then
+    need_kafka && start_kafka && TARGET_BOOTSTRAP=$KAFKA_BOOTSTRAP TARGET_PID=$KAFKA_PID
+  else
+    { [[ $1 == local ]] || "need_$1"; } && need_alluvium && start_alluvium "$1" &&
+      TARGET_BOOTSTRAP=$ALLUVIUM_BOOTSTRAP TARGET_PID=$ALLUVIUM_PID
+  fi
+}

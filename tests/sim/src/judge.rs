@@ -105,7 +105,10 @@ impl Judge {
     /// and does not know it yet may say so.
     pub fn refused_for_good(&mut self, place: &Place, values: &[String]) {
         if self.staleness.is_zero() {
-            self.object("sequence-lost", format_args!("{place:?}: {values:?} is out of order, all before it were acknowledged"));
+            self.object(
+                "sequence-lost",
+                format_args!("{place:?}: {values:?} is out of order, all before it were acknowledged"),
+            );
         }
     }
 
@@ -129,7 +132,10 @@ impl Judge {
         let other_value = log.values.get(&offset).filter(|known| *known != value).cloned();
         let other_offset = log.offsets.get(value).copied().filter(|known| *known != offset);
         if let Some(known) = other_value {
-            self.object("two-records-at-one-offset", format_args!("{place:?} offset {offset}: {how} {value}, was {known}"));
+            self.object(
+                "two-records-at-one-offset",
+                format_args!("{place:?} offset {offset}: {how} {value}, was {known}"),
+            );
         } else if let Some(known) = other_offset {
             self.object("duplicate", format_args!("{place:?}: {value} {how} at {offset} and at {known}"));
         } else {
@@ -150,7 +156,10 @@ impl Judge {
     pub fn shown_start(&mut self, place: &Place, start: i64, asked_after: i64) {
         let most = self.log(place).delete_asked;
         if start > most {
-            self.object("log-start-without-cause", format_args!("{place:?}: {start}, nobody asked for more than {most}"));
+            self.object(
+                "log-start-without-cause",
+                format_args!("{place:?}: {start}, nobody asked for more than {most}"),
+            );
         }
         if start < asked_after {
             self.object("delete-undone", format_args!("{place:?}: starts at {start}, {asked_after} was acknowledged"));
@@ -205,13 +214,16 @@ impl Judge {
         }
     }
 
-    pub fn committed(&mut self, group: &str, place: &Place, offset: i64, known: bool, now: Duration) {
+    /// A commit is about to be sent: from now on it may take effect.
+    pub fn commits(&mut self, group: &str, place: &Place, offset: i64) {
+        self.groups.entry((group.to_owned(), place.clone())).or_default().unknown.insert(offset);
+    }
+
+    /// A commit was acknowledged.
+    pub fn committed(&mut self, group: &str, place: &Place, offset: i64, now: Duration) {
         let group = self.groups.entry((group.to_owned(), place.clone())).or_default();
-        if known {
-            group.acked.push((now, offset));
-        } else {
-            group.unknown.insert(offset);
-        }
+        group.unknown.remove(&offset);
+        group.acked.push((now, offset));
     }
 
     pub fn shown_committed(&mut self, group: &str, place: &Place, offset: i64, asked: Duration) {
@@ -220,19 +232,22 @@ impl Judge {
         let least = entry.acked.iter().rev().find(|(at, _)| *at <= moment).map_or(-1, |(_, offset)| *offset);
         let sent = offset == -1 || entry.unknown.contains(&offset) || entry.acked.iter().any(|(_, at)| *at == offset);
         if offset < least && !entry.unknown.contains(&offset) {
-            self.object("group-offset-went-back", format_args!("{group} {place:?}: {offset}, {least} was acknowledged"));
+            self.object(
+                "group-offset-went-back",
+                format_args!("{group} {place:?}: {offset}, {least} was acknowledged"),
+            );
         } else if !sent {
             self.object("group-offset-phantom", format_args!("{group} {place:?}: {offset} was never committed"));
         }
     }
 
     /// The whole log of a partition, read at the end in fair weather from `start` up to `end`.
-    pub fn final_log(&mut self, place: &Place, start: i64, records: &[(i64, String)]) {
+    pub fn final_log(&mut self, place: &Place, start: i64, end: i64, records: &[(i64, String)]) {
         let shown: BTreeMap<i64, &String> = records.iter().map(|(offset, value)| (*offset, value)).collect();
         let log = self.log(place);
         let missing: Vec<(i64, String, bool)> = log
             .values
-            .range(start..)
+            .range(start..end.max(start))
             .filter(|(offset, _)| !shown.contains_key(*offset))
             .map(|(offset, value)| (*offset, value.clone(), log.acked.contains(offset)))
             .collect();

@@ -153,8 +153,7 @@ impl Conn {
 
     /// Error code and offset; `timestamp` -1: the end, -2: the start.
     pub async fn list_offset(&mut self, place: &Place, timestamp: i64) -> io::Result<(i16, i64)> {
-        let partition =
-            ListOffsetsPartition::default().with_partition_index(place.1).with_timestamp(timestamp);
+        let partition = ListOffsetsPartition::default().with_partition_index(place.1).with_timestamp(timestamp);
         let topic = ListOffsetsTopic::default().with_name(topic_name(&place.0)).with_partitions(vec![partition]);
         let request = ListOffsetsRequest::default().with_replica_id((-1).into()).with_topics(vec![topic]);
         let answer: ListOffsetsResponse = self.call(ApiKey::ListOffsets, 7, &request).await?;
@@ -185,11 +184,9 @@ impl Conn {
     }
 
     pub async fn committed(&mut self, group: &str, place: &Place) -> io::Result<(i16, i64)> {
-        let topic = OffsetFetchRequestTopic::default()
-            .with_name(topic_name(&place.0))
-            .with_partition_indexes(vec![place.1]);
-        let request =
-            OffsetFetchRequest::default().with_group_id(GroupId(text(group))).with_topics(Some(vec![topic]));
+        let topic =
+            OffsetFetchRequestTopic::default().with_name(topic_name(&place.0)).with_partition_indexes(vec![place.1]);
+        let request = OffsetFetchRequest::default().with_group_id(GroupId(text(group))).with_topics(Some(vec![topic]));
         let answer: OffsetFetchResponse = self.call(ApiKey::OffsetFetch, 7, &request).await?;
         if answer.error_code != 0 {
             return Ok((answer.error_code, -1));

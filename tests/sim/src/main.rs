@@ -6,7 +6,8 @@ use alluvium::types::mutant::Mutant;
 use alluvium_sim::run::Options;
 use alluvium_sim::{mutants, runner};
 
-const USAGE: &str = "alluvium-sim [--seeds N] [--start S] [--jobs J] [--mutant NAME | --mutants] [--seed S] [--twice] [--log]";
+const USAGE: &str =
+    "alluvium-sim [--seeds N] [--start S] [--jobs J] [--mutant NAME | --mutants] [--seed S] [--twice] [--log]";
 
 struct Arguments {
     seeds: u64,

@@ -319,7 +319,10 @@ async fn read_once(ctx: &Ctx, conn: &mut Conn, at: &mut BTreeMap<Place, i64>) ->
     for fetched in conn.fetch(&asks, 100, max_bytes).await? {
         let from = at[&fetched.place];
         let Fetched { place, error, end, start, records } = fetched;
-        ctx.world.note(ctx.name, format_args!("read {place:?} from {from}: code {error}, end {end}, {} records", records.len()));
+        ctx.world.note(
+            ctx.name,
+            format_args!("read {place:?} from {from}: code {error}, end {end}, {} records", records.len()),
+        );
         match error {
             0 => {
                 ctx.world.judge(|judge, now| {
@@ -338,7 +341,8 @@ async fn read_once(ctx: &Ctx, conn: &mut Conn, at: &mut BTreeMap<Place, i64>) ->
                 ctx.world.judge(|judge, _| {
                     judge.shown_start(&place, start, deleted[&place]);
                     if start <= from {
-                        judge.object("lost-its-place", format_args!("{place:?}: {from} is out of range, start {start}"));
+                        judge
+                            .object("lost-its-place", format_args!("{place:?}: {from} is out of range, start {start}"));
                     }
                 });
                 at.insert(place, start);
@@ -354,12 +358,11 @@ async fn read_once(ctx: &Ctx, conn: &mut Conn, at: &mut BTreeMap<Place, i64>) ->
 
 async fn commit_once(ctx: &Ctx, conn: &mut Conn, group: &str, at: &BTreeMap<Place, i64>) -> io::Result<()> {
     let (place, offset) = at.iter().nth(ctx.dice.below(at.len() as u64) as usize).expect("there are partitions");
+    ctx.world.judge(|judge, _| judge.commits(group, place, *offset));
     let result = conn.commit(group, place, *offset).await;
     ctx.world.note(ctx.name, format_args!("commits {offset} of {place:?}: {result:?}"));
-    let known = matches!(result, Ok(0));
-    ctx.world.judge(|judge, now| judge.committed(group, place, *offset, known, now));
     match result? {
-        0 => {}
+        0 => ctx.world.judge(|judge, now| judge.committed(group, place, *offset, now)),
         code => {
             ctx.check_code("commit", code);
             return Err(io::Error::other("refused"));
@@ -550,6 +553,6 @@ async fn read_all(ctx: &Ctx, place: &Place) {
     ctx.world.judge(|judge, _| {
         let start = start.unwrap_or(0);
         judge.shown_start(place, start, 0);
-        judge.final_log(place, start, &records);
+        judge.final_log(place, start, next, &records);
     });
 }

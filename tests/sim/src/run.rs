@@ -124,8 +124,7 @@ impl<'a> Run<'a> {
         for host in &plan.hosts {
             let store = bucket.for_host(host, plan.latency_ms);
             stores.insert(*host, store.clone());
-            let (world, settings, options, stops) =
-                (world.clone(), settings(plan), meta_options(plan), stops.clone());
+            let (world, settings, options, stops) = (world.clone(), settings(plan), meta_options(plan), stops.clone());
             sim.host(*host, move || {
                 let stop = CancellationToken::new();
                 stops.borrow_mut().insert(*host, stop.clone());
@@ -228,8 +227,7 @@ impl<'a> Run<'a> {
                 self.restarts.push((now + RESTART_AFTER, host));
             }
         }
-        let due: Vec<&'static str> =
-            self.restarts.iter().filter(|(at, _)| *at <= now).map(|(_, host)| *host).collect();
+        let due: Vec<&'static str> = self.restarts.iter().filter(|(at, _)| *at <= now).map(|(_, host)| *host).collect();
         self.restarts.retain(|(at, _)| *at > now);
         for host in due {
             self.bounce(host);

@@ -13,6 +13,7 @@ use crate::log::append::Appended;
 use crate::log::slot::PartitionSlot;
 use crate::meta::entry::Change;
 use crate::meta::image::Image;
+use crate::types::mutant::{self, Mutant};
 use crate::types::topic_name::OFFSETS_TOPIC;
 use crate::types::{LeaseEpoch, Offset, PartitionId, TopicId};
 use crate::wire::batch::{BatchHeader, batches};
@@ -108,7 +109,9 @@ impl OffsetsLog for DurableOffsets {
         };
         let log = self.log.clone();
         async move {
-            if let Some(segment) = appended.admitted.segment {
+            if let Some(segment) = appended.admitted.segment
+                && !mutant::on(Mutant::OffsetCommitAnsweredEarly)
+            {
                 log.appender.committed(segment).await.map_err(|_| LogError::Retriable)?;
             }
             Ok(appended.admitted.base_offset)

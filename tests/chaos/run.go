@@ -88,7 +88,14 @@ func runFromEnvironment(ctx context.Context) error {
 	if err := process.Start(); err != nil {
 		return err
 	}
-	defer process.Kill()
+	defer process.Abort()
+	limit := c.duration + 3*time.Minute
+	watchdog := time.AfterFunc(limit, func() {
+		fmt.Printf("FAIL chaos: seed %d: no end in %v\n", c.seed, limit)
+		process.Abort()
+		os.Exit(1)
+	})
+	defer watchdog.Stop()
 	if _, err := process.AwaitReady(c.limits.Ready); err != nil {
 		return fmt.Errorf("first start: %w (see broker.log)", err)
 	}

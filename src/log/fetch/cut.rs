@@ -5,7 +5,7 @@
 use std::ops::Range;
 
 use crate::types::Offset;
-use crate::wire::batch::{BatchError, BatchHeader, HEADER_BYTES};
+use crate::wire::batch::{BatchError, BatchHeader, HEADER_BYTES, compute_crc, whole};
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CutError {
@@ -13,6 +13,8 @@ pub enum CutError {
     NoBatch(#[from] BatchError),
     #[error("the extent ends inside of a batch")]
     EndsInside,
+    #[error("the checksum of the batch at offset {offset} does not match")]
+    Checksum { offset: Offset },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,6 +62,18 @@ pub fn cut(stretch: &[u8], offset: Offset, room: usize, first_whole: bool, ends:
         None if ends => Cut::Nothing,
         None => Cut::Skip(at),
     })
+}
+
+/// Checks whole batches that lie one after the other by their own checksums.
+pub fn check(mut batches: &[u8]) -> Result<(), CutError> {
+    while !batches.is_empty() {
+        let (header, batch) = whole(batches)?;
+        if compute_crc(batch) != Some(header.crc) {
+            return Err(CutError::Checksum { offset: header.base_offset });
+        }
+        batches = &batches[batch.len()..];
+    }
+    Ok(())
 }
 
 /// The stretch ends inside of the batch at `at`.

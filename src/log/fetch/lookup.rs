@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::cut::Expected;
 use super::{ReadError, Reader, cut};
 use crate::log::index::IndexedExtent;
 use crate::log::slot::PartitionSlot;
@@ -86,15 +87,15 @@ impl Reader {
 
     /// The whole extent, intact.
     async fn whole(&self, extent: &IndexedExtent) -> Result<Bytes, ReadError> {
-        let range = extent.position..extent.end_position();
+        let (range, expected) = (extent.position..extent.end_position(), Expected::of(extent));
         let (bytes, _) = self.bytes(extent.object, range.clone()).await?;
-        if cut::check(&bytes).is_ok() {
+        if cut::check(&bytes, &expected).is_ok() {
             return Ok(bytes);
         }
         self.forget(extent.object, range.clone());
         let (bytes, _) = self.bytes(extent.object, range).await?;
         let object = || segment_key(extent.object.session, extent.object.number);
-        cut::check(&bytes).map_err(|error| ReadError::Damaged { object: object(), error })?;
+        cut::check(&bytes, &expected).map_err(|error| ReadError::Damaged { object: object(), error })?;
         Ok(bytes)
     }
 

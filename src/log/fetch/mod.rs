@@ -110,7 +110,9 @@ impl Reader {
             let (bytes, from) = self.bytes(piece.object, position..end).await?;
             let ends = end == piece.range.end;
             let found = cut::cut(&bytes, offset, room, first, ends).and_then(|cut| match &cut {
-                Cut::Batches(range) if from == From::Store => cut::check(&bytes[range.clone()]).map(|()| cut),
+                Cut::Batches(range) if from == From::Store => {
+                    cut::check(&bytes[range.clone()], &piece.expected).map(|()| cut)
+                }
                 _ => Ok(cut),
             });
             match found {

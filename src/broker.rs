@@ -113,8 +113,19 @@ pub async fn run(
 
 /// Runs a broker on the ports given. `ready` is called once, when clients are first served.
 pub async fn run_on<L: Listener>(
+    ports: Ports<L>,
+    settings: Settings,
+    shutdown: CancellationToken,
+    ready: impl FnOnce() + Send,
+) -> Result<(), BrokerError> {
+    run_with(ports, settings, MetaOptions::default(), shutdown, ready).await
+}
+
+/// As [`run_on`], with constants of the metadata that only the simulator changes.
+pub async fn run_with<L: Listener>(
     mut ports: Ports<L>,
     settings: Settings,
+    options: MetaOptions,
     shutdown: CancellationToken,
     ready: impl FnOnce() + Send,
 ) -> Result<(), BrokerError> {
@@ -123,7 +134,7 @@ pub async fn run_on<L: Listener>(
         probed.map_err(|error| BrokerError::Probe { store: ports.store.describe(), error })?;
     }
     let table = Arc::new(BucketTable::new(ports.store.clone()));
-    let meta = Metadata::open(ports.store.clone(), table, ports.env.clone(), MetaOptions::default()).await?;
+    let meta = Metadata::open(ports.store.clone(), table, ports.env.clone(), options).await?;
     let _poller = ports.store.is_shared().then(|| Aborting(meta.spawn_poller(Duration::from_secs(2))));
     let settings = Arc::new(settings);
     let mut ready = Some(ready);

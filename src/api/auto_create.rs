@@ -8,13 +8,11 @@ use super::create_topics::{MAX_PARTITIONS_PER_REQUEST, new_topic_id};
 use super::ports::AdminServices;
 use super::refusal::{Refusal, decide, json_bytes, runs};
 use super::topic_view::topic_named;
+use crate::coord::durable::offsets_topic;
 use crate::meta::entry::Change;
 use crate::meta::image::Image;
 use crate::types::topic_name::{OFFSETS_TOPIC, collide, is_internal, validate};
 use crate::types::{TopicId, topic_name};
-
-/// Replication factor that internal topics report, as Kafka's default; fewer live brokers are reported when there are fewer.
-const INTERNAL_REPLICATION_FACTOR: i16 = 3;
 
 /// Most topics that one request creates by asking for them.
 const MAX_TOPICS_PER_REQUEST: usize = 1000;
@@ -96,16 +94,4 @@ pub async fn ensure_offsets_topic(services: &AdminServices) -> Result<TopicId, R
         None => (vec![offsets_topic(new, partitions)], new),
     })
     .await
-}
-
-fn offsets_topic(id: TopicId, partitions: i32) -> Change {
-    let configs = [("cleanup.policy", "compact"), ("compression.type", "producer"), ("segment.bytes", "104857600")];
-    Change::CreateTopic {
-        id,
-        name: OFFSETS_TOPIC.to_owned(),
-        partitions,
-        replication_factor: INTERNAL_REPLICATION_FACTOR,
-        configs: configs.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
-        internal: true,
-    }
 }

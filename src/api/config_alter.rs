@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use kafka_protocol::error::ResponseError;
 
 use super::config_resource::Kind;
-use super::config_view::{Layers, at_start};
+use super::config_view::Layers;
 use super::create_topics::value_sizes;
 use super::describe_configs::broker_id;
 use super::ports::{AdminServices, NodeInfo};
@@ -94,10 +94,9 @@ pub async fn alter(services: &AdminServices, asked: Vec<Asked>, validate_only: b
             }
         }
     }
-    let at_start = at_start(&services.kafka, &services.node);
     for run in runs(alterations, |(_, alteration)| alteration_bytes(alteration)) {
         let (rules, copy) =
-            (Rules { at_start: at_start.clone(), node: services.node.clone(), validate_only }, run.clone());
+            (Rules { at_start: services.at_start.clone(), node: services.node.clone(), validate_only }, run.clone());
         let answers = decide(&services.meta, move |image| decision(image, &rules, &run)).await;
         for (index, (place, alteration)) in copy.into_iter().enumerate() {
             let refusal = match &answers {
@@ -154,7 +153,7 @@ fn alter_one(image: &Image, rules: &Rules, alteration: &Alteration) -> Result<Op
     let layers = Layers::of(image, &rules.at_start, rules.node.node_id);
     let broker = layers.effective();
     let wanted = wanted(kind, present, &broker, alteration)?;
-    validate(kind, &resource, &wanted, present, &broker)?;
+    validate(kind, &wanted, present, &broker)?;
     value_sizes(&wanted)?;
     if wanted.len() > MAX_CONFIGS || (present.is_empty() && image.configs.len() >= MAX_RESOURCES) {
         let message = "Too many configs are set.";
@@ -262,13 +261,7 @@ fn parts(list: &str) -> Vec<String> {
     list.split(',').map(|part| part.trim().to_owned()).filter(|part| !part.is_empty()).collect()
 }
 
-fn validate(
-    kind: Kind,
-    resource: &ConfigResource,
-    wanted: &Configs,
-    present: &Configs,
-    broker: &Configs,
-) -> Result<(), Refusal> {
+fn validate(kind: Kind, wanted: &Configs, present: &Configs, broker: &Configs) -> Result<(), Refusal> {
     let invalid_config = |message: String| Refusal::new(ResponseError::InvalidConfig, message);
     let invalid_request = |message: String| Refusal::new(ResponseError::InvalidRequest, message);
     match kind {
@@ -276,8 +269,7 @@ fn validate(
         Kind::Broker => {
             let changed = wanted.iter().filter(|(key, value)| present.get(*key) != Some(*value));
             let changed = changed.map(|(key, value)| (key.clone(), value.clone())).collect();
-            let all = *resource == ConfigResource::Brokers;
-            broker_config::validate(&changed, all).map_err(|error| invalid_request(error.0))
+            broker_config::validate(&changed).map_err(|error| invalid_request(error.0))
         }
         Kind::Group => group_config::validate(wanted, broker).map_err(|error| invalid_config(error.0)),
         Kind::ClientMetrics => group_config::validate_client_metrics(wanted).map_err(|error| match error {

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use crate::config::KafkaSettings;
+use crate::config::{KafkaSettings, kafka_configs};
 use crate::meta::entry::ConfigResource;
 use crate::meta::image::{Configs, Image};
-use crate::types::broker_config::{self, BROKER_CONFIGS, Scope};
+use crate::types::broker_config::{self, BROKER_CONFIGS};
 use crate::types::config_def::Definition;
 use crate::types::group_config::{CLIENT_METRICS_CONFIGS, GROUP_CONFIGS};
-use crate::types::topic_config::{self, TOPIC_CONFIGS, TopicConfig};
+use crate::types::topic_config::{self, TOPIC_CONFIGS};
 use crate::types::{NodeId, broker_config::effective};
 
 use super::ports::NodeInfo;
@@ -26,7 +26,7 @@ pub mod source {
 }
 
 /// Kafka's number for "type not known".
-const UNKNOWN_TYPE: i8 = 0;
+pub const UNKNOWN_TYPE: i8 = 0;
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct SynonymEntry {
@@ -58,7 +58,7 @@ pub struct Layers<'a> {
 
 /// What the process was started with, under Kafka's names.
 pub fn at_start(kafka: &KafkaSettings, node: &NodeInfo) -> Configs {
-    let mut values = settings_map(kafka);
+    let mut values = kafka_configs(kafka);
     let listener = format!("{}://{}:{}", node.endpoint.listener, node.endpoint.host, node.endpoint.port);
     let own = [
         ("advertised.listeners", listener.clone()),
@@ -74,23 +74,6 @@ pub fn at_start(kafka: &KafkaSettings, node: &NodeInfo) -> Configs {
         values.insert("broker.rack".to_owned(), rack.clone());
     }
     values
-}
-
-fn settings_map(kafka: &KafkaSettings) -> Configs {
-    let serde_json::Value::Object(fields) = serde_json::to_value(kafka).unwrap_or_default() else {
-        return Configs::new();
-    };
-    let text = |value: serde_json::Value| match value {
-        serde_json::Value::String(text) => text,
-        other => other.to_string(),
-    };
-    fields.into_iter().map(|(name, value)| (name, text(value))).collect()
-}
-
-/// A topic's configs as the engine acts on them on this broker.
-pub fn effective_topic_config(topic: &Configs, image: &Image, kafka: &KafkaSettings, node: NodeId) -> TopicConfig {
-    let at_start = settings_map(kafka);
-    TopicConfig::from(topic, &Layers::of(image, &at_start, node).effective())
 }
 
 impl<'a> Layers<'a> {
@@ -233,7 +216,7 @@ fn broker_entry(name: &str, synonyms: Vec<SynonymEntry>) -> ConfigEntry {
     ConfigEntry {
         name: name.to_owned(),
         value: synonyms.first().and_then(|first| first.value.clone()),
-        read_only: definition.is_some() && broker_config::scope(name) == Scope::ReadOnly,
+        read_only: definition.is_some() && !broker_config::is_dynamic(name),
         source: synonyms.first().map_or(source::DEFAULT, |first| first.source),
         // What the table does not know may be a secret.
         sensitive: definition.is_none(),
@@ -242,3 +225,7 @@ fn broker_entry(name: &str, synonyms: Vec<SynonymEntry>) -> ConfigEntry {
         documentation: definition.map_or("", |definition| definition.documentation),
     }
 }
+
+#[cfg(test)]
+#[path = "config_view_tests.rs"]
+mod tests;

@@ -12,7 +12,7 @@ use kafka_protocol::messages::create_topics_request::CreatableTopic;
 use kafka_protocol::messages::create_topics_response::{CreatableTopicConfigs, CreatableTopicResult};
 use kafka_protocol::messages::{CreateTopicsRequest, CreateTopicsResponse};
 
-use super::config_view::{Layers, at_start, topic_entries};
+use super::config_view::{Layers, topic_entries};
 use super::context::RequestContext;
 use super::ports::AdminServices;
 use super::refusal::{Refusal, decide_within, json_bytes, runs, string, topic_name};
@@ -87,7 +87,7 @@ pub async fn handle(
     let rules = Rules {
         default_partitions: services.kafka.num_partitions,
         default_replication_factor: services.kafka.default_replication_factor,
-        at_start: at_start(&services.kafka, &services.node),
+        at_start: services.at_start.clone(),
         node: services.node.clone(),
         validate_only: request.validate_only,
     };

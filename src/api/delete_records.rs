@@ -9,13 +9,14 @@ use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::delete_records_response::{DeleteRecordsPartitionResult, DeleteRecordsTopicResult};
 use kafka_protocol::messages::{DeleteRecordsRequest, DeleteRecordsResponse, TopicName};
 
-use super::config_view::effective_topic_config;
+use super::config_view::Layers;
 use super::context::RequestContext;
 use super::ports::AdminServices;
 use super::refusal::{decide_within, runs, topic_name};
 use super::topic_view::partition_of;
 use crate::meta::entry::Change;
-use crate::meta::image::Image;
+use crate::meta::image::{Configs, Image};
+use crate::types::topic_config::TopicConfig;
 use crate::types::{Offset, PartitionId, TopicId};
 
 /// "No low watermark", in refusals.
@@ -40,10 +41,11 @@ pub async fn handle(
 ) -> DeleteRecordsResponse {
     let mut results: Vec<(TopicName, Vec<Admitted>)> = Vec::new();
     let mut cuts: Vec<Cut> = Vec::new();
+    let broker = services.meta.read(|image| Layers::of(image, &services.at_start, services.node.node_id).effective());
     for topic in &request.topics {
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for asked in &topic.partitions {
-            let cut = admit(services, &topic.name, asked.partition_index, asked.offset);
+            let cut = admit(services, &broker, &topic.name, asked.partition_index, asked.offset);
             cuts.extend(cut.as_ref().ok());
             partitions.push((asked.partition_index, cut.map(|(partition, _)| partition)));
         }
@@ -82,7 +84,13 @@ fn row(index: i32, result: Result<Offset, ResponseError>) -> DeleteRecordsPartit
 }
 
 /// Checks one partition in Kafka's order: internal, known, held here, policy, range.
-fn admit(services: &AdminServices, topic: &str, index: i32, offset: Offset) -> Result<Cut, ResponseError> {
+fn admit(
+    services: &AdminServices,
+    broker: &Configs,
+    topic: &str,
+    index: i32,
+    offset: Offset,
+) -> Result<Cut, ResponseError> {
     let partition = services.meta.read(|image| {
         let found = partition_of(image, topic, index);
         if crate::types::topic_name::is_internal(topic) {
@@ -92,7 +100,7 @@ fn admit(services: &AdminServices, topic: &str, index: i32, offset: Offset) -> R
         if state.holder != Some(services.node.session) {
             return Err(ResponseError::NotLeaderOrFollower);
         }
-        let config = effective_topic_config(&topic.configs, image, &services.kafka, services.node.node_id);
+        let config = TopicConfig::from(&topic.configs, broker);
         if config.cleanup_compact && !config.cleanup_delete {
             return Err(ResponseError::PolicyViolation);
         }

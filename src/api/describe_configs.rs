@@ -13,8 +13,8 @@ use kafka_protocol::messages::{DescribeConfigsRequest, DescribeConfigsResponse};
 
 use super::config_resource::Kind;
 use super::config_view::{
-    ConfigEntry, Layers, all_brokers_entries, at_start, broker_entries, client_metrics_entries, group_entries, source,
-    topic_entries,
+    ConfigEntry, Layers, UNKNOWN_TYPE, all_brokers_entries, at_start, broker_entries, client_metrics_entries,
+    group_entries, source, topic_entries,
 };
 use super::context::RequestContext;
 use super::ports::{AdminServices, NodeInfo};
@@ -22,7 +22,6 @@ use super::refusal::{Refusal, string};
 use super::topic_view::topic_named;
 use crate::meta::entry::ConfigResource;
 use crate::meta::image::{Configs, Image, SessionState};
-use crate::types::config_def::Kind as ConfigKind;
 use crate::types::{NodeId, topic_name};
 
 pub async fn handle(
@@ -99,8 +98,7 @@ fn describe(
 ) -> Result<Vec<ConfigEntry>, Refusal> {
     let name = resource.resource_name.as_str();
     let invalid = |message: String| Refusal::new(ResponseError::InvalidRequest, message);
-    let own = at_start(&services.kafka, &services.node);
-    let layers = Layers::of(image, &own, services.node.node_id);
+    let layers = Layers::of(image, &services.at_start, services.node.node_id);
     let set = |resource: ConfigResource| image.configs.get(&resource).cloned().unwrap_or_default();
     match Kind::of(resource.resource_type) {
         Some(Kind::Topic) => topic_configs(image, name, &layers),
@@ -141,7 +139,7 @@ pub fn broker_id(name: &str) -> Result<NodeId, Refusal> {
 /// What a live broker was started with. Brokers of a cluster have the same settings; what differs stands in their sessions.
 fn at_start_of(services: &AdminServices, image: &Image, id: NodeId) -> Option<Configs> {
     if id == services.node.node_id {
-        return Some(at_start(&services.kafka, &services.node));
+        return Some(services.at_start.clone());
     }
     let mut sessions = image.sessions.iter().rev();
     let (session, found) =
@@ -165,7 +163,7 @@ fn root_logger() -> ConfigEntry {
         source: source::BROKER_LOGGER,
         sensitive: false,
         synonyms: Vec::new(),
-        kind: ConfigKind::String.code(),
+        kind: UNKNOWN_TYPE,
         documentation: "Set by the process's environment.",
     }
 }

@@ -59,22 +59,24 @@ pub async fn handle(services: &Services, version: i16, request: ListOffsetsReque
             };
             // Each look-up has its own patience with the store; one that was in vain is enough.
             store_failed |= found == Err(ResponseError::KafkaStorageError) && begun.elapsed() > STORE_PATIENCE;
-            answers.push(answer(partition.partition_index, found));
+            answers.push(answer(version, partition.partition_index, found));
         }
         response.topics.push(ListOffsetsTopicResponse::default().with_name(topic.name).with_partitions(answers));
     }
     if !services.log.proof.awaited(PARK_LIMIT).await {
         for unproven in response.topics.iter_mut().flat_map(|topic| &mut topic.partitions) {
-            *unproven = answer(unproven.partition_index, Err(ResponseError::NotLeaderOrFollower));
+            *unproven = answer(version, unproven.partition_index, Err(ResponseError::NotLeaderOrFollower));
         }
     }
     response
 }
 
-fn answer(index: i32, found: Result<(Found, i32), ResponseError>) -> ListOffsetsPartitionResponse {
+/// The leader epoch stands in the answer from version 4 on.
+fn answer(version: i16, index: i32, found: Result<(Found, i32), ResponseError>) -> ListOffsetsPartitionResponse {
     let response = ListOffsetsPartitionResponse::default().with_partition_index(index);
     match found {
         Ok((found, epoch)) => {
+            let epoch = if version >= 4 { epoch } else { -1 };
             response.with_offset(found.offset).with_timestamp(found.timestamp).with_leader_epoch(epoch)
         }
         Err(code) => response.with_error_code(code.code()).with_offset(-1).with_timestamp(-1).with_leader_epoch(-1),

@@ -73,13 +73,13 @@ pub use self::measure::begin;
 use self::ports::AdminServices;
 use self::topics::Topics;
 use crate::config::Settings;
-use crate::coord::durable::OFFSETS_TOPIC;
 use crate::coord::{Groups, partition_for};
 use crate::log::Log;
 use crate::log::slot::PartitionSlot;
 use crate::meta::Metadata;
 use crate::types::env::Env;
 use crate::types::metrics::Metrics;
+use crate::types::topic_name::OFFSETS_TOPIC;
 use crate::types::{LeaseEpoch, NodeId, TopicId};
 use crate::wire::fetch::NodeEndpoint;
 

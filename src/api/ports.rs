@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use super::config_view::at_start;
 use crate::config::KafkaSettings;
 use crate::coord::producer_ids::ProducerIds;
 use crate::meta::Metadata;
 use crate::meta::entry::Endpoint;
+use crate::meta::image::Configs;
 use crate::types::env::Env;
 use crate::types::{NodeId, Offset, PartitionId, SessionId, TimestampMs};
 
@@ -52,6 +54,8 @@ pub struct AdminServices {
     pub log: Arc<dyn LogView>,
     pub node: NodeInfo,
     pub kafka: KafkaSettings,
+    /// What the process was started with, under the names of Kafka's broker configs.
+    pub at_start: Configs,
     pub env: Env,
     pub producer_ids: ProducerIds,
 }
@@ -59,6 +63,7 @@ pub struct AdminServices {
 impl AdminServices {
     pub fn new(meta: Arc<Metadata>, log: Arc<dyn LogView>, node: NodeInfo, kafka: KafkaSettings, env: Env) -> Self {
         let producer_ids = ProducerIds::new(meta.clone(), node.session);
-        AdminServices { meta, log, node, kafka, env, producer_ids }
+        let at_start = at_start(&kafka, &node);
+        AdminServices { meta, log, node, kafka, at_start, env, producer_ids }
     }
 }

@@ -27,6 +27,7 @@ use crate::log::PARK_LIMIT;
 use crate::log::append::budget::Charge;
 use crate::log::append::{AppendError, Appended};
 use crate::segment::BatchMeta;
+use crate::types::mutant::{self, Mutant};
 use crate::types::{PartitionId, SegmentNumber, TopicId};
 use crate::wire::batch::BatchHeader;
 use crate::wire::validate::{ProduceRules, Refusal, ValidBatch, single_batch, validate};
@@ -84,6 +85,7 @@ pub async fn admit(
             };
             if let Ok(Appended { admitted: batch, .. }) = &outcome
                 && let Some(segment) = batch.segment
+                && !(batch.duplicate && mutant::on(Mutant::DuplicateAnsweredEarly))
             {
                 admitted.wait_for = admitted.wait_for.max(Some(segment));
                 admitted.pending.insert((at, place), segment);
@@ -121,6 +123,7 @@ impl Admitted {
         let appender = &services.log.appender;
         match tokio::time::timeout_at(self.until, appender.committed(newest)).await {
             Ok(Ok(())) => {}
+            Ok(Err(_)) if mutant::on(Mutant::AckAtSessionEnd) => {}
             Ok(Err(_)) => self.fail_uncommitted(appender.committed_count(), ResponseError::NotLeaderOrFollower),
             Err(_) => self.fail_uncommitted(appender.committed_count(), ResponseError::RequestTimedOut),
         }

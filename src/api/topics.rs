@@ -7,13 +7,12 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 
+use super::config_view::Layers;
 use super::context::TopicLookup;
 use crate::meta::Metadata;
-use crate::meta::entry::ConfigResource;
 use crate::meta::image::{Configs, Image, Topic};
-use crate::types::broker_config::effective;
 use crate::types::topic_config::{self, TopicCompression, TopicConfig};
-use crate::types::{LeaseEpoch, PartitionId, Revision, TopicId};
+use crate::types::{LeaseEpoch, NodeId, PartitionId, Revision, TopicId};
 use crate::wire::codec::Codec;
 use crate::wire::validate::{CompressionRule, ProduceRules, TimestampType};
 
@@ -69,12 +68,13 @@ pub struct Topics {
     meta: Arc<Metadata>,
     /// Broker configs given at start.
     at_start: Configs,
+    node_id: NodeId,
     view: RwLock<Arc<TopicsView>>,
 }
 
 impl Topics {
-    pub fn new(meta: Arc<Metadata>, at_start: Configs) -> Topics {
-        Topics { meta, at_start, view: RwLock::default() }
+    pub fn new(meta: Arc<Metadata>, at_start: Configs, node_id: NodeId) -> Topics {
+        Topics { meta, at_start, node_id, view: RwLock::default() }
     }
 
     pub fn view(&self) -> Arc<TopicsView> {
@@ -86,14 +86,14 @@ impl Topics {
     fn refresh(&self) -> Arc<TopicsView> {
         let mut newest = self.view.write();
         if newest.revision < *self.meta.subscribe().borrow() {
-            *newest = Arc::new(self.meta.read(|image| make(image, &self.at_start)));
+            *newest = Arc::new(self.meta.read(|image| make(image, &self.at_start, self.node_id)));
         }
         newest.clone()
     }
 }
 
-fn make(image: &Image, at_start: &Configs) -> TopicsView {
-    let broker = effective(at_start, image.configs.get(&ConfigResource::Brokers), None);
+fn make(image: &Image, at_start: &Configs, node_id: NodeId) -> TopicsView {
+    let broker = Layers::of(image, at_start, node_id).effective();
     let mut view = TopicsView { revision: image.revision, ..TopicsView::default() };
     for (id, topic) in &image.topics {
         let made = Arc::new(view_of(*id, topic, &broker));

@@ -164,7 +164,7 @@ fn services<L>(ports: &Ports<L>, settings: &Arc<Settings>, log: Arc<Log>) -> Arc
         metrics: ports.metrics.clone(),
         groups: Arc::new(Groups::start(env.clone(), Limits::from_settings(kafka), Arc::new(offsets))),
         admin: AdminServices::new(meta.clone(), log.clone(), node, kafka.clone(), env.clone()),
-        topics: Topics::new(meta.clone(), config::kafka_configs(kafka)),
+        topics: Topics::new(meta.clone(), config::kafka_configs(kafka), settings.node_id),
         fetch_sessions: Mutex::new(FetchSessions::new(slots)),
         env,
         meta,

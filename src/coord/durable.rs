@@ -1,6 +1,5 @@
 //! `__consumer_offsets` on the log: the coordinator's port, as the broker has it.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -14,12 +13,15 @@ use crate::log::append::Appended;
 use crate::log::slot::PartitionSlot;
 use crate::meta::entry::Change;
 use crate::meta::image::Image;
+use crate::types::mutant::{self, Mutant};
+use crate::types::topic_name::OFFSETS_TOPIC;
 use crate::types::{LeaseEpoch, Offset, PartitionId, TopicId};
 use crate::wire::batch::{BatchHeader, batches};
 use crate::wire::build::{BatchBuilder, BatchOptions, NewRecord};
 use crate::wire::records::{MAX_UNCOMPRESSED_BYTES, RecordIter};
 
-pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
+/// Kafka's default for internal topics; cosmetic here.
+const INTERNAL_REPLICATION_FACTOR: i16 = 3;
 
 /// So much is read at a time when a partition is replayed, in bytes.
 const REPLAY_STEP: usize = 4 << 20;
@@ -107,7 +109,9 @@ impl OffsetsLog for DurableOffsets {
         };
         let log = self.log.clone();
         async move {
-            if let Some(segment) = appended.admitted.segment {
+            if let Some(segment) = appended.admitted.segment
+                && !mutant::on(Mutant::OffsetCommitAnsweredEarly)
+            {
                 log.appender.committed(segment).await.map_err(|_| LogError::Retriable)?;
             }
             Ok(appended.admitted.base_offset)
@@ -162,19 +166,18 @@ fn hand_out(
 
 /// The topic as Kafka makes it, unless it is there already.
 fn create(image: &Image, id: TopicId, partitions: i32) -> Vec<Change> {
-    if image.names.contains_key(OFFSETS_TOPIC) {
-        return Vec::new();
-    }
+    if image.names.contains_key(OFFSETS_TOPIC) { Vec::new() } else { vec![offsets_topic(id, partitions)] }
+}
+
+/// `__consumer_offsets` as Kafka makes it.
+pub fn offsets_topic(id: TopicId, partitions: i32) -> Change {
     let configs = [("cleanup.policy", "compact"), ("compression.type", "producer"), ("segment.bytes", "104857600")];
-    vec![Change::CreateTopic {
+    Change::CreateTopic {
         id,
         name: OFFSETS_TOPIC.to_owned(),
         partitions,
-        replication_factor: 1,
-        configs: configs
-            .into_iter()
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .collect::<BTreeMap<_, _>>(),
+        replication_factor: INTERNAL_REPLICATION_FACTOR,
+        configs: configs.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
         internal: true,
-    }]
+    }
 }

@@ -7,6 +7,7 @@
 
 use crate::segment::{Fence, IDENTITY_BYTES, Tail, segment_key};
 use crate::store::create::{CreateError, CreateOnce, CreatePolicy, Created, create_once};
+use crate::types::mutant::{self, Mutant};
 use crate::types::{SegmentNumber, SessionId};
 
 use super::recover::{FooterReader, RecoveryError};
@@ -30,8 +31,11 @@ pub async fn fence(
     fencer: SessionId,
 ) -> Result<SegmentNumber, FenceError> {
     let seen = highest_seen(reader, target).await?;
-    if let Some(highest) = seen.highest {
+    if let Some(highest) = seen.highest.filter(|_| !mutant::on(Mutant::EndFromReads)) {
         put(reader, policy, target, highest + AHEAD, fencer).await?;
+    }
+    if mutant::on(Mutant::FenceAheadOnly) {
+        return Ok(seen.highest.map_or(0, |highest| highest + 1));
     }
     walk(reader, policy, target, seen.committed, fencer).await
 }
@@ -71,6 +75,9 @@ async fn put(
     fencer: SessionId,
 ) -> Result<bool, FenceError> {
     let key = segment_key(target, number);
+    if mutant::on(Mutant::EndFromReads) {
+        return Ok(!matches!(reader.tail(&key).await?, Some(Tail::Segment(_))));
+    }
     let fence = Fence {
         nonce: reader.env.entropy.next_u64(),
         created_ms: reader.env.clock.wall_ms(),

@@ -6,6 +6,7 @@
 use super::index::{Index, IndexedExtent, ObjectRef};
 use super::producers::{Claim, Producers, Verdict, Written};
 use crate::segment::{BatchMeta, ExtentMeta};
+use crate::types::mutant::{self, Mutant};
 use crate::types::{LeaseEpoch, Offset, PartitionId, SegmentNumber, TimestampMs};
 
 #[derive(Debug)]
@@ -74,6 +75,9 @@ impl Partition {
         extent: &ExtentMeta,
         written_ms: TimestampMs,
     ) -> Result<(), RecoverError> {
+        if mutant::on(Mutant::SkipDamaged) || (mutant::on(Mutant::NextOffsetFromData) && self.next_offset == 0) {
+            self.next_offset = extent.base_offset;
+        }
         if extent.base_offset != self.next_offset {
             return Err(RecoverError::NotContiguous {
                 partition: self.id,
@@ -84,7 +88,7 @@ impl Partition {
         if let Some((last, _)) = self.epochs.last().filter(|(last, _)| *last > extent.epoch) {
             return Err(RecoverError::EpochFell { partition: self.id, last: *last, found: extent.epoch });
         }
-        for batch in &extent.batches {
+        for batch in extent.batches.iter().filter(|_| !mutant::on(Mutant::ForgetProducers)) {
             self.producers.write(Claim::of(batch), written(batch, None), written_ms);
         }
         self.next_offset = extent.next_offset;
@@ -94,7 +98,9 @@ impl Partition {
 
     /// Ends the replay: an emptied extent keeps its offset range, so the next offset is never below the log start.
     pub fn finish_replay(&mut self) {
-        self.next_offset = self.next_offset.max(self.log_start);
+        if !mutant::on(Mutant::NextOffsetFromData) {
+            self.next_offset = self.next_offset.max(self.log_start);
+        }
         self.high_watermark = self.next_offset;
         self.index.trim(self.log_start);
     }
@@ -171,7 +177,7 @@ impl Partition {
     }
 
     pub fn high_watermark(&self) -> Offset {
-        self.high_watermark
+        if mutant::on(Mutant::ShowUncommitted) { self.next_offset } else { self.high_watermark }
     }
 
     pub fn index(&self) -> &Index {

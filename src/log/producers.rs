@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::segment::BatchMeta;
+use crate::types::mutant::{self, Mutant};
 use crate::types::{Offset, SegmentNumber, TimestampMs};
 
 /// Batches remembered per producer, as in Kafka: the most that a client may have in flight.
@@ -114,7 +115,7 @@ impl Producers {
     /// Remembers that a batch was refused with an error that its producer will retry: until it comes again, nothing of the same
     /// producer may overtake it, or the retry would be lost as "out of order" (or written twice).
     pub fn refuse(&mut self, producer_id: i64, epoch: i16, first_sequence: i32, now: TimestampMs) {
-        if producer_id < 0 || first_sequence < 0 {
+        if producer_id < 0 || first_sequence < 0 || mutant::on(Mutant::ForgetRefused) {
             return;
         }
         if self.refused.len() >= REFUSALS_MAX && !self.refused.contains_key(&(producer_id, epoch)) {

@@ -17,6 +17,7 @@ use crate::segment::{ExtentMeta, Footer, SegmentError, SegmentTail, Tail, parse_
 use crate::store::retry::{ReadPolicy, read_retrying};
 use crate::store::{ReadRange, StoreError, StoreRef};
 use crate::types::env::Env;
+use crate::types::mutant::{self, Mutant};
 use crate::types::{PartitionId, SegmentNumber, SessionId, TimestampMs};
 
 /// Segments that repeat footers are this far apart (written by the flusher).
@@ -104,7 +105,8 @@ impl FooterReader {
             footers.extend(segment.repeated.into_iter().map(|footer| (footer.number, footer)));
             footers.insert(segment.footer.number, segment.footer);
         }
-        let missing: Vec<_> = (0..end).filter(|number| !footers.contains_key(number)).collect();
+        let believed = if mutant::on(Mutant::RepeatedAreAll) { end - end % REPEAT_EVERY } else { 0 };
+        let missing: Vec<_> = (believed..end).filter(|number| !footers.contains_key(number)).collect();
         for segment in self.read_all(session, missing).await? {
             footers.insert(segment.footer.number, segment.footer);
         }
@@ -119,7 +121,10 @@ impl FooterReader {
         let mut reads = iter(numbers).map(|number| self.segment(session, number)).buffered(PARALLEL);
         let mut segments = Vec::new();
         while let Some(segment) = reads.next().await {
-            segments.push(segment?);
+            match segment {
+                Err(_) if mutant::on(Mutant::SkipDamaged) => {}
+                segment => segments.push(segment?),
+            }
         }
         Ok(segments)
     }
@@ -168,11 +173,15 @@ fn rebuild(
     state: &PartitionState,
     sessions: &BTreeMap<SessionId, Result<BTreeMap<PartitionId, Vec<Located>>, RecoveryError>>,
 ) -> Result<Partition, RecoveryError> {
-    let mut partition = Partition::new(id, state.epoch, state.log_start);
+    let log_start = if mutant::on(Mutant::ForgetLogStart) { 0 } else { state.log_start };
+    let mut partition = Partition::new(id, state.epoch, log_start);
     for tenure in &state.tenures {
         let (Some(end), Some(found)) = (tenure.end, sessions.get(&tenure.session)) else { continue };
         let Some(extents) = found.as_ref().map_err(Clone::clone)?.get(&id) else { continue };
         for (object, written_ms, extent) in extents {
+            if mutant::on(Mutant::NextOffsetFromData) && extent.next_offset <= state.log_start {
+                continue;
+            }
             if object.number < end && extent.epoch == tenure.epoch {
                 partition.replay(*object, extent, *written_ms)?;
             }

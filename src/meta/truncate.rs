@@ -20,6 +20,7 @@ use super::error::MetaError;
 use super::retry::Objects;
 use super::table::{Table, TableError};
 use crate::types::Revision;
+use crate::types::mutant::{self, Mutant};
 
 /// Revisions of a generation. Part of the format; only tests use another.
 pub const GENERATION: u64 = 10_000;
@@ -61,7 +62,9 @@ pub(super) async fn truncate(
     let Some(first) = table.first().await.map_err(unavailable)? else { return Ok(()) };
     for generation in closable(first, snapshot, size) {
         let body = Bytes::from(format!("{{\"version\":1,\"generation\":{generation},\"snapshot\":{snapshot}}}"));
-        objects.ensure(&closed_key(generation), &body).await?;
+        if !mutant::on(Mutant::TruncateWithoutMarker) {
+            objects.ensure(&closed_key(generation), &body).await?;
+        }
         table.delete_through(end_of(generation, size)).await.map_err(unavailable)?;
     }
     Ok(())

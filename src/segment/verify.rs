@@ -1,6 +1,6 @@
 //! Checks the body of a segment against its footer and the batches' own checksums: for `inspect` and for tests, not for the hot path.
 
-use super::{Damage, Footer, SegmentError};
+use super::{BATCH_HEADER_BYTES, Damage, Footer, SegmentError};
 
 const LENGTH_AT: usize = 8;
 const LEADER_EPOCH_AT: usize = 12;
@@ -27,6 +27,9 @@ pub fn verify_body(label: &str, object: &[u8], footer: &Footer) -> Result<(), Se
                 .of(label)
             };
             let end = at.saturating_add(batch.length as usize);
+            if (batch.length as usize) < BATCH_HEADER_BYTES {
+                return Err(fault("it is shorter than a batch's header".to_owned()));
+            }
             let bytes = object.get(at..end).ok_or_else(|| fault("it lies past the end of the object".to_owned()))?;
             let number =
                 |from: usize, to: usize| bytes[from..to].iter().fold(0u64, |all, byte| (all << 8) | u64::from(*byte));

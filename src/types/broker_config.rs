@@ -13,16 +13,6 @@ use super::topic_config_table::COMPRESSION_TYPES;
 
 type Configs = BTreeMap<String, String>;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scope {
-    /// Set at start only.
-    ReadOnly,
-    /// May be set for one broker, not for all.
-    PerBroker,
-    /// May be set for one broker or for all.
-    Cluster,
-}
-
 const fn row(
     name: &'static str,
     kind: Kind,
@@ -112,7 +102,7 @@ pub static BROKER_CONFIGS: &[Definition] = &[
     row("log.segment.bytes", Int, Some("1073741824"), Min(1_048_576), DEFAULT_OF_TOPICS),
     row("log.segment.delete.delay.ms", Long, Some("60000"), Min(0), DEFAULT_OF_TOPICS),
     row("max.connection.creation.rate", Int, NO_LIMIT, Min(0), NO_EFFECT),
-    row("max.connections", Int, NO_LIMIT, Min(0), "Most connections at the same time."),
+    row("max.connections", Int, NO_LIMIT, Min(0), NO_EFFECT),
     row("max.connections.per.ip", Int, NO_LIMIT, Min(0), NO_EFFECT),
     row("max.incremental.fetch.session.cache.slots", Int, Some("1000"), Min(0), "Most fetch sessions that the broker remembers."),
     row("max.request.partition.size.limit", Int, Some("2000"), Min(1), "Most partitions of one DescribeTopicPartitions response."),
@@ -147,7 +137,7 @@ pub static BROKER_CONFIGS: &[Definition] = &[
 ];
 
 /// The names of [`BROKER_CONFIGS`] that Kafka lets change while it runs, sorted.
-const CLUSTER_SCOPE: &[&str] = &[
+const DYNAMIC: &[&str] = &[
     "background.threads",
     "compression.gzip.level",
     "compression.lz4.level",
@@ -193,42 +183,23 @@ const CLUSTER_SCOPE: &[&str] = &[
     "unclean.leader.election.enable",
 ];
 
-/// Listeners and what belongs to them differ from broker to broker.
-const PER_BROKER_SCOPE: &[&str] = &["listener.security.protocol.map", "listeners", "sasl.enabled.mechanisms"];
-
 /// The definition of a broker config of the table.
 pub fn definition(name: &str) -> Option<&'static Definition> {
     find(BROKER_CONFIGS, name)
 }
 
-/// Who may set the config while brokers run.
-pub fn scope(name: &str) -> Scope {
-    if CLUSTER_SCOPE.binary_search(&name).is_ok() {
-        Scope::Cluster
-    } else if PER_BROKER_SCOPE.contains(&name) {
-        Scope::PerBroker
-    } else {
-        Scope::ReadOnly
-    }
+/// Whether the config may be set while brokers run. What Kafka lets one broker change about its own listeners is fixed here.
+pub fn is_dynamic(name: &str) -> bool {
+    DYNAMIC.binary_search(&name).is_ok()
 }
 
-/// Checks values that somebody sets for one broker (`cluster_wide` false) or for all. Names that the table does not hold pass, as in
-/// Kafka: they may belong to a plug-in.
-pub fn validate(set: &Configs, cluster_wide: bool) -> Result<(), ConfigError> {
-    let of_scope = |wanted: Scope| -> Vec<&str> {
-        let known = set.keys().filter(|name| definition(name).is_some() && scope(name) == wanted);
-        known.map(String::as_str).collect()
-    };
-    let read_only = of_scope(Scope::ReadOnly);
+/// Checks values that somebody sets for one broker or for all. Names that the table does not hold pass, as in Kafka: they may belong
+/// to a plug-in.
+pub fn validate(set: &Configs) -> Result<(), ConfigError> {
+    let read_only = set.keys().filter(|name| definition(name).is_some() && !is_dynamic(name));
+    let read_only: Vec<&str> = read_only.map(String::as_str).collect();
     if !read_only.is_empty() {
         return Err(ConfigError(format!("Cannot update these configs dynamically: [{}]", read_only.join(", "))));
-    }
-    let per_broker = of_scope(Scope::PerBroker);
-    if cluster_wide && !per_broker.is_empty() {
-        let names = per_broker.join(", ");
-        return Err(ConfigError(format!(
-            "Cannot update these configs at default cluster level, broker id must be specified: [{names}]"
-        )));
     }
     set.iter().try_for_each(|(name, value)| match definition(name) {
         Some(definition) => definition.parse(value).map(|_| ()),
@@ -256,8 +227,8 @@ mod tests {
     #[test]
     fn tables_are_sorted_and_their_defaults_valid() {
         assert!(BROKER_CONFIGS.is_sorted_by(|a, b| a.name < b.name));
-        assert!(CLUSTER_SCOPE.is_sorted());
-        for name in CLUSTER_SCOPE.iter().chain(PER_BROKER_SCOPE) {
+        assert!(DYNAMIC.is_sorted());
+        for name in DYNAMIC {
             assert!(definition(name).is_some(), "{name}");
         }
         for definition in BROKER_CONFIGS {
@@ -267,35 +238,20 @@ mod tests {
 
     #[test]
     fn only_dynamic_configs_are_set() {
-        let read_only = "Cannot update these configs dynamically: [num.partitions]";
-        for (name, value, cluster_wide, message) in [
-            ("log.retention.ms", "5", true, ""),
-            ("leader.replication.throttled.rate", "100", false, ""),
-            ("plugin.setting", "x", true, ""),
-            ("listeners", "PLAINTEXT://:1", false, ""),
-            ("num.partitions", "5", false, read_only),
-            ("num.partitions", "5", true, read_only),
-            (
-                "listeners",
-                "PLAINTEXT://:1",
-                true,
-                "Cannot update these configs at default cluster level, broker id must be specified: [listeners]",
-            ),
+        for (name, value, message) in [
+            ("log.retention.ms", "5", ""),
+            ("leader.replication.throttled.rate", "100", ""),
+            ("plugin.setting", "x", ""),
+            ("num.partitions", "5", "Cannot update these configs dynamically: [num.partitions]"),
+            ("listeners", "PLAINTEXT://:1", "Cannot update these configs dynamically: [listeners]"),
             (
                 "message.max.bytes",
                 "-1",
-                true,
                 "Invalid value -1 for configuration message.max.bytes: Value must be at least 0",
             ),
-            (
-                "log.retention.ms",
-                "x",
-                true,
-                "Invalid value x for configuration log.retention.ms: Not a number of type LONG",
-            ),
+            ("log.retention.ms", "x", "Invalid value x for configuration log.retention.ms: Not a number of type LONG"),
         ] {
-            let answer =
-                validate(&map(&[(name, value)]), cluster_wide).map_or_else(|error| error.0, |()| String::new());
+            let answer = validate(&map(&[(name, value)])).map_or_else(|error| error.0, |()| String::new());
             assert_eq!(answer, message, "{name}");
         }
     }

@@ -6,6 +6,7 @@ pub mod config_def;
 pub mod env;
 pub mod group_config;
 pub mod metrics;
+pub mod mutant;
 pub mod topic_config;
 mod topic_config_table;
 pub mod topic_name;

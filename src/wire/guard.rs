@@ -1,8 +1,9 @@
 //! The length guard: walks a request body before kafka-protocol decodes it.
 //!
 //! The decoder allocates what the lengths on the wire ask for; four bytes can ask for 150 GB. So every length and count is
-//! checked here against the bytes that remain, by the table of field kinds in [`super::fields`], and the walk must end
-//! exactly at the end of the body. After it the decoder allocates at most a small multiple of the body.
+//! checked here against the bytes that remain, by the table of field kinds in [`super::fields`]. After it the decoder
+//! allocates at most a small multiple of the body. Bytes behind the request are ignored, as Kafka does: librdkafka 2.16
+//! leaves three behind a Metadata request for all topics.
 //! The walk allocates nothing, reads each byte of a length once, and skips contents.
 
 use super::table::{self, ApiRow};
@@ -88,21 +89,17 @@ pub enum GuardError {
     Null { api: &'static str, field: &'static str },
     #[error("{api}: more than {MAX_ELEMENTS} elements")]
     TooMany { api: &'static str },
-    #[error("{api}: {bytes} bytes after the request")]
-    Trailing { api: &'static str, bytes: usize },
 }
 
-/// Checks the body of a request (what follows the header). `Ok` means that decoding it needs bounded memory.
-pub fn check(api_key: i16, version: i16, body: &[u8]) -> Result<(), GuardError> {
+/// Checks the body of a request (what follows the header). `Ok` means that decoding it needs bounded memory, and tells how
+/// many bytes lie behind the request.
+pub fn check(api_key: i16, version: i16, body: &[u8]) -> Result<usize, GuardError> {
     let Some(row) = table::find(api_key).filter(|row| row.serves(version)) else {
         return Err(GuardError::NotServed { api_key, version });
     };
     let mut walk = Walk { row, version, flexible: row.is_flexible(version), rest: body, elements: 0, field: "" };
     walk.fields(row.fields)?;
-    match walk.rest.len() {
-        0 => Ok(()),
-        bytes => Err(GuardError::Trailing { api: row.name, bytes }),
-    }
+    Ok(walk.rest.len())
 }
 
 struct Walk<'a> {
@@ -293,7 +290,6 @@ mod tests {
             (3, 4, &[0xff, 255, 255, 254], GuardError::BadLength { api: "Metadata", field: "topics" }),
             (3, 0, &[0xff, 255, 255, 255], GuardError::Null { api: "Metadata", field: "topics" }),
             (3, 1, &[0, 0, 0, 1, 0xff, 255], GuardError::Null { api: "Metadata", field: "name" }),
-            (3, 0, &[0, 0, 0, 0, 9], GuardError::Trailing { api: "Metadata", bytes: 1 }),
             (
                 16,
                 3,
@@ -305,8 +301,9 @@ mod tests {
         for (api_key, version, body, error) in table {
             assert_eq!(check(*api_key, *version, body), Err(error.clone()), "{api_key} {version} {body:?}");
         }
-        assert_eq!(check(16, 3, &[1, 7, 2, 0, 0]), Ok(()));
-        assert_eq!(check(3, 1, &[0xff, 255, 255, 255]), Ok(()));
+        assert_eq!(check(16, 3, &[1, 7, 2, 0, 0]), Ok(0));
+        assert_eq!(check(3, 1, &[0xff, 255, 255, 255]), Ok(0));
+        assert_eq!(check(3, 13, &[0, 0, 0, 0, 1, 0, 0]), Ok(3), "librdkafka 2.16 asking for all topics");
     }
 
     #[test]
@@ -331,6 +328,6 @@ mod tests {
         assert_eq!(check(3, 0, &body), Err(GuardError::TooMany { api: "Metadata" }));
         body[..4].copy_from_slice(&u32::try_from(MAX_ELEMENTS).unwrap_or(0).to_be_bytes());
         body.truncate(4 + 2 * MAX_ELEMENTS);
-        assert_eq!(check(3, 0, &body), Ok(()));
+        assert_eq!(check(3, 0, &body), Ok(0));
     }
 }

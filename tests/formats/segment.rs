@@ -258,6 +258,46 @@ fn a_newer_version_is_named() {
     assert_eq!(error.damage, Damage::Version { found: 2, known: 1 });
 }
 
+/// An object with these bytes as its footer and a valid trailer.
+fn with_footer(body: &[u8], footer: &[u8], nonce: u64) -> Vec<u8> {
+    let mut described = footer.to_vec();
+    described.extend_from_slice(&u32::try_from(footer.len()).unwrap().to_be_bytes());
+    described.extend_from_slice(&0u32.to_be_bytes());
+    described.extend_from_slice(&nonce.to_be_bytes());
+    described.extend_from_slice(&[0, 1, 1, 0]);
+    let crc = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, &described) as u32;
+    [body, &described, &crc.to_be_bytes(), b"ALVM-SEG"].concat()
+}
+
+/// Counts that no object of this size can hold are refused before anything is made of them.
+#[test]
+fn boasting_counts_are_refused() {
+    let empty = build(draft(0, Vec::new())).unwrap();
+    let (head, _) = empty.footer_bytes.split_at(empty.footer_bytes.len() - 1);
+    let nonce = empty.footer.nonce;
+    assert_eq!(
+        with_footer(&[], &empty.footer_bytes, nonce),
+        empty.bytes,
+        "an object made by hand is as one that was built"
+    );
+    let many = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f];
+    let (topic, one, three) = ([7; 16], [1], [0; 3]);
+    let columns: [&[&[u8]]; 5] = [
+        &[&many],
+        &[&one, &topic, &many],
+        &[&one, &topic, &one, &three, &many],
+        &[&one, &topic, &[2], &three, &three, &many, &many],
+        &[&one, &topic, &one, &three, &[0x80, 0x80, 0x04], &[0; 40]],
+    ];
+    for columns in columns {
+        let footer = [head, &columns.concat(), &[0; 8]].concat();
+        let object = with_footer(&[], &footer, nonce);
+        let error = parse_unnamed_tail("boast", object.len() as u64, &object).unwrap_err();
+        assert!(matches!(error.damage, Damage::Content { .. }), "{error}");
+        assert!(error.to_string().contains("can't be"), "{error}");
+    }
+}
+
 #[test]
 fn identity_differs_by_nonce_and_by_content() {
     let identity = |draft: SegmentDraft| {
@@ -453,14 +493,7 @@ proptest! {
         if cut {
             footer.truncate(at);
         }
-        let mut object = sealed.bytes[..body].to_vec();
-        object.extend_from_slice(&footer);
-        let mut trailer = sealed.bytes[sealed.bytes.len() - TRAILER_BYTES..].to_vec();
-        trailer[0..4].copy_from_slice(&u32::try_from(footer.len()).unwrap().to_be_bytes());
-        let described = [&footer[..], &trailer[..20]].concat();
-        let crc = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, &described) as u32;
-        trailer[20..24].copy_from_slice(&crc.to_be_bytes());
-        object.extend_from_slice(&trailer);
+        let object = with_footer(&sealed.bytes[..body], &footer, sealed.footer.nonce);
         if let Ok(Tail::Segment(tail)) = parse_unnamed_tail("foreign", object.len() as u64, &object) {
             let mut start = 0;
             let extents = tail.footer.extents.iter().map(|extent| ExtentDraft {

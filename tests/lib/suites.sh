@@ -55,7 +55,7 @@ run_suite() {
   else
     grep '^FAIL ' "$log"
     echo "--- the end of $log"
-    tail -n 40 "$log" | cut -c1-400
+    grep -v "^ok " "$log" | tail -n 40 | cut -c1-400
     echo "---"
     record FAILED "$name" "$passed" "$failed" $((SECONDS - begin)) "$log"
   fi
@@ -73,6 +73,9 @@ broker_tests() {
     tests/architecture.rs | tests/store_contract.rs) ;;
     *) arguments+=(--test "$(basename "$file" .rs)") ;;
     esac
+  done
+  for file in tests/*/main.rs; do
+    arguments+=(--test "$(basename "$(dirname "$file")")")
   done
   cargo_tests "${arguments[@]}"
 }

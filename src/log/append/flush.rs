@@ -26,6 +26,7 @@ use crate::store::StoreRef;
 use crate::store::create::{CreateOnce, CreatePolicy, Created, create_once};
 use crate::types::env::Env;
 use crate::types::metrics::Metrics;
+use crate::types::mutant::{self, Mutant};
 use crate::types::{SegmentNumber, SessionId};
 
 /// Every so many segments one repeats the footers before it, so that recovery reads few objects.
@@ -149,6 +150,9 @@ impl Flusher {
             extents: std::mem::take(&mut open.extents).into_values().collect(),
             repeated,
         };
+        if mutant::on(Mutant::AckBeforePut) {
+            self.context.appender.advance(number + 1);
+        }
         self.context.metrics.uploads_in_flight.inc();
         self.uploads.spawn(upload(self.context.clone(), self.policy.create.clone(), draft, open));
     }
@@ -189,6 +193,9 @@ async fn upload(
 ) -> Result<Uploaded, SessionEnd> {
     let number = draft.number;
     let key = segment::segment_key(draft.session, number);
+    if mutant::on(Mutant::RetryTakesMore) {
+        send_less_first(&context, &key, draft.clone()).await;
+    }
     let sealed = segment::build(draft).map_err(|error| SessionEnd::Broken { reason: error.to_string() })?;
     context.metrics.segment_bytes.inc_by(sealed.bytes.len() as u64);
     context.tail.insert(Arc::from(key.as_str()), sealed.bytes.clone());
@@ -199,8 +206,20 @@ async fn upload(
             context.metrics.flush_latency.observe((context.env.clock.boot() - sent_at).as_secs_f64());
             Ok(Uploaded { number, footer: sealed.footer, footer_bytes: sealed.footer_bytes, sent_at, _held: held })
         }
+        Ok(Created::Theirs { .. }) if mutant::on(Mutant::IgnoreFence) || mutant::on(Mutant::RetryTakesMore) => {
+            Ok(Uploaded { number, footer: sealed.footer, footer_bytes: sealed.footer_bytes, sent_at, _held: held })
+        }
         Ok(Created::Theirs { .. }) => Err(judge_stranger(&context, &key, number).await),
         Err(error) => Err(SessionEnd::Refused { number, reason: error.to_string() }),
+    }
+}
+
+/// For the mutant of that name: an attempt without the newest extent. If its answer is lost it may be the one that counts.
+async fn send_less_first(context: &FlushContext, key: &str, mut draft: SegmentDraft) {
+    draft.extents.pop();
+    let Ok(less) = segment::build(draft) else { return };
+    if context.store.create(key, less.bytes).await.is_ok() {
+        let _put_again_whole = context.store.delete(key).await;
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::types::SegmentNumber;
+use crate::types::mutant::{self, Mutant};
 
 /// Holds finished segments back until all before them have finished too.
 pub struct Tracker<T> {
@@ -20,6 +21,10 @@ impl<T> Tracker<T> {
     pub fn finish(&mut self, number: SegmentNumber, value: T) -> Vec<(SegmentNumber, T)> {
         self.finished.insert(number, value);
         let mut newly = Vec::new();
+        if mutant::on(Mutant::AckOutOfOrder) {
+            self.committed = self.committed.max(number + 1);
+            return self.finished.remove(&number).map(|value| (number, value)).into_iter().collect();
+        }
         while let Some(value) = self.finished.remove(&self.committed) {
             newly.push((self.committed, value));
             self.committed += 1;

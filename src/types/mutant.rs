@@ -1,0 +1,110 @@
+//! Planted bugs, by which `tests/sim` shows that it would notice real ones.
+//!
+//! Without the cargo feature `mutants` (which only the simulation enables) [`on`] is a constant `false` and every hook vanishes. With
+//! it, one mutant may be planted per thread: a simulated world lives on one thread.
+
+/// One rule of the design each, left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Mutant {
+    /// Segments count as committed in the order in which their uploads finish.
+    AckOutOfOrder,
+    /// A produce is acknowledged when its segment is sealed.
+    AckBeforePut,
+    /// A produce whose segment was not committed when the session ended is acknowledged all the same.
+    AckAtSessionEnd,
+    /// A 412 is taken for our own object.
+    TrustTaken,
+    /// A time-out of a create is taken for a yes.
+    TrustUnclear,
+    /// A retried upload holds more than the attempt before it, which may be the one that landed.
+    RetryTakesMore,
+    /// A duplicate is answered although its original is not committed.
+    DuplicateAnsweredEarly,
+    /// An offset commit is answered although its segment is not committed.
+    OffsetCommitAnsweredEarly,
+    /// What is in flight counts to the high watermark.
+    ShowUncommitted,
+    /// Recovery goes on behind what is missing or damaged.
+    SkipDamaged,
+    /// Recovery takes the next offset from the data that is left, not from the log start.
+    NextOffsetFromData,
+    /// Recovery begins the log at 0.
+    ForgetLogStart,
+    /// Recovery does not look at producers.
+    ForgetProducers,
+    /// A refused batch may be overtaken by its successors.
+    ForgetRefused,
+    /// Recovery believes that repeated footers leave nothing out.
+    RepeatedAreAll,
+    /// A fencer puts a fence ahead and does not go up to it.
+    FenceAheadOnly,
+    /// A fencer takes the end from what it reads.
+    EndFromReads,
+    /// A session that meets a fence goes on.
+    IgnoreFence,
+    /// State is shown however old the session's evidence is.
+    ServeWithoutProof,
+    /// An append to the metadata table whose answer was lost counts as done.
+    TrustLostMeta,
+    /// Old revisions are deleted without a marker that says so.
+    TruncateWithoutMarker,
+    /// An append to the metadata table counts without a look at the marker.
+    AppendWithoutLook,
+}
+
+impl Mutant {
+    pub const ALL: &[Mutant] = &[
+        Mutant::AckOutOfOrder,
+        Mutant::AckBeforePut,
+        Mutant::AckAtSessionEnd,
+        Mutant::TrustTaken,
+        Mutant::TrustUnclear,
+        Mutant::RetryTakesMore,
+        Mutant::DuplicateAnsweredEarly,
+        Mutant::OffsetCommitAnsweredEarly,
+        Mutant::ShowUncommitted,
+        Mutant::SkipDamaged,
+        Mutant::NextOffsetFromData,
+        Mutant::ForgetLogStart,
+        Mutant::ForgetProducers,
+        Mutant::ForgetRefused,
+        Mutant::RepeatedAreAll,
+        Mutant::FenceAheadOnly,
+        Mutant::EndFromReads,
+        Mutant::IgnoreFence,
+        Mutant::ServeWithoutProof,
+        Mutant::TrustLostMeta,
+        Mutant::TruncateWithoutMarker,
+        Mutant::AppendWithoutLook,
+    ];
+}
+
+/// Whether this bug is planted.
+#[cfg(not(feature = "mutants"))]
+#[inline(always)]
+pub const fn on(_mutant: Mutant) -> bool {
+    false
+}
+
+#[cfg(feature = "mutants")]
+mod planted {
+    use super::Mutant;
+    use std::cell::Cell;
+
+    thread_local! {
+        static PLANTED: Cell<Option<Mutant>> = const { Cell::new(None) };
+    }
+
+    /// Plants a bug in everything that runs on this thread, in place of any other.
+    pub fn plant(mutant: Option<Mutant>) {
+        PLANTED.set(mutant);
+    }
+
+    /// Whether this bug is planted.
+    pub fn on(mutant: Mutant) -> bool {
+        PLANTED.get() == Some(mutant)
+    }
+}
+
+#[cfg(feature = "mutants")]
+pub use planted::{on, plant};

@@ -1,0 +1,192 @@
+//! The bucket as the hosts see it: a store in memory, faults before it, and the way there.
+//!
+//! ```text
+//! broker ─► Path (pause, latency, trace) ─► FaultStore (one per host) ─► Bottom (trace of what landed) ─► MemoryStore
+//! ```
+//!
+//! Writes that land late run on a host of their own, which never crashes: a request on its way outlives the process that sent it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use alluvium::store::fault::{FaultRates, FaultStore, Injected, Spawn};
+use alluvium::store::memory::MemoryStore;
+use alluvium::store::{ListedObject, ReadBytes, ReadRange, Store, StoreError, StoreRef};
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use tokio::sync::mpsc;
+
+use crate::world::{Dice, World, until};
+
+/// A write on its way.
+pub type Late = BoxFuture<'static, ()>;
+
+pub struct Bucket {
+    pub memory: Arc<MemoryStore>,
+    world: Arc<World>,
+    late: mpsc::UnboundedSender<Late>,
+}
+
+/// One host's way to the bucket.
+#[derive(Clone)]
+pub struct HostStore {
+    pub faults: Arc<FaultStore>,
+    pub store: StoreRef,
+}
+
+impl Bucket {
+    pub fn new(world: Arc<World>) -> (Bucket, mpsc::UnboundedReceiver<Late>) {
+        let (late, landing) = mpsc::unbounded_channel();
+        (Bucket { memory: Arc::new(MemoryStore::shared()), world, late }, landing)
+    }
+
+    pub fn for_host(&self, host: &'static str, latency_ms: (u64, u64)) -> HostStore {
+        let bottom = Arc::new(Bottom { inner: self.memory.clone(), world: self.world.clone(), host });
+        let late = self.late.clone();
+        let spawn: Spawn = Arc::new(move |task| {
+            let _the_run_is_over = late.send(task);
+        });
+        let entropy = self.world.entropy(host, 77);
+        let faults = FaultStore::with_spawn(bottom, entropy, FaultRates::default(), spawn);
+        let dice = Dice::new(self.world.entropy(host, 78));
+        let path = Path { inner: faults.clone(), world: self.world.clone(), host, dice, latency_ms };
+        HostStore { faults, store: Arc::new(path) }
+    }
+}
+
+/// Runs late writes to their ends.
+pub async fn land(mut late: mpsc::UnboundedReceiver<Late>) {
+    while let Some(task) = late.recv().await {
+        tokio::spawn(task);
+    }
+}
+
+pub fn sum(all: impl Iterator<Item = Injected>) -> Vec<(&'static str, u64)> {
+    let mut total = Injected::default();
+    for one in all {
+        total.refused += one.refused;
+        total.lost_answers += one.lost_answers;
+        total.late_landings += one.late_landings;
+        total.delays += one.delays;
+        total.hangs += one.hangs;
+        total.truncated += one.truncated;
+        total.corrupt += one.corrupt;
+    }
+    vec![
+        ("store: refused", total.refused),
+        ("store: answer lost", total.lost_answers),
+        ("store: landed late", total.late_landings),
+        ("store: slow", total.delays),
+        ("store: hung", total.hangs),
+        ("store: truncated read", total.truncated),
+        ("store: corrupt read", total.corrupt),
+    ]
+}
+
+struct Bottom {
+    inner: Arc<MemoryStore>,
+    world: Arc<World>,
+    host: &'static str,
+}
+
+#[async_trait]
+impl Store for Bottom {
+    async fn create(&self, key: &str, body: Bytes) -> Result<(), StoreError> {
+        let length = body.len();
+        let result = self.inner.create(key, body).await;
+        let how = if result.is_ok() { "landed" } else { "met its name taken" };
+        self.world.note("bucket", format_args!("{key} of {} {how}, {length} B", self.host));
+        result
+    }
+
+    async fn read(&self, key: &str, range: ReadRange) -> Result<ReadBytes, StoreError> {
+        self.inner.read(key, range).await
+    }
+
+    async fn delete(&self, key: &str) -> Result<(), StoreError> {
+        self.world.note("bucket", format_args!("{key} deleted by {}", self.host));
+        self.inner.delete(key).await
+    }
+
+    async fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<ListedObject>, StoreError> {
+        self.inner.list(prefix, after, limit).await
+    }
+
+    async fn list_folders(&self, prefix: &str) -> Result<Vec<String>, StoreError> {
+        self.inner.list_folders(prefix).await
+    }
+
+    fn describe(&self) -> String {
+        self.inner.describe()
+    }
+
+    fn is_shared(&self) -> bool {
+        true
+    }
+}
+
+struct Path {
+    inner: Arc<FaultStore>,
+    world: Arc<World>,
+    host: &'static str,
+    dice: Dice,
+    latency_ms: (u64, u64),
+}
+
+impl Path {
+    async fn open(&self) {
+        until(&self.world.hosts[self.host].paused, |paused| !paused).await;
+    }
+
+    async fn travel<T>(
+        &self,
+        what: &str,
+        key: &str,
+        call: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let (low, high) = self.latency_ms;
+        self.open().await;
+        tokio::time::sleep(Duration::from_micros(self.dice.between(low * 500, high * 500 + 1))).await;
+        self.open().await;
+        let result = call.await;
+        tokio::time::sleep(Duration::from_micros(self.dice.between(low * 500, high * 500 + 1))).await;
+        self.open().await;
+        match &result {
+            Ok(_) => self.world.note(self.host, format_args!("{what} {key}: ok")),
+            Err(error) => self.world.note(self.host, format_args!("{what} {key}: {error}")),
+        }
+        result
+    }
+}
+
+#[async_trait]
+impl Store for Path {
+    async fn create(&self, key: &str, body: Bytes) -> Result<(), StoreError> {
+        self.travel("create", key, self.inner.create(key, body)).await
+    }
+
+    async fn read(&self, key: &str, range: ReadRange) -> Result<ReadBytes, StoreError> {
+        self.travel("read", key, self.inner.read(key, range)).await
+    }
+
+    async fn delete(&self, key: &str) -> Result<(), StoreError> {
+        self.travel("delete", key, self.inner.delete(key)).await
+    }
+
+    async fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<ListedObject>, StoreError> {
+        self.travel("list", prefix, self.inner.list(prefix, after, limit)).await
+    }
+
+    async fn list_folders(&self, prefix: &str) -> Result<Vec<String>, StoreError> {
+        self.travel("list", prefix, self.inner.list_folders(prefix)).await
+    }
+
+    fn describe(&self) -> String {
+        self.inner.describe()
+    }
+
+    fn is_shared(&self) -> bool {
+        true
+    }
+}

@@ -1,0 +1,283 @@
+//! Judges what clients saw, while they see it. Every rule has a name; a run fails on the first objection.
+//!
+//! The judge knows what was sent, acknowledged and shown, and nothing of the broker. Its model of a partition is what must be true for
+//! ever: which value an offset holds, once that was acknowledged or shown to anybody.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// Topic and partition index.
+pub type Place = (String, i32);
+
+/// One record that a client sent.
+#[derive(Clone, Debug)]
+pub struct Sent {
+    pub place: Place,
+    /// Idempotent producers send in order of `index` and again until acknowledged; others send once.
+    pub idempotent: bool,
+    pub producer: String,
+    pub index: u64,
+}
+
+#[derive(Default)]
+struct Log {
+    values: BTreeMap<i64, String>,
+    offsets: BTreeMap<String, i64>,
+    /// (when it was known, end offset): strictly rising in both.
+    ends: Vec<(Duration, i64)>,
+    /// Highest log start that a DeleteRecords asked for, and that one was told.
+    delete_asked: i64,
+    delete_acked: i64,
+    acked: BTreeSet<i64>,
+}
+
+impl Log {
+    /// The end that everybody has to know who asks after `moment`.
+    fn end_at(&self, moment: Duration) -> i64 {
+        let after = self.ends.partition_point(|(at, _)| *at <= moment);
+        if after == 0 { 0 } else { self.ends[after - 1].1 }
+    }
+}
+
+#[derive(Default)]
+struct GroupPlace {
+    /// Newest acknowledged commit: (when, offset), rising.
+    acked: Vec<(Duration, i64)>,
+    /// Commits whose answer never came: they may take effect at any later time.
+    unknown: BTreeSet<i64>,
+}
+
+pub struct Judge {
+    logs: BTreeMap<Place, Log>,
+    sent: BTreeMap<String, Sent>,
+    groups: BTreeMap<(String, Place), GroupPlace>,
+    topics: BTreeSet<String>,
+    producer_ids: BTreeSet<i64>,
+    /// A broker that lost its partitions to a second one of its node id may show its old state for so long.
+    staleness: Duration,
+    violations: Vec<String>,
+}
+
+impl Judge {
+    pub fn new(staleness: Duration) -> Judge {
+        Judge {
+            logs: BTreeMap::new(),
+            sent: BTreeMap::new(),
+            groups: BTreeMap::new(),
+            topics: BTreeSet::new(),
+            producer_ids: BTreeSet::new(),
+            staleness,
+            violations: Vec::new(),
+        }
+    }
+
+    pub fn violations(&self) -> &[String] {
+        &self.violations
+    }
+
+    pub fn object(&mut self, rule: &str, what: impl std::fmt::Display) {
+        self.violations.push(format!("{rule}: {what}"));
+    }
+
+    pub fn sent(&mut self, value: &str, sent: Sent) {
+        self.sent.insert(value.to_owned(), sent);
+    }
+
+    /// The end offset that an answer to a request sent now has to reach.
+    pub fn end(&self, place: &Place, now: Duration) -> i64 {
+        self.logs.get(place).map_or(0, |log| log.end_at(now.saturating_sub(self.staleness)))
+    }
+
+    /// An acknowledged batch. `end_before`: [`Judge::end`] when it was first sent.
+    pub fn acked(&mut self, place: &Place, base: i64, values: &[String], end_before: i64, now: Duration) {
+        if base < end_before {
+            self.object("ack-in-the-past", format_args!("{place:?}: {values:?} at {base}, the end was {end_before}"));
+        }
+        for (at, value) in values.iter().enumerate() {
+            let offset = base + at as i64;
+            self.place_value(place, offset, value, "acknowledged");
+            self.log(place).acked.insert(offset);
+        }
+        self.raise_end(place, base + values.len() as i64, now);
+    }
+
+    /// The oldest unacknowledged batch of an idempotent producer was refused as out of order. Only a broker that was replaced
+    /// and does not know it yet may say so.
+    pub fn refused_for_good(&mut self, place: &Place, values: &[String]) {
+        if self.staleness.is_zero() {
+            self.object(
+                "sequence-lost",
+                format_args!("{place:?}: {values:?} is out of order, all before it were acknowledged"),
+            );
+        }
+    }
+
+    fn log(&mut self, place: &Place) -> &mut Log {
+        self.logs.entry(place.clone()).or_default()
+    }
+
+    fn raise_end(&mut self, place: &Place, end: i64, now: Duration) {
+        let log = self.log(place);
+        if log.ends.last().is_none_or(|(_, last)| *last < end) {
+            log.ends.push((now, end));
+        }
+    }
+
+    fn place_value(&mut self, place: &Place, offset: i64, value: &str, how: &str) {
+        match self.sent.get(value) {
+            Some(sent) if sent.place == *place => {}
+            _ => self.object("phantom", format_args!("{place:?} offset {offset}: {value:?} was never sent there")),
+        }
+        let log = self.logs.entry(place.clone()).or_default();
+        let other_value = log.values.get(&offset).filter(|known| *known != value).cloned();
+        let other_offset = log.offsets.get(value).copied().filter(|known| *known != offset);
+        if let Some(known) = other_value {
+            self.object(
+                "two-records-at-one-offset",
+                format_args!("{place:?} offset {offset}: {how} {value}, was {known}"),
+            );
+        } else if let Some(known) = other_offset {
+            self.object("duplicate", format_args!("{place:?}: {value} {how} at {offset} and at {known}"));
+        } else {
+            log.values.insert(offset, value.to_owned());
+            log.offsets.insert(value.to_owned(), offset);
+        }
+    }
+
+    /// An end offset that was shown, by Fetch or ListOffsets. `asked` is when the request was sent.
+    pub fn shown_end(&mut self, place: &Place, end: i64, asked: Duration, now: Duration) {
+        let least = self.end(place, asked);
+        if end < least {
+            self.object("end-went-back", format_args!("{place:?}: {end} was shown, {least} was known before"));
+        }
+        self.raise_end(place, end, now);
+    }
+
+    pub fn shown_start(&mut self, place: &Place, start: i64, asked_after: i64) {
+        let most = self.log(place).delete_asked;
+        if start > most {
+            self.object(
+                "log-start-without-cause",
+                format_args!("{place:?}: {start}, nobody asked for more than {most}"),
+            );
+        }
+        if start < asked_after {
+            self.object("delete-undone", format_args!("{place:?}: starts at {start}, {asked_after} was acknowledged"));
+        }
+    }
+
+    /// Records from `from` on, as one fetch gave them.
+    pub fn shown(&mut self, place: &Place, from: i64, end: i64, records: &[(i64, String)]) {
+        let mut expected = from;
+        for (offset, value) in records {
+            if *offset != expected {
+                self.object("gap", format_args!("{place:?}: offset {offset} where {expected} must follow"));
+            }
+            if *offset >= end {
+                self.object("beyond-the-end", format_args!("{place:?}: offset {offset}, the end is {end}"));
+            }
+            expected = offset + 1;
+            self.place_value(place, *offset, value, "shown");
+        }
+    }
+
+    pub fn delete_asked(&mut self, place: &Place, offset: i64) {
+        let log = self.log(place);
+        log.delete_asked = log.delete_asked.max(offset);
+    }
+
+    pub fn delete_acked(&mut self, place: &Place, low: i64) {
+        let log = self.log(place);
+        log.delete_acked = log.delete_acked.max(low);
+    }
+
+    /// The log start that must be kept by whoever is asked from now on.
+    pub fn deleted(&self, place: &Place) -> i64 {
+        self.logs.get(place).map_or(0, |log| log.delete_acked)
+    }
+
+    pub fn topic_created(&mut self, name: &str) {
+        self.topics.insert(name.to_owned());
+    }
+
+    /// All topics that a Metadata answer named.
+    pub fn shown_topics(&mut self, names: &BTreeSet<String>) {
+        let lost: Vec<String> = self.topics.difference(names).cloned().collect();
+        for name in lost {
+            self.object("lost-topic", name);
+        }
+    }
+
+    pub fn producer_id(&mut self, id: i64) {
+        if !self.producer_ids.insert(id) {
+            self.object("producer-id-given-twice", id);
+        }
+    }
+
+    /// A commit is about to be sent: from now on it may take effect.
+    pub fn commits(&mut self, group: &str, place: &Place, offset: i64) {
+        self.groups.entry((group.to_owned(), place.clone())).or_default().unknown.insert(offset);
+    }
+
+    /// A commit was acknowledged.
+    pub fn committed(&mut self, group: &str, place: &Place, offset: i64, now: Duration) {
+        let group = self.groups.entry((group.to_owned(), place.clone())).or_default();
+        group.unknown.remove(&offset);
+        group.acked.push((now, offset));
+    }
+
+    pub fn shown_committed(&mut self, group: &str, place: &Place, offset: i64, asked: Duration) {
+        let moment = asked.saturating_sub(self.staleness);
+        let entry = self.groups.entry((group.to_owned(), place.clone())).or_default();
+        let least = entry.acked.iter().rev().find(|(at, _)| *at <= moment).map_or(-1, |(_, offset)| *offset);
+        let sent = offset == -1 || entry.unknown.contains(&offset) || entry.acked.iter().any(|(_, at)| *at == offset);
+        if offset < least && !entry.unknown.contains(&offset) {
+            self.object(
+                "group-offset-went-back",
+                format_args!("{group} {place:?}: {offset}, {least} was acknowledged"),
+            );
+        } else if !sent {
+            self.object("group-offset-phantom", format_args!("{group} {place:?}: {offset} was never committed"));
+        }
+    }
+
+    /// The whole log of a partition, read at the end in fair weather from `start` up to `end`.
+    pub fn final_log(&mut self, place: &Place, start: i64, end: i64, records: &[(i64, String)]) {
+        let shown: BTreeMap<i64, &String> = records.iter().map(|(offset, value)| (*offset, value)).collect();
+        let log = self.log(place);
+        let missing: Vec<(i64, String, bool)> = log
+            .values
+            .range(start..end.max(start))
+            .filter(|(offset, _)| !shown.contains_key(*offset))
+            .map(|(offset, value)| (*offset, value.clone(), log.acked.contains(offset)))
+            .collect();
+        let deleted = log.delete_acked;
+        if start < deleted {
+            self.object("delete-undone", format_args!("{place:?}: starts at {start}, {deleted} was acknowledged"));
+        }
+        for (offset, value, acked) in missing {
+            let rule = if acked { "lost-acknowledged-record" } else { "lost-record-that-was-shown" };
+            self.object(rule, format_args!("{place:?} offset {offset}: {value}"));
+        }
+        self.order(place, start);
+    }
+
+    /// Records of one idempotent producer stand in the order in which it made them, none left out.
+    fn order(&mut self, place: &Place, start: i64) {
+        let log = &self.logs[place];
+        let mut last: BTreeMap<&str, u64> = BTreeMap::new();
+        let mut faults = Vec::new();
+        for (offset, value) in &log.values {
+            let Some(sent) = self.sent.get(value).filter(|sent| sent.idempotent) else { continue };
+            let before = last.insert(&sent.producer, sent.index);
+            let follows = match before {
+                Some(before) => sent.index == before + 1,
+                None => sent.index == 0 || start > 0,
+            };
+            if !follows {
+                faults.push(format!("{place:?} offset {offset}: {value} after index {before:?} of its producer"));
+            }
+        }
+        faults.into_iter().for_each(|fault| self.object("order", fault));
+    }
+}

@@ -1,0 +1,20 @@
+//! The broker as it ships, over a simulated network, store and clock.
+//!
+//! A seed decides everything: how many clients, what fails and when, every delay. One seed gives one trace, so a failure found once
+//! can be looked at as often as needed: `cargo run --release -- --seed N --timeline`.
+//!
+//! [`plan`] makes the fault plan of a seed, [`run`](mod@run) puts the hosts together and drives them, [`roles`] are the clients,
+//! [`judge`] objects to what must not be seen, [`bucket`] is the store with its faults, [`world`] is what they share.
+
+pub mod bucket;
+#[path = "../../broker/client.rs"]
+#[allow(dead_code, reason = "the broker's own tests use more of it")]
+pub mod client;
+pub mod judge;
+pub mod kafka;
+pub mod mutants;
+pub mod plan;
+pub mod roles;
+pub mod run;
+pub mod runner;
+pub mod world;

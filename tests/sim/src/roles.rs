@@ -1,0 +1,558 @@
+//! The clients of a run. Each is written like the real ones behave, and tells the judge what it sees.
+//!
+//! They go on until the quiet phase, finish what is open, and end. Which broker they ask is their own choice: when one does not answer
+//! or says that it is not the leader, they try the next.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::judge::{Place, Sent};
+use crate::kafka::{Conn, DAMAGED, Fetched, batch};
+use crate::world::{self, Dice, Phase, World};
+
+pub const TOPIC: &str = "t";
+
+/// Error codes that say "ask again, or somebody else".
+const RETRIABLE: &[i16] = &[3, 5, 6, 7, 14, 15, 16, 56, 74, 75, 78];
+const OUT_OF_RANGE: i16 = 1;
+const OUT_OF_ORDER: i16 = 45;
+
+/// What all clients know.
+#[derive(Clone)]
+pub struct Ctx {
+    pub name: &'static str,
+    pub world: Arc<World>,
+    pub dice: Dice,
+    pub partitions: i32,
+    /// Errors of storage are expected: something was damaged on purpose.
+    pub damage: bool,
+    pub patience: Duration,
+}
+
+impl Ctx {
+    fn place(&self, index: i32) -> Place {
+        (TOPIC.to_owned(), index)
+    }
+
+    fn places(&self) -> Vec<Place> {
+        (0..self.partitions).map(|index| self.place(index)).collect()
+    }
+
+    fn storm(&self) -> bool {
+        self.world.phase() == Phase::Storm
+    }
+
+    async fn pause(&self, low: u64, high: u64) {
+        tokio::time::sleep(self.dice.ms(low, high)).await;
+    }
+
+    /// A connection to some broker; in quiet phases to the one that is meant to be alive.
+    async fn connect(&self) -> Conn {
+        loop {
+            let hosts: Vec<&'static str> = self.world.hosts.keys().copied().collect();
+            let survivor = *self.world.survivor.lock();
+            let host = if self.storm() { hosts[self.dice.below(hosts.len() as u64) as usize] } else { survivor };
+            match Conn::open(host, Duration::from_millis(500)).await {
+                Ok(mut conn) => {
+                    conn.patience = self.patience;
+                    self.world.note(self.name, format_args!("connected to {host}"));
+                    return conn;
+                }
+                Err(_) => self.pause(20, 120).await,
+            }
+        }
+    }
+
+    /// Objects to error codes that no fault explains.
+    fn check_code(&self, what: &str, code: i16) {
+        let damaged = code == DAMAGED || code == 56;
+        if code != 0 && !RETRIABLE.contains(&code) && !(damaged && self.damage) {
+            self.world.judge(|judge, _| judge.object("unexpected-error", format_args!("{what}: code {code}")));
+        }
+    }
+}
+
+/// Makes the topic that everybody uses.
+pub async fn make_topic(ctx: &Ctx) {
+    loop {
+        let mut conn = ctx.connect().await;
+        match conn.create_topic(TOPIC, ctx.partitions).await {
+            Ok(0 | 36) => {
+                ctx.world.judge(|judge, _| judge.topic_created(TOPIC));
+                return;
+            }
+            Ok(code) => ctx.check_code("create topic", code),
+            Err(_) => {}
+        }
+        ctx.pause(20, 100).await;
+    }
+}
+
+async fn wait_for_topic(ctx: &Ctx) {
+    loop {
+        let mut conn = ctx.connect().await;
+        if conn.topics().await.is_ok_and(|topics| topics.contains(TOPIC)) {
+            return;
+        }
+        ctx.pause(20, 100).await;
+    }
+}
+
+/// A batch that is not acknowledged yet.
+struct Unacked {
+    index: u64,
+    sequence: i32,
+    values: Vec<String>,
+    /// The end that the judge knew when it was first sent.
+    end_before: i64,
+    sent: bool,
+}
+
+/// An idempotent producer: up to five batches in flight per partition, retried in order with their sequences, as Java's does.
+pub async fn idempotent(ctx: Ctx, pace_ms: (u64, u64)) {
+    wait_for_topic(&ctx).await;
+    let (mut producer, mut conn) = loop {
+        let mut conn = ctx.connect().await;
+        match conn.producer_id().await {
+            Ok((0, id)) => {
+                ctx.world.judge(|judge, _| judge.producer_id(id));
+                break (Producer::new(&ctx, id), conn);
+            }
+            Ok((code, _)) => ctx.check_code("init producer id", code),
+            Err(_) => {}
+        }
+        ctx.pause(20, 100).await;
+    };
+    loop {
+        match producer.drive(&mut conn, pace_ms).await {
+            Ok(true) => return,
+            Ok(false) => {}
+            Err(error) => ctx.world.note(ctx.name, format_args!("reconnects: {error}")),
+        }
+        producer.lanes.values_mut().flatten().for_each(|batch| batch.sent = false);
+        ctx.pause(5, 60).await;
+        conn = ctx.connect().await;
+    }
+}
+
+struct Producer<'a> {
+    ctx: &'a Ctx,
+    id: i64,
+    lanes: BTreeMap<Place, VecDeque<Unacked>>,
+    next: BTreeMap<Place, (u64, i32)>,
+}
+
+impl<'a> Producer<'a> {
+    fn new(ctx: &'a Ctx, id: i64) -> Producer<'a> {
+        let lanes = ctx.places().into_iter().map(|place| (place, VecDeque::new())).collect();
+        Producer { ctx, id, lanes, next: BTreeMap::new() }
+    }
+
+    fn make(&mut self, place: &Place) {
+        let world = &self.ctx.world;
+        let (index, sequence) = self.next.get(place).copied().unwrap_or_default();
+        let count = self.ctx.dice.between(1, 4);
+        let name = format!("{}/{}", self.ctx.name, place.1);
+        let values: Vec<String> = (index..index + count).map(|at| format!("{name}/{at}")).collect();
+        let end_before = world.judge(|judge, now| {
+            for (at, value) in (index..).zip(&values) {
+                let sent = Sent { place: place.clone(), idempotent: true, producer: name.clone(), index: at };
+                judge.sent(value, sent);
+            }
+            judge.end(place, now)
+        });
+        self.next.insert(place.clone(), (index + count, sequence + count as i32));
+        let unacked = Unacked { index, sequence, values, end_before, sent: false };
+        self.lanes.get_mut(place).expect("all places have lanes").push_back(unacked);
+    }
+
+    /// Uses one connection as long as it is good. `true`: everything is acknowledged and the storm is over.
+    async fn drive(&mut self, conn: &mut Conn, pace_ms: (u64, u64)) -> io::Result<bool> {
+        let mut flying: VecDeque<(i32, Place, u64)> = VecDeque::new();
+        let mut refused = false;
+        loop {
+            let storm = self.ctx.storm();
+            if storm && !refused && flying.is_empty() {
+                self.ctx.pause(pace_ms.0, pace_ms.1).await;
+                for place in self.ctx.places() {
+                    while self.lanes[&place].len() < 5 && self.ctx.dice.chance(70) {
+                        self.make(&place);
+                    }
+                }
+            }
+            // After a refusal the answers to everything in flight come first, then all is sent again, in order.
+            if !refused {
+                self.send(conn, &mut flying).await?;
+            }
+            let Some((id, place, index)) = flying.pop_front() else {
+                let done = self.lanes.values().all(VecDeque::is_empty);
+                if done && !storm {
+                    return Ok(true);
+                }
+                if refused {
+                    refused = false;
+                    self.ctx.pause(10, 80).await;
+                    if self.ctx.dice.chance(50) {
+                        return Ok(false);
+                    }
+                }
+                continue;
+            };
+            let (code, base) = conn.receive_ack(id).await?;
+            refused |= self.take(&place, index, code, base);
+        }
+    }
+
+    async fn send(&mut self, conn: &mut Conn, flying: &mut VecDeque<(i32, Place, u64)>) -> io::Result<()> {
+        for (place, lane) in &mut self.lanes {
+            for unacked in lane.iter_mut().filter(|unacked| !unacked.sent) {
+                let bytes = batch(Some((self.id, 0, unacked.sequence)), &unacked.values);
+                let id = conn.send_batch(place, bytes).await?;
+                unacked.sent = true;
+                self.ctx.world.note(self.ctx.name, format_args!("sends {:?} to {place:?}", unacked.values));
+                flying.push_back((id, place.clone(), unacked.index));
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes an answer; tells whether it is a refusal.
+    fn take(&mut self, place: &Place, index: u64, code: i16, base: i64) -> bool {
+        let world = &self.ctx.world;
+        world.note(self.ctx.name, format_args!("batch {index} of {place:?}: code {code}, offset {base}"));
+        let lane = self.lanes.get_mut(place).expect("all places have lanes");
+        let Some(at) = lane.iter().position(|unacked| unacked.index == index) else { return false };
+        if code != 0 {
+            lane.iter_mut().skip(at).for_each(|unacked| unacked.sent = false);
+            let fatal = code == OUT_OF_ORDER && at == 0;
+            if fatal {
+                let first = &lane[0].values;
+                world.judge(|judge, _| judge.refused_for_good(place, first));
+            } else if code != OUT_OF_ORDER {
+                self.ctx.check_code("produce", code);
+            }
+            return true;
+        }
+        let unacked = lane.remove(at).expect("it is there");
+        world.judge(|judge, now| judge.acked(place, base, &unacked.values, unacked.end_before, now));
+        if at > 0 {
+            world.judge(|judge, _| judge.object("overtaken", format_args!("{place:?}: {index} before its elders")));
+        }
+        false
+    }
+}
+
+/// A producer without idempotence: what is not acknowledged is never sent again, and so may be there or not.
+pub async fn plain(ctx: Ctx) {
+    wait_for_topic(&ctx).await;
+    let mut index = 0;
+    while ctx.storm() {
+        let mut conn = ctx.connect().await;
+        while ctx.storm() {
+            ctx.pause(5, 60).await;
+            let mut flying = VecDeque::new();
+            for _ in 0..ctx.dice.between(1, 5) {
+                let place = ctx.place(ctx.dice.below(ctx.partitions as u64) as i32);
+                let values = vec![format!("{}/{index}", ctx.name)];
+                let end = ctx.world.judge(|judge, now| {
+                    let producer = ctx.name.to_owned();
+                    judge.sent(&values[0], Sent { place: place.clone(), idempotent: false, producer, index });
+                    judge.end(&place, now)
+                });
+                index += 1;
+                let Ok(id) = conn.send_batch(&place, batch(None, &values)).await else { break };
+                flying.push_back((id, place, values, end));
+            }
+            let mut lost = flying.is_empty();
+            for (id, place, values, end) in flying {
+                match conn.receive_ack(id).await {
+                    Ok((0, base)) => {
+                        ctx.world.note(ctx.name, format_args!("{values:?} at {place:?} {base}"));
+                        ctx.world.judge(|judge, now| judge.acked(&place, base, &values, end, now));
+                    }
+                    Ok((code, _)) => {
+                        ctx.check_code("plain produce", code);
+                        lost = true;
+                    }
+                    Err(_) => lost = true,
+                }
+                if lost {
+                    break;
+                }
+            }
+            if lost {
+                break;
+            }
+        }
+    }
+}
+
+/// Reads all partitions from the beginning, again and again, and commits how far it came.
+pub async fn consumer(ctx: Ctx, group: &'static str) {
+    wait_for_topic(&ctx).await;
+    let mut at: BTreeMap<Place, i64> = ctx.places().into_iter().map(|place| (place, 0)).collect();
+    while ctx.storm() {
+        let mut conn = ctx.connect().await;
+        while ctx.storm() {
+            if ctx.dice.chance(5) {
+                at.values_mut().for_each(|offset| *offset = 0);
+            }
+            if read_once(&ctx, &mut conn, &mut at).await.is_err() {
+                break;
+            }
+            if ctx.dice.chance(30) && commit_once(&ctx, &mut conn, group, &at).await.is_err() {
+                break;
+            }
+            ctx.pause(5, 80).await;
+        }
+    }
+}
+
+async fn read_once(ctx: &Ctx, conn: &mut Conn, at: &mut BTreeMap<Place, i64>) -> io::Result<()> {
+    let asks: Vec<(Place, i64)> = at.iter().map(|(place, offset)| (place.clone(), *offset)).collect();
+    let asked = ctx.world.now();
+    let deleted: BTreeMap<Place, i64> =
+        ctx.world.judge(|judge, _| asks.iter().map(|(place, _)| (place.clone(), judge.deleted(place))).collect());
+    let max_bytes = if ctx.dice.chance(30) { 200 } else { 1 << 20 };
+    for fetched in conn.fetch(&asks, 100, max_bytes).await? {
+        let from = at[&fetched.place];
+        let Fetched { place, error, end, start, records } = fetched;
+        ctx.world.note(
+            ctx.name,
+            format_args!("read {place:?} from {from}: code {error}, end {end}, {} records", records.len()),
+        );
+        match error {
+            0 => {
+                ctx.world.judge(|judge, now| {
+                    judge.shown_end(&place, end, asked, now);
+                    judge.shown_start(&place, start, deleted[&place]);
+                    judge.shown(&place, from, end, &records);
+                });
+                at.insert(place, records.last().map_or(from, |(offset, _)| offset + 1));
+            }
+            OUT_OF_RANGE => {
+                let (code, start) = conn.list_offset(&place, -2).await?;
+                if code != 0 {
+                    ctx.check_code("list offsets", code);
+                    return Err(io::Error::other("refused"));
+                }
+                ctx.world.judge(|judge, _| {
+                    judge.shown_start(&place, start, deleted[&place]);
+                    if start <= from {
+                        judge
+                            .object("lost-its-place", format_args!("{place:?}: {from} is out of range, start {start}"));
+                    }
+                });
+                at.insert(place, start);
+            }
+            code => {
+                ctx.check_code("fetch", code);
+                return Err(io::Error::other("refused"));
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn commit_once(ctx: &Ctx, conn: &mut Conn, group: &str, at: &BTreeMap<Place, i64>) -> io::Result<()> {
+    let (place, offset) = at.iter().nth(ctx.dice.below(at.len() as u64) as usize).expect("there are partitions");
+    ctx.world.judge(|judge, _| judge.commits(group, place, *offset));
+    let result = conn.commit(group, place, *offset).await;
+    ctx.world.note(ctx.name, format_args!("commits {offset} of {place:?}: {result:?}"));
+    match result? {
+        0 => ctx.world.judge(|judge, now| judge.committed(group, place, *offset, now)),
+        code => {
+            ctx.check_code("commit", code);
+            return Err(io::Error::other("refused"));
+        }
+    }
+    look_at_commit(ctx, conn, group, place).await.map(|_| ())
+}
+
+/// Tells whether the broker gave an answer.
+async fn look_at_commit(ctx: &Ctx, conn: &mut Conn, group: &str, place: &Place) -> io::Result<bool> {
+    let asked = ctx.world.now();
+    let (code, offset) = conn.committed(group, place).await?;
+    ctx.world.note(ctx.name, format_args!("{group} stands at {offset} of {place:?}: code {code}"));
+    ctx.check_code("offset fetch", code);
+    if code == 0 {
+        ctx.world.judge(|judge, _| judge.shown_committed(group, place, offset, asked));
+    }
+    Ok(code == 0)
+}
+
+/// Asks for ends and starts, makes topics, cuts logs.
+pub async fn admin(ctx: Ctx, pace_ms: (u64, u64), deletes: bool) {
+    wait_for_topic(&ctx).await;
+    let mut made = 0;
+    while ctx.storm() {
+        let mut conn = ctx.connect().await;
+        while ctx.storm() {
+            ctx.pause(pace_ms.0, pace_ms.1).await;
+            let place = ctx.place(ctx.dice.below(ctx.partitions as u64) as i32);
+            let result = match ctx.dice.below(10) {
+                0..3 => ask_end(&ctx, &mut conn, &place).await,
+                3 if deletes => cut(&ctx, &mut conn, &place).await,
+                4..7 => {
+                    made += 1;
+                    make_another(&ctx, &mut conn, &format!("{}-{made}", ctx.name)).await
+                }
+                7 => conn.producer_id().await.map(|(code, id)| {
+                    ctx.world.note(ctx.name, format_args!("producer id {id}, code {code}"));
+                    ctx.check_code("init producer id", code);
+                    if code == 0 {
+                        ctx.world.judge(|judge, _| judge.producer_id(id));
+                    }
+                }),
+                _ => ask_end(&ctx, &mut conn, &place).await,
+            };
+            if result.is_err() {
+                break;
+            }
+        }
+    }
+}
+
+async fn ask_end(ctx: &Ctx, conn: &mut Conn, place: &Place) -> io::Result<()> {
+    let asked = ctx.world.now();
+    let (code, end) = conn.list_offset(place, -1).await?;
+    ctx.world.note(ctx.name, format_args!("end of {place:?}: code {code}, {end}"));
+    ctx.check_code("list offsets", code);
+    if code != 0 {
+        return Err(io::Error::other("refused"));
+    }
+    ctx.world.judge(|judge, now| judge.shown_end(place, end, asked, now));
+    Ok(())
+}
+
+async fn cut(ctx: &Ctx, conn: &mut Conn, place: &Place) -> io::Result<()> {
+    let (known, low) = ctx.world.judge(|judge, now| (judge.end(place, now), judge.deleted(place)));
+    let offset = low + (known - low).max(0) / 3;
+    ctx.world.judge(|judge, _| judge.delete_asked(place, offset));
+    let (code, low) = conn.delete_records(place, offset).await?;
+    ctx.world.note(ctx.name, format_args!("deletes {place:?} up to {offset}: code {code}, starts at {low}"));
+    if code == 0 {
+        ctx.world.judge(|judge, _| judge.delete_acked(place, low));
+    } else if code != OUT_OF_RANGE {
+        ctx.check_code("delete records", code);
+    }
+    Ok(())
+}
+
+async fn make_another(ctx: &Ctx, conn: &mut Conn, name: &str) -> io::Result<()> {
+    let code = conn.create_topic(name, 1).await?;
+    ctx.world.note(ctx.name, format_args!("creates {name}: code {code}"));
+    match code {
+        0 => ctx.world.judge(|judge, _| judge.topic_created(name)),
+        36 => {}
+        code => ctx.check_code("create topic", code),
+    }
+    Ok(())
+}
+
+/// Comes when the storm is over: writes to every partition and reads all of them, before and after one more restart.
+pub async fn verifier(ctx: Ctx, groups: BTreeSet<&'static str>) {
+    for (phase, round) in [(Phase::Quiet, 0), (Phase::Reborn, 1)] {
+        world::until(&ctx.world.phase, |now| *now >= phase).await;
+        for place in ctx.places() {
+            write_one(&ctx, &place, round).await;
+        }
+        for place in ctx.places() {
+            read_all(&ctx, &place).await;
+            for group in &groups {
+                until(&ctx, async |conn| look_at_commit(&ctx, conn, group, &place).await).await;
+            }
+        }
+        until(&ctx, async |conn| {
+            let topics = conn.topics().await?;
+            ctx.world.judge(|judge, _| judge.shown_topics(&topics));
+            Ok(true)
+        })
+        .await;
+        ctx.world.note(ctx.name, format_args!("everything was read in round {round}"));
+        if round == 0 {
+            ctx.world.phase.send_replace(Phase::Reborn);
+        }
+    }
+    ctx.world.phase.send_replace(Phase::Done);
+}
+
+/// Tries until it is done, with a new connection after each fault.
+async fn until(ctx: &Ctx, mut step: impl AsyncFnMut(&mut Conn) -> io::Result<bool>) {
+    loop {
+        let mut conn = ctx.connect().await;
+        if matches!(step(&mut conn).await, Ok(true)) {
+            return;
+        }
+        ctx.pause(20, 100).await;
+    }
+}
+
+async fn write_one(ctx: &Ctx, place: &Place, round: u64) {
+    let mut attempt = 0;
+    until(ctx, async |conn| {
+        let values = vec![format!("verifier/{}/{round}/{attempt}", place.1)];
+        attempt += 1;
+        let end = ctx.world.judge(|judge, now| {
+            let producer = ctx.name.to_owned();
+            judge.sent(&values[0], Sent { place: place.clone(), idempotent: false, producer, index: 0 });
+            judge.end(place, now)
+        });
+        let id = conn.send_batch(place, batch(None, &values)).await?;
+        let (code, base) = conn.receive_ack(id).await?;
+        ctx.world.note(ctx.name, format_args!("writes {place:?}: code {code}, {base}"));
+        ctx.check_code("last produce", code);
+        if code == 0 {
+            ctx.world.judge(|judge, now| judge.acked(place, base, &values, end, now));
+        }
+        Ok(code == 0)
+    })
+    .await;
+}
+
+async fn read_all(ctx: &Ctx, place: &Place) {
+    let mut start = None;
+    let mut next = 0;
+    let mut records = Vec::new();
+    until(ctx, async |conn| {
+        loop {
+            if start.is_none() {
+                let (code, low) = conn.list_offset(place, -2).await?;
+                ctx.check_code("list offsets", code);
+                if code != 0 {
+                    return Ok(false);
+                }
+                (start, next) = (Some(low), low);
+            }
+            let asked = ctx.world.now();
+            let fetched = conn.fetch(&[(place.clone(), next)], 0, 1 << 20).await?.remove(0);
+            if fetched.error != 0 {
+                ctx.world.note(ctx.name, format_args!("read {place:?} from {next}: code {}", fetched.error));
+                ctx.check_code("last fetch", fetched.error);
+                return Ok(false);
+            }
+            ctx.world.judge(|judge, now| {
+                judge.shown_end(place, fetched.end, asked, now);
+                judge.shown(place, next, fetched.end, &fetched.records);
+            });
+            let stuck = fetched.records.is_empty() && next < fetched.end;
+            records.extend(fetched.records);
+            next = records.last().map_or(next, |(offset, _)| offset + 1);
+            if next >= fetched.end {
+                return Ok(true);
+            }
+            if stuck {
+                return Ok(false);
+            }
+        }
+    })
+    .await;
+    ctx.world.note(ctx.name, format_args!("{place:?} holds {start:?}..{next}"));
+    ctx.world.judge(|judge, _| {
+        let start = start.unwrap_or(0);
+        judge.shown_start(place, start, 0);
+        judge.final_log(place, start, next, &records);
+    });
+}

@@ -1,0 +1,415 @@
+//! Runs one seed: hosts, clients and the plan, on one thread, to a verdict.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use alluvium::admin::Readiness;
+use alluvium::broker::{BrokerError, Ports, run_with};
+use alluvium::config::Settings;
+use alluvium::meta::MetaOptions;
+use alluvium::server::Listener;
+use alluvium::store::fault::FaultRates;
+use alluvium::store::{ReadRange, Store, StoreError};
+use alluvium::types::metrics::Metrics;
+use alluvium::types::mutant::{self, Mutant};
+use bytes::Bytes;
+use futures::FutureExt;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use turmoil::Sim;
+use turmoil::net::{TcpListener, TcpStream};
+
+use crate::bucket::{self, Bucket, HostStore};
+use crate::judge::Judge;
+use crate::plan::{A, Action, Kind, Plan};
+use crate::roles::{self, Ctx};
+use crate::world::{Dice, Exit, Phase, World, until};
+
+const TICK: Duration = Duration::from_millis(1);
+
+/// A process that ended by itself is started again after this.
+const RESTART_AFTER: Duration = Duration::from_millis(300);
+
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    pub mutant: Option<Mutant>,
+    pub keep_trace: bool,
+    pub kind: Option<Kind>,
+}
+
+/// What became of a seed.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    pub seed: u64,
+    pub kind: Kind,
+    pub violations: Vec<String>,
+    /// Hash and number of all events.
+    pub fingerprint: (u64, u64),
+    pub timeline: Vec<String>,
+    pub simulated: Duration,
+    pub counters: BTreeMap<&'static str, u64>,
+}
+
+impl Outcome {
+    pub fn passed(&self) -> bool {
+        self.violations.is_empty()
+    }
+}
+
+pub fn run(seed: u64, options: &Options) -> Outcome {
+    let dice = Dice::new(Arc::new(alluvium::types::env::testing::SeededEntropy::new(seed ^ 0x51_5eed)));
+    let plan = Plan::new(seed, &dice, options.kind);
+    let staleness = if plan.hosts.len() > 1 { Duration::from_millis(plan.ttl_ms) } else { Duration::ZERO };
+    let world = World::new(seed, Judge::new(staleness), &plan.hosts, options.keep_trace);
+    mutant::plant(options.mutant);
+    let simulated = catch_unwind(AssertUnwindSafe(|| Run::new(&world, &plan).drive()));
+    mutant::plant(None);
+    let simulated = simulated.unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+        world.judge(|judge, _| judge.object("panic", text.unwrap_or_default()));
+        world.now()
+    });
+    Outcome {
+        seed,
+        kind: plan.kind,
+        violations: world.judge.lock().violations().to_vec(),
+        fingerprint: world.fingerprint(),
+        timeline: world.timeline(),
+        simulated,
+        counters: world.counters.lock().clone(),
+    }
+}
+
+struct Run<'a> {
+    world: Arc<World>,
+    plan: &'a Plan,
+    sim: Sim<'a>,
+    stores: BTreeMap<&'static str, HostStore>,
+    bucket: Bucket,
+    /// Asks the present life of a host to end cleanly.
+    stops: Rc<RefCell<BTreeMap<&'static str, CancellationToken>>>,
+    restarts: Vec<(Duration, &'static str)>,
+    dice: Dice,
+}
+
+impl<'a> Run<'a> {
+    fn new(world: &Arc<World>, plan: &'a Plan) -> Run<'a> {
+        let mut sim = turmoil::Builder::new()
+            .rng_seed(world.seed)
+            .tick_duration(TICK)
+            .simulation_duration(Duration::from_secs(3600))
+            .min_message_latency(Duration::from_micros(200))
+            .max_message_latency(Duration::from_millis(6))
+            .tcp_capacity(4096)
+            .epoch(std::time::UNIX_EPOCH + Duration::from_secs(1_700_000_000))
+            .build();
+        let (bucket, landing) = Bucket::new(world.clone());
+        let landing = RefCell::new(Some(landing));
+        sim.host("bucket", move || {
+            let landing = landing.borrow_mut().take().expect("the bucket never crashes");
+            async move {
+                bucket::land(landing).await;
+                Ok(())
+            }
+        });
+        let stops = Rc::new(RefCell::new(BTreeMap::new()));
+        let mut stores = BTreeMap::new();
+        for host in &plan.hosts {
+            let store = bucket.for_host(host, plan.latency_ms);
+            stores.insert(*host, store.clone());
+            let (world, settings, options, stops) = (world.clone(), settings(plan), meta_options(plan), stops.clone());
+            sim.host(*host, move || {
+                let stop = CancellationToken::new();
+                stops.borrow_mut().insert(*host, stop.clone());
+                live(world.clone(), host, store.clone(), settings.clone(), options.clone(), stop)
+            });
+        }
+        let dice = Dice::new(world.entropy("run", 3));
+        let mut run = Run { world: world.clone(), plan, sim, stores, bucket, stops, restarts: Vec::new(), dice };
+        run.clients();
+        run
+    }
+
+    fn clients(&mut self) {
+        let plan = self.plan;
+        let ctx = |name: &'static str| Ctx {
+            name,
+            world: self.world.clone(),
+            dice: Dice::new(self.world.entropy(name, 9)),
+            partitions: plan.partitions,
+            damage: matches!(plan.kind, Kind::Damage | Kind::Corrupt),
+            patience: plan.patience,
+        };
+        let contexts: Vec<Ctx> = plan.clients.iter().map(|name| ctx(name)).collect();
+        let (maker, verifier) = (ctx("maker"), ctx("verifier"));
+        let groups = plan.clients.iter().filter_map(|name| group_of(name)).collect();
+        self.sim.client("maker", async move {
+            roles::make_topic(&maker).await;
+            Ok(())
+        });
+        self.sim.client("verifier", async move {
+            roles::verifier(verifier, groups).await;
+            Ok(())
+        });
+        let (producer_pace, admin_pace, deletes) = (plan.producer_pace_ms, plan.admin_pace_ms, plan.deletes);
+        for ctx in contexts {
+            self.sim.client(ctx.name, async move {
+                match (ctx.name.split('-').next(), group_of(ctx.name)) {
+                    (Some("idem"), _) => roles::idempotent(ctx, producer_pace).await,
+                    (Some("plain"), _) => roles::plain(ctx).await,
+                    (_, Some(group)) => roles::consumer(ctx, group).await,
+                    _ => roles::admin(ctx, admin_pace, deletes).await,
+                }
+                Ok(())
+            });
+        }
+    }
+
+    fn drive(mut self) -> Duration {
+        let mut actions = self.plan.actions.iter().cloned().collect::<std::collections::VecDeque<_>>();
+        let mut quiet_since = None;
+        let mut reborn = false;
+        loop {
+            let now = self.sim.elapsed();
+            self.world.set_now(now);
+            while actions.front().is_some_and(|(at, _)| *at <= now) {
+                let (_, action) = actions.pop_front().expect("just seen");
+                self.act(action);
+            }
+            self.revive(now);
+            if quiet_since.is_none() && self.world.phase() != Phase::Storm {
+                quiet_since = Some(now);
+            }
+            if !reborn && self.world.phase() == Phase::Reborn {
+                reborn = true;
+                let survivor = *self.world.survivor.lock();
+                self.bounce(survivor);
+            }
+            let late = quiet_since.is_some_and(|since| now > since + self.plan.limit);
+            if late && self.plan.kind != Kind::Damage {
+                let limit = self.plan.limit;
+                self.world.judge(|judge, _| {
+                    judge.object("liveness", format_args!("not everything works again {limit:?} after the storm"));
+                });
+            }
+            if late || !self.world.judge.lock().violations().is_empty() {
+                break;
+            }
+            match self.sim.step() {
+                Ok(true) => break,
+                Ok(false) => {}
+                Err(error) => {
+                    self.world.judge(|judge, _| judge.object("simulation", error));
+                    break;
+                }
+            }
+        }
+        for (what, count) in bucket::sum(self.stores.values().map(|store| store.faults.injected())) {
+            self.world.count(what, count);
+        }
+        self.sim.elapsed()
+    }
+
+    /// Starts processes again that ended by themselves, as a supervisor does; one that was replaced stays down.
+    fn revive(&mut self, now: Duration) {
+        for host in &self.plan.hosts {
+            let Some(exit) = self.world.hosts[host].exited.lock().take() else { continue };
+            self.sim.crash(*host);
+            let survivor = self.world.phase() != Phase::Storm && *self.world.survivor.lock() == *host;
+            if exit == Exit::Other || survivor {
+                self.restarts.push((now + RESTART_AFTER, host));
+            }
+        }
+        let due: Vec<&'static str> = self.restarts.iter().filter(|(at, _)| *at <= now).map(|(_, host)| *host).collect();
+        self.restarts.retain(|(at, _)| *at > now);
+        for host in due {
+            self.bounce(host);
+        }
+    }
+
+    fn bounce(&mut self, host: &'static str) {
+        self.world.note("PLAN", format_args!("starts {host}"));
+        self.sim.bounce(host);
+    }
+
+    fn act(&mut self, action: Action) {
+        self.world.note("PLAN", format_args!("{action:?}"));
+        match action {
+            Action::Start(host) => {
+                self.world.count("broker: started beside another", u64::from(host != A));
+                self.world.hosts[host].allowed.send_replace(true);
+            }
+            Action::Crash(host) => {
+                self.world.count("broker: crashed", 1);
+                self.sim.crash(host);
+                let pause = self.dice.ms(0, 300);
+                self.restarts.push((self.world.now() + pause, host));
+            }
+            Action::Restart(host) => {
+                self.world.count("broker: told to stop", 1);
+                if let Some(stop) = self.stops.borrow().get(host) {
+                    stop.cancel();
+                }
+            }
+            Action::Partition(one, other) => {
+                self.world.count("network: cut", 1);
+                self.sim.partition(one, other);
+            }
+            Action::Repair(one, other) => self.sim.repair(one, other),
+            Action::Hold(one, other) => {
+                self.world.count("network: held", 1);
+                self.sim.hold(one, other);
+            }
+            Action::Release(one, other) => self.sim.release(one, other),
+            Action::Rates(host, rates) => self.stores[host].faults.set_rates(rates),
+            Action::Deny(host, denied) => {
+                self.world.count("store: denied period", u64::from(denied));
+                self.stores[host].faults.set_denied(denied);
+            }
+            Action::PauseStore(host, paused) => {
+                self.world.count("broker: stood still", u64::from(paused));
+                self.world.hosts[host].paused.send_replace(paused);
+            }
+            Action::WallClock(host, ms) => {
+                self.world.count("clock: jumped", 1);
+                *self.world.hosts[host].wall_skew_ms.lock() = ms;
+            }
+            Action::Damage => self.damage(),
+            Action::Quiet(survivor) => self.quiet(survivor),
+        }
+    }
+
+    fn quiet(&mut self, survivor: &'static str) {
+        for host in &self.plan.hosts {
+            self.stores[host].faults.set_rates(FaultRates::default());
+            self.stores[host].faults.set_denied(false);
+            self.world.hosts[host].paused.send_replace(false);
+            for client in self.plan.clients.iter().chain(&["maker", "verifier"]) {
+                self.sim.release(*client, *host);
+                self.sim.repair(*client, *host);
+            }
+            if *host != survivor {
+                self.sim.crash(*host);
+            }
+        }
+        self.restarts.retain(|(_, host)| *host == survivor);
+        *self.world.survivor.lock() = survivor;
+        self.world.hosts[survivor].allowed.send_replace(true);
+        let coming = self.restarts.iter().any(|(_, host)| *host == survivor);
+        if !coming && !self.sim.is_host_running(survivor) {
+            self.bounce(survivor);
+        }
+        self.world.phase.send_replace(Phase::Quiet);
+    }
+
+    /// Damages one object of the log, by losing it or by a wrong bit in its footer.
+    fn damage(&mut self) {
+        let memory = self.bucket.memory.clone();
+        let listed = at_once(memory.list("segments/", None, 10_000));
+        let data: Vec<_> = listed.into_iter().filter(|object| object.size > 400).collect();
+        if data.is_empty() {
+            return;
+        }
+        let victim = &data[self.dice.below(data.len() as u64) as usize];
+        self.world.count("object: damaged for good", 1);
+        if self.dice.chance(50) {
+            self.world.note("PLAN", format_args!("loses {}", victim.key));
+            at_once(memory.delete(&victim.key));
+        } else {
+            self.world.note("PLAN", format_args!("spoils {}", victim.key));
+            let read = at_once(memory.read(&victim.key, ReadRange::Full));
+            let mut bytes = read.bytes.to_vec();
+            let at = bytes.len() - 1 - self.dice.below(60) as usize;
+            bytes[at] ^= 1;
+            memory.overwrite(&victim.key, Bytes::from(bytes));
+        }
+    }
+}
+
+/// The store in memory never waits.
+fn at_once<T>(call: impl Future<Output = Result<T, StoreError>>) -> T {
+    call.now_or_never().expect("memory does not wait").expect("memory does not fail")
+}
+
+fn group_of(name: &str) -> Option<&'static str> {
+    match name {
+        "reader-1" => Some("group-1"),
+        "reader-2" => Some("group-2"),
+        _ => None,
+    }
+}
+
+fn settings(plan: &Plan) -> Settings {
+    let mut settings = Settings {
+        session_ttl_ms: plan.ttl_ms,
+        flush_interval_ms: Some(plan.flush_interval_ms),
+        ..Settings::default()
+    };
+    settings.kafka.offsets_topic_num_partitions = 2;
+    settings.kafka.group_initial_rebalance_delay_ms = 0;
+    settings
+}
+
+fn meta_options(plan: &Plan) -> MetaOptions {
+    MetaOptions {
+        generation: plan.meta_generation,
+        snapshot_every: plan.meta_generation,
+        propose_timeout: Duration::from_secs(6),
+        read_timeout: Duration::from_secs(3),
+        append_timeout: Duration::from_secs(3),
+    }
+}
+
+struct SimListener(TcpListener);
+
+impl Listener for SimListener {
+    type Stream = TcpStream;
+
+    async fn accept(&mut self) -> std::io::Result<(TcpStream, SocketAddr)> {
+        self.0.accept().await
+    }
+}
+
+/// One life of a broker's process. It says why it ended and then does nothing more: its host is crashed, as a process is gone.
+async fn live(
+    world: Arc<World>,
+    host: &'static str,
+    store: HostStore,
+    settings: Settings,
+    options: MetaOptions,
+    stop: CancellationToken,
+) -> turmoil::Result {
+    let switches = &world.hosts[host];
+    until(&switches.allowed, |allowed| *allowed).await;
+    let life = switches.lives.fetch_add(1, Ordering::Relaxed);
+    let ports = Ports {
+        store: store.store.clone(),
+        env: world.env(host, life),
+        listener: SimListener(TcpListener::bind(("0.0.0.0", 9092)).await?),
+        advertised: (host.to_owned(), 9092),
+        metrics: Metrics::new(),
+        readiness: watch::Sender::new(Readiness::NotReady("starting".to_owned())),
+    };
+    let ready = || world.note(host, format_args!("life {life} serves"));
+    let end = run_with(ports, settings, options, stop, ready).await;
+    let exit = match &end {
+        Err(BrokerError::Fenced { .. }) => Exit::Fenced,
+        _ => Exit::Other,
+    };
+    match &end {
+        Ok(()) => world.note(host, format_args!("life {life} ended as asked")),
+        Err(error) => world.note(host, format_args!("life {life} ended: {error}")),
+    }
+    if let Err(BrokerError::Broken(reason)) = &end {
+        world.judge(|judge, _| judge.object("broken", reason));
+    }
+    *switches.exited.lock() = Some(exit);
+    std::future::pending().await
+}

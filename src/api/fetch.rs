@@ -139,6 +139,8 @@ async fn poll(services: &Services, targets: &[Target], limits: &Limits) -> Vec<P
             services.metrics.fetch_bytes.inc_by(bytes as u64);
             return replies;
         }
+        // What was read is read again after the wait, from memory: kept meanwhile, it would keep whole segments there.
+        drop(replies);
         match &waiter {
             // What is committed from here on wakes us; what came in between shows in the next read.
             None => {
@@ -151,7 +153,7 @@ async fn poll(services: &Services, targets: &[Target], limits: &Limits) -> Vec<P
                     biased;
                     () = waiter.woken() => {}
                     () = tokio::time::sleep_until(limits.until) => {}
-                    () = over => return replies,
+                    () = over => return read_all(services, targets, limits, parked).await,
                 }
             }
         }

@@ -219,6 +219,8 @@ impl Call<'_> {
         let (batch, header) = self.valid(rules, data.records, now);
         let outcome = match batch {
             Err(refusal) => Err(Refused::from(refusal)),
+            // No transaction can be open here: stored, the batch would be shown as committed for ever.
+            Ok(batch) if batch.header.is_transactional() => Err(Refused::from(ResponseError::InvalidTxnState)),
             Ok(batch) => match self.charge_growth(batch.bytes.len().saturating_sub(received)).await {
                 None => Err(Refused::from(ResponseError::NotEnoughReplicas)),
                 Some(growth) => {

@@ -27,6 +27,9 @@ const REPEAT_EVERY: SegmentNumber = 64;
 const PARALLEL: usize = 32;
 const PARALLEL_SESSIONS: usize = 4;
 
+/// An object that looks damaged is read so often again.
+const DAMAGED_LOOKS: usize = 2;
+
 /// What one suffix read asks for at first, in bytes.
 const TAIL_BYTES: u64 = 64 * 1024;
 
@@ -73,6 +76,7 @@ impl FooterReader {
     pub async fn tail(&self, key: &str) -> Result<Option<Tail>, RecoveryError> {
         let policy = ReadPolicy { deadline: Duration::from_secs(60), ..ReadPolicy::default() };
         let mut wanted = TAIL_BYTES;
+        let mut looks = 0;
         loop {
             let range = ReadRange::Suffix(wanted);
             let read = match read_retrying(self.store.as_ref(), &self.env, key, range, &policy).await {
@@ -80,9 +84,15 @@ impl FooterReader {
                 Err(StoreError::NotFound { .. }) => return Ok(None),
                 Err(error) => return Err(error.into()),
             };
-            match parse_tail(key, read.object_size, &read.bytes)? {
-                Tail::NeedMore(more) => wanted = more,
-                tail => return Ok(Some(tail)),
+            match parse_tail(key, read.object_size, &read.bytes) {
+                Ok(Tail::NeedMore(more)) => wanted = more,
+                Ok(tail) => return Ok(Some(tail)),
+                // A bit that flipped on the way must not close a partition for good.
+                Err(damage) if looks == DAMAGED_LOOKS => return Err(damage.into()),
+                Err(_) => {
+                    looks += 1;
+                    tokio::time::sleep(policy.first_backoff).await;
+                }
             }
         }
     }

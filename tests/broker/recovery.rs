@@ -120,3 +120,27 @@ async fn a_damaged_segment_closes_its_partition_and_is_never_skipped() {
     assert_eq!(create_topic(&mut client, "u", 1).await, 0);
     assert_eq!(produce(&mut client, "u", batch(None, &["other topics go on"])).await, (0, 0));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bit_that_flips_on_the_way_costs_a_second_read() {
+    let store = faulty();
+    let broker = Broker::start(store.clone(), |settings| settings.tail_cache_bytes = 0).await;
+    let mut client = broker.client().await;
+    assert_eq!(create_topic(&mut client, "t", 1).await, 0);
+    let value = "x".repeat(10_000);
+    for at in 0..20 {
+        assert_eq!(produce(&mut client, "t", batch(None, &[&value])).await, (0, at));
+    }
+    store.script(Call::Read, "segments/", [Fault::Corrupt, Fault::Corrupt]);
+    // The first read is wrong, and so is the second: an error, and nothing wrong is kept.
+    let first = fetch(&mut client, "t", 0).await;
+    assert_eq!((first.0, first.2.len()), (56, 0));
+    let second = fetch(&mut client, "t", 0).await;
+    assert_eq!((second.0, second.2.len()), (0, 20));
+    store.script(Call::Read, "segments/", [Fault::Corrupt]);
+    broker.kill().await;
+    let broker = Broker::start(store, |settings| settings.tail_cache_bytes = 0).await;
+    let mut client = broker.client().await;
+    let after = fetch(&mut client, "t", 0).await;
+    assert_eq!((after.0, after.2.len()), (0, 20));
+}

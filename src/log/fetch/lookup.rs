@@ -1,6 +1,9 @@
 //! Offsets by timestamp (ListOffsets): exact, as Kafka answers them.
 
-use super::{ReadError, Reader};
+use bytes::Bytes;
+
+use super::cut::Expected;
+use super::{ReadError, Reader, cut};
 use crate::log::index::IndexedExtent;
 use crate::log::slot::PartitionSlot;
 use crate::segment::segment_key;
@@ -82,13 +85,27 @@ impl Reader {
         Ok(best.map(|(offset, timestamp)| Found { offset, timestamp }))
     }
 
+    /// The whole extent, intact.
+    async fn whole(&self, extent: &IndexedExtent) -> Result<Bytes, ReadError> {
+        let (range, expected) = (extent.position..extent.end_position(), Expected::of(extent));
+        let (bytes, _) = self.bytes(extent.object, range.clone()).await?;
+        if cut::check(&bytes, &expected).is_ok() {
+            return Ok(bytes);
+        }
+        self.forget(extent.object, range.clone());
+        let (bytes, _) = self.bytes(extent.object, range).await?;
+        let object = || segment_key(extent.object.session, extent.object.number);
+        cut::check(&bytes, &expected).map_err(|error| ReadError::Damaged { object: object(), error })?;
+        Ok(bytes)
+    }
+
     /// Looks into the batches of an extent, one after the other.
     async fn search(
         &self,
         extent: &IndexedExtent,
         mut look: impl FnMut(&BatchHeader, &[u8]) -> Result<Option<(Offset, TimestampMs)>, BatchError>,
     ) -> Result<Option<Found>, ReadError> {
-        let bytes = self.bytes(extent.object, extent.position..extent.end_position()).await?;
+        let bytes = self.whole(extent).await?;
         let damaged = |error: BatchError| ReadError::Damaged {
             object: segment_key(extent.object.session, extent.object.number),
             error: error.into(),

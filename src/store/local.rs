@@ -195,7 +195,7 @@ impl Inner {
     }
 
     fn read(&self, key: &str, range: &ReadRange) -> Result<ReadBytes, StoreError> {
-        let read = files::read(&self.root.join(key), range).map_err(|error| match error {
+        let read = files::read(&self.root.join(key), range, self.direct).map_err(|error| match error {
             files::ReadError::Io(error) => map_error(key, &error),
             files::ReadError::OutOfRange(object_size) => {
                 StoreError::permanent(key, format!("{range:?} is not in its {object_size} bytes"))

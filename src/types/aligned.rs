@@ -20,6 +20,13 @@ impl AlignedBuffer {
         AlignedBuffer { bytes, start }
     }
 
+    /// `length` zeros.
+    pub fn zeroed(length: usize) -> Self {
+        let mut buffer = AlignedBuffer::with_capacity(length);
+        buffer.bytes.resize(buffer.start + length, 0);
+        buffer
+    }
+
     pub fn extend(&mut self, more: &[u8]) {
         self.bytes.extend_from_slice(more);
     }

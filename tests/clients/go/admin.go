@@ -31,8 +31,8 @@ func topics(t *T) {
 	t.is(err, kerr.TopicAlreadyExists, "again")
 	_, err = admin.CreateTopic(t.ctx, 0, 1, nil, fresh("bad"))
 	t.is(err, kerr.InvalidPartitions, "no partitions")
-	_, err = admin.CreateTopic(t.ctx, 1, 3, nil, fresh("bad"))
-	t.is(err, kerr.InvalidReplicationFactor, "three replicas")
+	_, err = admin.CreateTopic(t.ctx, 1, 99, nil, fresh("bad"))
+	t.is(err, kerr.InvalidReplicationFactor, "99 replicas")
 	_, err = admin.CreateTopic(t.ctx, 1, 1, map[string]*string{"no.such": ptr("1")}, fresh("bad"))
 	t.is(err, kerr.InvalidConfig, "unknown config")
 	_, err = admin.CreateTopic(t.ctx, 1, 1, nil, "..")
@@ -69,11 +69,11 @@ func deleteAndCreateAgain(t *T) {
 		}
 		return err == nil
 	})
-	after, err := admin.ListTopics(t.ctx, name)
-	t.must(err)
-	if before[name].ID == after[name].ID {
-		t.fail("the topic id stayed")
-	}
+	t.wait("another topic id", func() bool { // the library answers from its cache for a moment
+		after, err := admin.ListTopics(t.ctx, name)
+		t.must(err)
+		return after.Has(name) && before[name].ID != after[name].ID
+	})
 	t.equal(t.put(plain(name, 0, 1)), []int64{0}, "offset in the new topic")
 	t.equal(len(t.read(name, 0, 1)), 1, "records in the new topic")
 }

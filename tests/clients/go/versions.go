@@ -24,6 +24,7 @@ var versionChecks = []check{
 	{"versions of Kafka 3.6", false, asClientOf(kversion.V3_6_0())},
 	{"versions of Kafka 4.0", false, asClientOf(kversion.V4_0_0())},
 	{"versions: each advertised one is answered", true, everyVersion},
+	{"versions: each advertised one carries contents", true, filledVersions},
 }
 
 // asClientOf lives a client's whole life with no request newer than a release of Kafka had.
@@ -121,4 +122,148 @@ func probe(ctx context.Context, c *kgo.Client, node int, request kmsg.Request, v
 		return fmt.Errorf("asked at version %d", response.GetVersion())
 	}
 	return err
+}
+
+// filled makes requests that name a real topic, so that their answers hold every field of their version. Requests that name topics
+// by id from some version on stop below it.
+func filled(topic, group string) map[int16]struct {
+	below int16
+	make  func() kmsg.Request
+} {
+	type entry = struct {
+		below int16
+		make  func() kmsg.Request
+	}
+	return map[int16]entry{
+		int16(kmsg.Produce): {13, func() kmsg.Request {
+			r := kmsg.NewPtrProduceRequest()
+			r.Acks, r.TimeoutMillis = -1, 5000
+			part := kmsg.NewProduceRequestTopicPartition()
+			part.Records = batch{producer: -1, epoch: -1, sequence: -1, records: 1}.encode()
+			r.Topics = []kmsg.ProduceRequestTopic{{Topic: topic, Partitions: []kmsg.ProduceRequestTopicPartition{part}}}
+			return r
+		}},
+		int16(kmsg.Fetch): {13, func() kmsg.Request {
+			r := kmsg.NewPtrFetchRequest()
+			r.SessionEpoch, r.MaxBytes = -1, 1<<20
+			part := kmsg.NewFetchRequestTopicPartition()
+			part.PartitionMaxBytes, part.CurrentLeaderEpoch = 1<<20, -1
+			t := kmsg.NewFetchRequestTopic()
+			t.Topic, t.Partitions = topic, []kmsg.FetchRequestTopicPartition{part}
+			r.Topics = append(r.Topics, t)
+			return r
+		}},
+		int16(kmsg.ListOffsets): {99, func() kmsg.Request {
+			r := kmsg.NewPtrListOffsetsRequest()
+			part := kmsg.NewListOffsetsRequestTopicPartition()
+			part.Timestamp, part.CurrentLeaderEpoch = -1, -1
+			r.Topics = []kmsg.ListOffsetsRequestTopic{{Topic: topic, Partitions: []kmsg.ListOffsetsRequestTopicPartition{part}}}
+			return r
+		}},
+		int16(kmsg.Metadata): {99, func() kmsg.Request {
+			r := kmsg.NewPtrMetadataRequest()
+			t := kmsg.NewMetadataRequestTopic()
+			t.Topic = &topic
+			r.Topics = append(r.Topics, t)
+			return r
+		}},
+		int16(kmsg.OffsetForLeaderEpoch): {99, func() kmsg.Request {
+			r := kmsg.NewPtrOffsetForLeaderEpochRequest()
+			r.ReplicaID = -1
+			part := kmsg.NewOffsetForLeaderEpochRequestTopicPartition()
+			part.CurrentLeaderEpoch = -1
+			r.Topics = []kmsg.OffsetForLeaderEpochRequestTopic{{Topic: topic, Partitions: []kmsg.OffsetForLeaderEpochRequestTopicPartition{part}}}
+			return r
+		}},
+		int16(kmsg.OffsetCommit): {10, func() kmsg.Request {
+			r := kmsg.NewPtrOffsetCommitRequest()
+			r.Group, r.Generation = group, -1
+			part := kmsg.NewOffsetCommitRequestTopicPartition()
+			part.Offset, part.Metadata = 1, ptr("note")
+			r.Topics = []kmsg.OffsetCommitRequestTopic{{Topic: topic, Partitions: []kmsg.OffsetCommitRequestTopicPartition{part}}}
+			return r
+		}},
+		int16(kmsg.OffsetFetch): {10, func() kmsg.Request {
+			r := kmsg.NewPtrOffsetFetchRequest()
+			r.Group, r.Topics = group, []kmsg.OffsetFetchRequestTopic{{Topic: topic, Partitions: []int32{0}}}
+			g := kmsg.NewOffsetFetchRequestGroup()
+			g.Group, g.Topics = group, []kmsg.OffsetFetchRequestGroupTopic{{Topic: topic, Partitions: []int32{0}}}
+			r.Groups = append(r.Groups, g)
+			return r
+		}},
+		int16(kmsg.FindCoordinator): {99, func() kmsg.Request {
+			r := kmsg.NewPtrFindCoordinatorRequest()
+			r.CoordinatorKey, r.CoordinatorKeys = group, []string{group}
+			return r
+		}},
+		int16(kmsg.DescribeGroups): {99, func() kmsg.Request {
+			r := kmsg.NewPtrDescribeGroupsRequest()
+			r.Groups = []string{group}
+			return r
+		}},
+		int16(kmsg.DescribeConfigs): {99, func() kmsg.Request {
+			r := kmsg.NewPtrDescribeConfigsRequest()
+			r.IncludeSynonyms, r.IncludeDocumentation = true, true
+			r.Resources = []kmsg.DescribeConfigsRequestResource{{ResourceType: kmsg.ConfigResourceTypeTopic, ResourceName: topic}}
+			return r
+		}},
+		int16(kmsg.CreateTopics): {99, func() kmsg.Request {
+			r := kmsg.NewPtrCreateTopicsRequest()
+			t := kmsg.NewCreateTopicsRequestTopic()
+			t.Topic, t.NumPartitions, t.ReplicationFactor = fresh("versions"), 1, 1
+			r.Topics, r.TimeoutMillis = append(r.Topics, t), 5000
+			return r
+		}},
+		int16(kmsg.DeleteRecords): {99, func() kmsg.Request {
+			r := kmsg.NewPtrDeleteRecordsRequest()
+			r.TimeoutMillis = 5000
+			r.Topics = []kmsg.DeleteRecordsRequestTopic{{Topic: topic, Partitions: []kmsg.DeleteRecordsRequestTopicPartition{{Partition: 0, Offset: 0}}}}
+			return r
+		}},
+		int16(kmsg.DescribeLogDirs): {99, func() kmsg.Request {
+			r := kmsg.NewPtrDescribeLogDirsRequest()
+			r.Topics = []kmsg.DescribeLogDirsRequestTopic{{Topic: topic, Partitions: []int32{0}}}
+			return r
+		}},
+		int16(kmsg.DescribeProducers): {99, func() kmsg.Request {
+			r := kmsg.NewPtrDescribeProducersRequest()
+			r.Topics = []kmsg.DescribeProducersRequestTopic{{Topic: topic, Partitions: []int32{0}}}
+			return r
+		}},
+		int16(kmsg.ListGroups):      {99, func() kmsg.Request { return kmsg.NewPtrListGroupsRequest() }},
+		int16(kmsg.DescribeCluster): {99, func() kmsg.Request { return kmsg.NewPtrDescribeClusterRequest() }},
+	}
+}
+
+// filledVersions sends requests with contents at each advertised version.
+func filledVersions(t *T) {
+	topic, group := t.topic(1), fresh("group")
+	t.put(plain(topic, 0, 10))
+	c := t.client(kgo.RequestRetries(0), kgo.RetryTimeout(5*time.Second), kgo.RequestTimeoutOverhead(5*time.Second))
+	defer c.Close()
+	node := int(t.leader(c, topic))
+	answer, err := kmsg.NewPtrApiVersionsRequest().RequestWith(t.ctx, c)
+	t.must(err)
+	admin := kadm.NewClient(c)
+	t.must(admin.CommitAllOffsets(t.ctx, group, kadm.OffsetsFromRecords(kgo.Record{Topic: topic, Offset: 1, LeaderEpoch: 0})))
+	var silent []string
+	asked := 0
+	requests := filled(topic, group)
+	for _, k := range answer.ApiKeys {
+		entry, ok := requests[k.ApiKey]
+		for v := k.MinVersion; ok && v <= k.MaxVersion && v < entry.below; v++ {
+			request := entry.make()
+			if v > request.MaxVersion() || isProduceBelow3(k.ApiKey, v) {
+				continue
+			}
+			asked++
+			if err := probe(t.ctx, c, node, request, v); err != nil {
+				silent = append(silent, fmt.Sprintf("%s v%d: %v", kmsg.NameForKey(k.ApiKey), v, err))
+			}
+		}
+	}
+	sort.Strings(silent)
+	if len(silent) > 0 || asked < 70 {
+		t.fail("%d of %d: %s", len(silent), asked, strings.Join(silent, "; "))
+	}
 }

@@ -27,7 +27,7 @@ struct Log {
     ends: Vec<(Duration, i64)>,
     /// Highest log start that a DeleteRecords asked for, and that one was told.
     delete_asked: i64,
-    delete_acked: i64,
+    delete_acked: Vec<(Duration, i64)>,
     acked: BTreeSet<i64>,
 }
 
@@ -186,14 +186,18 @@ impl Judge {
         log.delete_asked = log.delete_asked.max(offset);
     }
 
-    pub fn delete_acked(&mut self, place: &Place, low: i64) {
+    pub fn delete_acked(&mut self, place: &Place, low: i64, now: Duration) {
         let log = self.log(place);
-        log.delete_acked = log.delete_acked.max(low);
+        if log.delete_acked.last().is_none_or(|(_, last)| *last < low) {
+            log.delete_acked.push((now, low));
+        }
     }
 
-    /// The log start that must be kept by whoever is asked from now on.
-    pub fn deleted(&self, place: &Place) -> i64 {
-        self.logs.get(place).map_or(0, |log| log.delete_acked)
+    /// The log start that whoever is asked from now on must know.
+    pub fn deleted(&self, place: &Place, now: Duration) -> i64 {
+        let moment = now.saturating_sub(self.staleness);
+        let acked = self.logs.get(place).map_or(&[][..], |log| &log.delete_acked);
+        acked.iter().rev().find(|(at, _)| *at <= moment).map_or(0, |(_, low)| *low)
     }
 
     pub fn topic_created(&mut self, name: &str) {
@@ -229,15 +233,13 @@ impl Judge {
     pub fn shown_committed(&mut self, group: &str, place: &Place, offset: i64, asked: Duration) {
         let moment = asked.saturating_sub(self.staleness);
         let entry = self.groups.entry((group.to_owned(), place.clone())).or_default();
-        let least = entry.acked.iter().rev().find(|(at, _)| *at <= moment).map_or(-1, |(_, offset)| *offset);
-        let sent = offset == -1 || entry.unknown.contains(&offset) || entry.acked.iter().any(|(_, at)| *at == offset);
-        if offset < least && !entry.unknown.contains(&offset) {
-            self.object(
-                "group-offset-went-back",
-                format_args!("{group} {place:?}: {offset}, {least} was acknowledged"),
-            );
-        } else if !sent {
-            self.object("group-offset-phantom", format_args!("{group} {place:?}: {offset} was never committed"));
+        // In force when the question was asked, or since then.
+        let first = entry.acked.partition_point(|(at, _)| *at <= moment).saturating_sub(1);
+        let in_force = entry.acked[first..].iter().any(|(_, acked)| *acked == offset);
+        let none_yet = offset == -1 && entry.acked.first().is_none_or(|(at, _)| *at > moment);
+        if !in_force && !none_yet && !entry.unknown.contains(&offset) {
+            let newest = entry.acked.last().copied();
+            self.object("group-offset-lost", format_args!("{group} {place:?}: {offset}, but the newest is {newest:?}"));
         }
     }
 
@@ -251,10 +253,6 @@ impl Judge {
             .filter(|(offset, _)| !shown.contains_key(*offset))
             .map(|(offset, value)| (*offset, value.clone(), log.acked.contains(offset)))
             .collect();
-        let deleted = log.delete_acked;
-        if start < deleted {
-            self.object("delete-undone", format_args!("{place:?}: starts at {start}, {deleted} was acknowledged"));
-        }
         for (offset, value, acked) in missing {
             let rule = if acked { "lost-acknowledged-record" } else { "lost-record-that-was-shown" };
             self.object(rule, format_args!("{place:?} offset {offset}: {value}"));

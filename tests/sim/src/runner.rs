@@ -120,15 +120,19 @@ pub fn show(seed: u64, options: &Options) -> bool {
 
 /// Seeds whose two runs differ.
 pub fn unsteady(seeds: std::ops::Range<u64>, jobs: usize) -> Vec<u64> {
-    let options = Options::default();
+    let options = Options { keep_trace: true, ..Options::default() };
     let mut first = BTreeMap::new();
     each(seeds.clone(), jobs, &options, false, &|_| true, |outcome| {
-        first.insert(outcome.seed, outcome.fingerprint);
+        first.insert(outcome.seed, outcome.timeline);
     });
     let mut differ = Vec::new();
     each(seeds, jobs, &options, false, &|_| true, |outcome| {
-        if first.get(&outcome.seed) != Some(&outcome.fingerprint) {
+        let before = &first[&outcome.seed];
+        if *before != outcome.timeline {
             differ.push(outcome.seed);
+            if let Some((one, other)) = before.iter().zip(&outcome.timeline).find(|(one, other)| one != other) {
+                println!("seed {}:\n  {one}\n  {other}", outcome.seed);
+            }
         }
     });
     differ.sort_unstable();

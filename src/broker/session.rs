@@ -45,6 +45,9 @@ const FAREWELL: Duration = Duration::from_secs(1);
 /// A fetch tries to read for so long: with its last attempt less than the 30 s after which clients give up.
 const FETCH_PATIENCE: Duration = Duration::from_secs(15);
 
+/// The last segments get so much time when the broker stops; with the fence it is less than the 30 s that supervisors give.
+const DRAIN_LIMIT: Duration = Duration::from_secs(20);
+
 /// Fencing ourselves may take so long; the next session does it otherwise.
 const SELF_FENCE_LIMIT: Duration = Duration::from_secs(5);
 
@@ -204,7 +207,7 @@ pub async fn run<L: Listener>(
         drain.cancel();
         let end = match stopped {
             Some(end) => end,
-            None => Ok(ended((&mut flushing).await)),
+            None => Ok(drained(&mut flushing).await),
         };
         let farewell = if matches!(end, Ok(SessionEnd::Drained)) { FAREWELL } else { FAREWELL / 10 };
         let _ = tokio::time::timeout(farewell, stops.connections.cancelled()).await;
@@ -238,6 +241,20 @@ pub async fn run<L: Listener>(
 
 fn ended(end: Result<SessionEnd, tokio::task::JoinError>) -> SessionEnd {
     end.unwrap_or_else(|error| SessionEnd::Broken { reason: format!("the flusher failed: {error}") })
+}
+
+/// Waits for the last segments. What a store that hangs does not take was never acknowledged, so leaving it is safe.
+async fn drained(flushing: &mut tokio::task::JoinHandle<SessionEnd>) -> SessionEnd {
+    match tokio::time::timeout(DRAIN_LIMIT, &mut *flushing).await {
+        Ok(end) => ended(end),
+        Err(_) => {
+            flushing.abort();
+            let seconds = DRAIN_LIMIT.as_secs();
+            let reason =
+                format!("the store did not take the last segments within {seconds} s; they were not acknowledged");
+            SessionEnd::Broken { reason }
+        }
+    }
 }
 
 /// Keeps partitions and groups in line with the metadata.

@@ -59,6 +59,12 @@ pub async fn handle(
             Err(refusal) => starts.extend(asked.into_iter().map(|partition| (partition, Err(refusal.error)))),
         }
     }
+    // At once, not when this broker follows the table: whoever reads after the answer finds nothing below.
+    for (partition, start) in &starts {
+        if let Ok(start) = start {
+            services.log.advance_log_start(*partition, *start);
+        }
+    }
     let topics = results.into_iter().map(|(name, partitions)| {
         let rows = partitions.into_iter().map(|(index, result)| {
             let lost = Err(ResponseError::UnknownServerError);

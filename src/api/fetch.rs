@@ -5,6 +5,7 @@
 //! FENCED/UNKNOWN_LEADER_EPOCH, UNKNOWN_TOPIC_OR_PARTITION or _ID, NOT_LEADER_OR_FOLLOWER with the leader (v16), INCONSISTENT_TOPIC_ID.
 //! Sessions: see [`super::fetch_sessions`]. Without transactions the last stable offset is the high watermark.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +27,9 @@ use crate::wire::fetch::{FetchReply, PartitionReply, TopicReply, encode};
 /// A long poll lasts no longer than this, whatever the client asks.
 const MAX_WAIT: Duration = Duration::from_secs(300);
 
+/// A request that waited so long for the store and got an error reads nothing more.
+const STORE_PATIENCE: Duration = Duration::from_secs(1);
+
 pub async fn handle(services: &Services, correlation_id: i32, version: i16, request: FetchRequest) -> Vec<Bytes> {
     services.metrics.fetch_requests.inc();
     let limits = Limits::of(services, &request);
@@ -39,8 +43,9 @@ pub async fn handle(services: &Services, correlation_id: i32, version: i16, requ
     };
     let targets = resolve(services, &services.topics.view(), version, &asks);
     let mut replies = poll(services, &targets, &limits).await;
+    // Without proof nothing is shown, least of all "out of range": it would make a consumer lose its place.
     if !services.log.proof.awaited(PARK_LIMIT).await {
-        replies.iter_mut().filter(|reply| reply.error == 0).for_each(|reply| {
+        replies.iter_mut().for_each(|reply| {
             *reply = PartitionReply::error(reply.index, ResponseError::NotLeaderOrFollower.code());
         });
     }
@@ -58,24 +63,24 @@ pub async fn handle(services: &Services, correlation_id: i32, version: i16, requ
 
 /// The request as the sessions see it.
 fn begin(services: &Services, version: i16, request: FetchRequest) -> Context {
-    let key = |name: &str, id: TopicId, index| Key {
-        name: if version >= 13 { String::new() } else { name.to_owned() },
-        id,
-        index,
-    };
+    // One copy of a name for all its partitions: a request may hold long names and a hundred thousand partitions.
+    let name = |name: &str| -> Arc<str> { Arc::from(if version >= 13 { "" } else { name }) };
+    let key = |name: &Arc<str>, id: TopicId, index| Key { name: name.clone(), id, index };
     let mut asks = Vec::new();
     for topic in &request.topics {
+        let name = name(topic.topic.as_str());
         for partition in &topic.partitions {
             let ask = Ask {
                 offset: partition.fetch_offset,
                 max_bytes: partition.partition_max_bytes,
                 leader_epoch: partition.current_leader_epoch,
             };
-            asks.push((key(topic.topic.as_str(), topic.topic_id.into(), partition.partition), ask));
+            asks.push((key(&name, topic.topic_id.into(), partition.partition), ask));
         }
     }
     let forgotten = request.forgotten_topics_data.iter().flat_map(|topic| {
-        topic.partitions.iter().map(|index| key(topic.topic.as_str(), topic.topic_id.into(), *index))
+        let name = name(topic.topic.as_str());
+        topic.partitions.iter().map(move |index| key(&name, topic.topic_id.into(), *index))
     });
     let (session_id, epoch) = if version >= 7 { (request.session_id, request.session_epoch) } else { (0, -1) };
     let request = Request { session_id, epoch, uses_ids: version >= 13, forgotten: forgotten.collect(), asks };
@@ -125,14 +130,17 @@ fn resolve(services: &Services, view: &TopicsView, version: i16, asks: &[(Key, A
 /// Reads until there is enough, or the time is up, or some partition has an error.
 async fn poll(services: &Services, targets: &[Target], limits: &Limits) -> Vec<PartitionReply> {
     let mut waiter = None;
+    let parked = Instant::now() + PARK_LIMIT;
     loop {
-        let replies = read_all(services, targets, limits).await;
+        let replies = read_all(services, targets, limits, parked).await;
         let bytes: usize = replies.iter().map(PartitionReply::record_bytes).sum();
         let done = targets.is_empty() || bytes >= limits.min_bytes || replies.iter().any(|reply| reply.error != 0);
         if done || Instant::now() >= limits.until {
             services.metrics.fetch_bytes.inc_by(bytes as u64);
             return replies;
         }
+        // What was read is read again after the wait, from memory: kept meanwhile, it would keep whole segments there.
+        drop(replies);
         match &waiter {
             // What is committed from here on wakes us; what came in between shows in the next read.
             None => {
@@ -145,33 +153,41 @@ async fn poll(services: &Services, targets: &[Target], limits: &Limits) -> Vec<P
                     biased;
                     () = waiter.woken() => {}
                     () = tokio::time::sleep_until(limits.until) => {}
-                    _ = over => return replies,
+                    () = over => return read_all(services, targets, limits, parked).await,
                 }
             }
         }
     }
 }
 
-async fn read_all(services: &Services, targets: &[Target], limits: &Limits) -> Vec<PartitionReply> {
+/// Once the store failed after a long wait, the partitions that follow are not read: each would cost as much patience again.
+async fn read_all(services: &Services, targets: &[Target], limits: &Limits, parked: Instant) -> Vec<PartitionReply> {
     let mut replies = Vec::with_capacity(targets.len());
     let mut room = limits.max_bytes;
     let mut first = true;
+    let begun = Instant::now();
     for target in targets {
-        let reply = read_one(services, target, room, first).await;
+        let reply = read_one(services, target, (room, first), parked).await;
         let bytes = reply.record_bytes();
-        first &= bytes == 0;
-        room = room.saturating_sub(bytes);
+        let failed = reply.error == ResponseError::KafkaStorageError.code() && begun.elapsed() > STORE_PATIENCE;
+        first &= bytes == 0 && !failed;
+        room = if failed { 0 } else { room.saturating_sub(bytes) };
         replies.push(reply);
     }
     replies
 }
 
-async fn read_one(services: &Services, target: &Target, room: usize, first: bool) -> PartitionReply {
+async fn read_one(
+    services: &Services,
+    target: &Target,
+    (room, first): (usize, bool),
+    parked: Instant,
+) -> PartitionReply {
     let slot = match &target.slot {
         Ok(slot) => slot,
         Err(code) => return PartitionReply::error(target.index, code.code()),
     };
-    services.log.settled(slot).await;
+    services.log.settled(slot, parked).await;
     let epoch = slot.lock().partition().map(|partition| partition.epoch());
     let checked = epoch
         .map_err(|error| errors::of_unavailable(&error))
@@ -210,7 +226,7 @@ fn found(index: i32, batches: Batches) -> PartitionReply {
     }
 }
 
-/// Groups what is to be told by topic, keeping the order.
+/// Groups what is to be told by topic; topics stand in the order of their first partitions.
 fn assemble(
     services: &Services,
     version: i16,
@@ -222,6 +238,7 @@ fn assemble(
     let view = services.topics.view();
     let mut reply = FetchReply { session_id, ..FetchReply::default() };
     let mut replies: Vec<_> = replies.into_iter().map(Some).collect();
+    let mut places = BTreeMap::new();
     for at in kept {
         let (key, _) = &asks[*at];
         let Some(mut partition) = replies[*at].take() else { continue };
@@ -232,12 +249,11 @@ fn assemble(
                 reply.endpoints = services.node_endpoints();
             }
         }
-        match reply.topics.last_mut() {
-            Some(topic) if topic.name == key.name && topic.id == key.id => topic.partitions.push(partition),
-            _ => {
-                reply.topics.push(TopicReply { name: key.name.clone(), id: key.id, partitions: vec![partition] });
-            }
-        }
+        let place = *places.entry((&key.name, key.id)).or_insert_with(|| {
+            reply.topics.push(TopicReply { name: key.name.clone(), id: key.id, partitions: Vec::new() });
+            reply.topics.len() - 1
+        });
+        reply.topics[place].partitions.push(partition);
     }
     reply
 }

@@ -4,6 +4,7 @@
 //! holds only partitions with news. Sessions live in memory: a consumer whose session is gone gets an error and starts anew.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use crate::types::{LeaseEpoch, Offset, TopicId};
 use crate::wire::fetch::PartitionReply;
@@ -21,7 +22,7 @@ const FETCH_SESSION_TOPIC_ID_ERROR: i16 = 106;
 /// A partition as the request names it: by name up to v12, by id from v13.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Key {
-    pub name: String,
+    pub name: Arc<str>,
     pub id: TopicId,
     pub index: i32,
 }

@@ -5,16 +5,22 @@
 //! the record. Below the version that knows a special timestamp: UNSUPPORTED_VERSION for the partition. Duplicates: INVALID_REQUEST.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::list_offsets_response::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse};
 use kafka_protocol::messages::{ListOffsetsRequest, ListOffsetsResponse};
 
+use tokio::time::Instant;
+
 use super::Services;
 use super::errors;
 use crate::log::PARK_LIMIT;
 use crate::log::fetch::lookup::Found;
+
+/// A request that waited so long for the store and got an error looks nothing more up.
+const STORE_PATIENCE: Duration = Duration::from_secs(1);
 
 const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
@@ -38,18 +44,29 @@ pub async fn handle(services: &Services, version: i16, request: ListOffsetsReque
         }
     }
     let mut response = ListOffsetsResponse::default();
+    let begun = Instant::now();
+    let mut store_failed = false;
     for topic in request.topics {
         let mut answers = Vec::with_capacity(topic.partitions.len());
         for partition in &topic.partitions {
             let doubled = twice.contains(&(topic.name.to_string(), partition.partition_index));
             let found = if doubled {
                 Err(ResponseError::InvalidRequest)
+            } else if store_failed && partition.timestamp > LATEST {
+                Err(ResponseError::KafkaStorageError)
             } else {
-                look_up(services, version, &topic, partition).await
+                look_up(services, version, &topic, partition, begun + PARK_LIMIT).await
             };
+            // Each look-up has its own patience with the store; one that was in vain is enough.
+            store_failed |= found == Err(ResponseError::KafkaStorageError) && begun.elapsed() > STORE_PATIENCE;
             answers.push(answer(version, partition.partition_index, found));
         }
         response.topics.push(ListOffsetsTopicResponse::default().with_name(topic.name).with_partitions(answers));
+    }
+    if !services.log.proof.awaited(PARK_LIMIT).await {
+        for unproven in response.topics.iter_mut().flat_map(|topic| &mut topic.partitions) {
+            *unproven = answer(version, unproven.partition_index, Err(ResponseError::NotLeaderOrFollower));
+        }
     }
     response
 }
@@ -72,8 +89,9 @@ async fn look_up(
     version: i16,
     topic: &ListOffsetsTopic,
     partition: &ListOffsetsPartition,
+    parked: Instant,
 ) -> Result<(Found, i32), ResponseError> {
-    let slot = services.slot_by_name(topic.name.as_str(), partition.partition_index).await?;
+    let slot = services.slot_by_name(topic.name.as_str(), partition.partition_index, parked).await?;
     if partition.timestamp < lowest_timestamp(version) {
         return Err(ResponseError::UnsupportedVersion);
     }
@@ -93,9 +111,6 @@ async fn look_up(
             services.log.reader.first_at_or_after(&slot, target).await.map_err(|error| errors::of_read(&error))?
         }
     };
-    if !services.log.proof.awaited(PARK_LIMIT).await {
-        return Err(ResponseError::NotLeaderOrFollower);
-    }
     let epoch_of = |offset| slot.lock().partition().map_or(-1, |partition| partition.epoch_at(offset));
     Ok(found.map_or((NOTHING, -1), |found| {
         let epoch = if partition.timestamp == LATEST { epoch } else { epoch_of(found.offset) };

@@ -24,6 +24,14 @@ impl LogView for Log {
         look(self, partition, |partition| partition.index().bytes()).unwrap_or(0)
     }
 
+    fn advance_log_start(&self, partition: PartitionId, log_start: Offset) {
+        if let Some(slot) = self.slots.get(partition)
+            && let Ok(partition) = slot.lock().partition()
+        {
+            partition.advance_log_start(log_start);
+        }
+    }
+
     fn producers(&self, partition: PartitionId) -> Option<Vec<ProducerRow>> {
         look(self, partition, |partition| {
             let row = |(producer_id, producer): (i64, &crate::log::producers::Producer)| ProducerRow {

@@ -64,6 +64,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use kafka_protocol::error::ResponseError;
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use self::context::CoordinatorLocator;
 pub use self::dispatch::{Reply, Request};
@@ -119,8 +120,13 @@ impl Services {
         })
     }
 
-    /// A partition by its topic's name, parked while it recovers.
-    pub async fn slot_by_name(&self, topic: &str, index: i32) -> Result<Arc<PartitionSlot>, ResponseError> {
+    /// A partition by its topic's name, parked until `parked` while it recovers.
+    pub async fn slot_by_name(
+        &self,
+        topic: &str,
+        index: i32,
+        parked: Instant,
+    ) -> Result<Arc<PartitionSlot>, ResponseError> {
         let id = {
             let view = self.topics.view();
             view.by_name(topic)
@@ -128,7 +134,7 @@ impl Services {
                 .ok_or(ResponseError::UnknownTopicOrPartition)?
         };
         let slot = self.log.slot(id).map_err(|error| errors::of_unavailable(&error))?;
-        self.log.settled(&slot).await;
+        self.log.settled(&slot, parked).await;
         Ok(slot)
     }
 }

@@ -6,22 +6,34 @@ use kafka_protocol::messages::offset_for_leader_epoch_request::OffsetForLeaderPa
 use kafka_protocol::messages::offset_for_leader_epoch_response::{EpochEndOffset, OffsetForLeaderTopicResult};
 use kafka_protocol::messages::{OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse, TopicName};
 
+use tokio::time::Instant;
+
 use super::Services;
 use super::errors;
 use crate::log::PARK_LIMIT;
 
 pub async fn handle(services: &Services, request: OffsetForLeaderEpochRequest) -> OffsetForLeaderEpochResponse {
+    let parked = Instant::now() + PARK_LIMIT;
     let mut response = OffsetForLeaderEpochResponse::default();
     for topic in request.topics {
         let mut result = OffsetForLeaderTopicResult::default().with_topic(topic.topic.clone());
         for partition in topic.partitions {
             let answer = EpochEndOffset::default().with_partition(partition.partition);
-            result.partitions.push(match end_of_epoch(services, &topic.topic, &partition).await {
+            result.partitions.push(match end_of_epoch(services, &topic.topic, &partition, parked).await {
                 Ok((epoch, end)) => answer.with_leader_epoch(epoch).with_end_offset(end),
                 Err(code) => answer.with_error_code(code.code()).with_leader_epoch(-1).with_end_offset(-1),
             });
         }
         response.topics.push(result);
+    }
+    if !services.log.proof.awaited(PARK_LIMIT).await {
+        for answer in response.topics.iter_mut().flat_map(|topic| &mut topic.partitions) {
+            *answer = EpochEndOffset::default()
+                .with_partition(answer.partition)
+                .with_error_code(ResponseError::NotLeaderOrFollower.code())
+                .with_leader_epoch(-1)
+                .with_end_offset(-1);
+        }
     }
     response
 }
@@ -30,16 +42,11 @@ async fn end_of_epoch(
     services: &Services,
     topic: &TopicName,
     asked: &OffsetForLeaderPartition,
+    parked: Instant,
 ) -> Result<(i32, i64), ResponseError> {
-    let slot = services.slot_by_name(topic.as_str(), asked.partition).await?;
-    let answer = {
-        let mut inner = slot.lock();
-        let partition = inner.partition().map_err(|error| errors::of_unavailable(&error))?;
-        errors::check_leader_epoch(asked.current_leader_epoch, partition.epoch())?;
-        partition.end_of_epoch(asked.leader_epoch)
-    };
-    match services.log.proof.awaited(PARK_LIMIT).await {
-        true => Ok(answer),
-        false => Err(ResponseError::NotLeaderOrFollower),
-    }
+    let slot = services.slot_by_name(topic.as_str(), asked.partition, parked).await?;
+    let mut inner = slot.lock();
+    let partition = inner.partition().map_err(|error| errors::of_unavailable(&error))?;
+    errors::check_leader_epoch(asked.current_leader_epoch, partition.epoch())?;
+    Ok(partition.end_of_epoch(asked.leader_epoch))
 }

@@ -32,6 +32,8 @@ pub trait LogView: Send + Sync {
     /// Bytes of the partition's records, as far as known.
     fn size_bytes(&self, partition: PartitionId) -> u64;
     fn producers(&self, partition: PartitionId) -> Option<Vec<ProducerRow>>;
+    /// The table says that the log starts there now: nothing below is shown any more.
+    fn advance_log_start(&self, partition: PartitionId, log_start: Offset);
 }
 
 /// This broker, for one session.

@@ -3,10 +3,12 @@
 //! Two steps. [`admit`] runs in the order in which requests arrive on the connection: it checks every batch and gives it offsets.
 //! What it returns waits for the commit of the segments that carry the batches (or, for duplicates, their originals) and answers.
 //! Request errors: acks not in {-1, 0, 1} → INVALID_REQUIRED_ACKS everywhere. Order of checks: `ReplicaManager.appendRecords`,
-//! `LogValidator`. acks=1 waits like acks=all; acks=0 gets no answer, an error closes the connection.
+//! `LogValidator`. acks=1 waits like acks=all, at most for
+//! the request's time-out (REQUEST_TIMED_OUT). acks=0 gets no answer and waits for nothing, an error closes the connection.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use kafka_protocol::error::ResponseError;
@@ -16,10 +18,12 @@ use kafka_protocol::messages::produce_response::{
     TopicProduceResponse,
 };
 use kafka_protocol::protocol::StrBytes;
+use tokio::time::Instant;
 
 use super::Services;
 use super::errors;
 use super::topics::{TopicView, TopicsView};
+use crate::log::PARK_LIMIT;
 use crate::log::append::budget::Charge;
 use crate::log::append::{AppendError, Appended};
 use crate::segment::BatchMeta;
@@ -30,6 +34,13 @@ use crate::wire::validate::{ProduceRules, Refusal, ValidBatch, single_batch, val
 
 const INTERNAL_WRITER: &str = "__admin_client";
 
+/// Bounds of a request's `timeout_ms`. Many clients' shortest ones are meant for a disk beside the broker.
+const SHORTEST_PATIENCE: Duration = Duration::from_secs(10);
+const LONGEST_PATIENCE: Duration = Duration::from_secs(300);
+
+/// After a batch of so many bytes other tasks have their turn.
+const LONG_BATCH: usize = 64 << 10;
+
 /// Answers that wait for a commit.
 pub struct Admitted {
     version: i16,
@@ -39,6 +50,8 @@ pub struct Admitted {
     wait_for: Option<SegmentNumber>,
     /// (topic, partition) → the segment that its success depends on.
     pending: BTreeMap<(usize, usize), SegmentNumber>,
+    /// Until then the answer waits for the commit.
+    until: Instant,
 }
 
 /// Judges and appends the batches of a request.
@@ -50,14 +63,17 @@ pub async fn admit(
     charge: &Arc<Charge>,
 ) -> Admitted {
     let view = services.topics.view();
+    let now = Instant::now();
+    let patience = Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0));
     let mut admitted = Admitted {
         version,
         acks: request.acks,
         topics: Vec::with_capacity(request.topic_data.len()),
         wait_for: None,
         pending: BTreeMap::new(),
+        until: now + patience.clamp(SHORTEST_PATIENCE, LONGEST_PATIENCE),
     };
-    let call = Call { services, version, client_id, acks: request.acks, charge };
+    let call = Call { services, version, client_id, acks: request.acks, charge, parked: now + PARK_LIMIT };
     for (at, data) in request.topic_data.into_iter().enumerate() {
         let topic = call.topic(&view, &data);
         let mut response = TopicProduceResponse::default().with_name(data.name.clone()).with_topic_id(data.topic_id);
@@ -85,13 +101,8 @@ pub async fn admit(
 impl Admitted {
     /// Waits for the commit and gives the answer; `None` for acks=0 without an error, an error for acks=0 with one.
     pub async fn answer(mut self, services: &Services) -> Result<Option<ProduceResponse>, ResponseError> {
-        if let Some(newest) = self.wait_for
-            && services.log.appender.committed(newest).await.is_err()
-            && !mutant::on(Mutant::AckAtSessionEnd)
-        {
-            self.fail_uncommitted(services.log.appender.committed_count());
-        }
         if self.acks != 0 {
+            self.wait(services).await;
             let mut response = ProduceResponse::default().with_responses(self.topics);
             if self.version >= 10 && response.responses.iter().any(names_leader) {
                 response.node_endpoints = services.node_endpoints().into_iter().map(endpoint).collect();
@@ -105,14 +116,26 @@ impl Admitted {
         }
     }
 
-    /// The session ended: what is not committed may or may not be in the log, so the client must ask again.
-    fn fail_uncommitted(&mut self, committed: SegmentNumber) {
+    /// Waits for the commit. A session that ends and a store that is too slow leave it open whether the records are in the log:
+    /// the client must ask again (Kafka's answers: `DelayedProduce`).
+    async fn wait(&mut self, services: &Services) {
+        let Some(newest) = self.wait_for else { return };
+        let appender = &services.log.appender;
+        match tokio::time::timeout_at(self.until, appender.committed(newest)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) if mutant::on(Mutant::AckAtSessionEnd) => {}
+            Ok(Err(_)) => self.fail_uncommitted(appender.committed_count(), ResponseError::NotLeaderOrFollower),
+            Err(_) => self.fail_uncommitted(appender.committed_count(), ResponseError::RequestTimedOut),
+        }
+    }
+
+    fn fail_uncommitted(&mut self, committed: SegmentNumber, code: ResponseError) {
         for ((topic, partition), segment) in &self.pending {
             if *segment >= committed {
                 let response = &mut self.topics[*topic].partition_responses[*partition];
                 *response = PartitionProduceResponse::default()
                     .with_index(response.index)
-                    .with_error_code(ResponseError::NotLeaderOrFollower.code())
+                    .with_error_code(code.code())
                     .with_base_offset(-1)
                     .with_log_append_time_ms(-1);
             }
@@ -166,6 +189,8 @@ struct Call<'a> {
     client_id: Option<&'a str>,
     acks: i16,
     charge: &'a Arc<Charge>,
+    /// Until then the request's partitions may recover.
+    parked: Instant,
 }
 
 impl Call<'_> {
@@ -188,12 +213,24 @@ impl Call<'_> {
         let id = topic.partition(data.index).ok_or(ResponseError::UnknownTopicOrPartition)?;
         let rules = &topic.rules[usize::try_from(data.index).unwrap_or_default()];
         let slot = self.services.log.slot(id).map_err(|error| errors::of_unavailable(&error))?;
-        self.services.log.settled(&slot).await;
+        self.services.log.settled(&slot, self.parked).await;
         let now = self.services.env.clock.wall_ms();
+        let received = data.records.as_ref().map_or(0, Bytes::len);
         let (batch, header) = self.valid(rules, data.records, now);
-        let outcome = batch.map_err(Refused::from).and_then(|batch| {
-            self.append(id, &slot, batch, now).map_err(|error| Refused::from(errors::of_append(&error)))
-        });
+        let outcome = match batch {
+            Err(refusal) => Err(Refused::from(refusal)),
+            // No transaction can be open here: stored, the batch would be shown as committed for ever.
+            Ok(batch) if batch.header.is_transactional() => Err(Refused::from(ResponseError::InvalidTxnState)),
+            Ok(batch) => match self.charge_growth(batch.bytes.len().saturating_sub(received)).await {
+                None => Err(Refused::from(ResponseError::NotEnoughReplicas)),
+                Some(growth) => {
+                    self.append(id, &slot, batch, growth, now).map_err(|error| Refused::from(errors::of_append(&error)))
+                }
+            },
+        };
+        if received > LONG_BATCH {
+            tokio::task::yield_now().await;
+        }
         if let (Err(refused), Some(header)) = (&outcome, header)
             && refused.code.is_retriable()
             && refused.code != ResponseError::OutOfOrderSequenceNumber
@@ -201,6 +238,15 @@ impl Call<'_> {
             slot.lock().refuse(header.producer_id, header.producer_epoch, header.base_sequence, now);
         }
         outcome
+    }
+
+    /// Another codec than the producer's may make a batch a thousand times as long: what it grew by is charged as well. `None`:
+    /// there is no room for it now. It is not waited for long, since this request's own bytes may be what others wait for.
+    async fn charge_growth(&self, bytes: usize) -> Option<Charge> {
+        match bytes {
+            0 => Some(Charge::none()),
+            _ => tokio::time::timeout_at(self.parked, self.services.log.budget.charge(bytes)).await.ok(),
+        }
     }
 
     /// Checks a batch; the header comes back whatever the outcome, if there was one.
@@ -224,6 +270,7 @@ impl Call<'_> {
         id: PartitionId,
         slot: &crate::log::slot::PartitionSlot,
         batch: ValidBatch,
+        growth: Charge,
         now: i64,
     ) -> Result<Appended, AppendError> {
         let meta = meta_of(&batch.header);
@@ -232,7 +279,11 @@ impl Call<'_> {
         metrics.produce_records.inc_by(u64::try_from(batch.header.record_count).unwrap_or(0));
         metrics.produce_bytes.inc_by(batch.bytes.len() as u64);
         debug_assert_eq!(slot.id, id);
-        self.services.log.appender.append(slot, batch.bytes, meta, self.charge, now)
+        let mut charges = vec![self.charge.clone()];
+        if growth.bytes() > 0 {
+            charges.push(Arc::new(growth));
+        }
+        self.services.log.appender.append(slot, batch.bytes, meta, &charges, now)
     }
 
     fn answer(

@@ -30,6 +30,8 @@ impl LogView for FixedLog {
         100 + u64::from(partition.index.unsigned_abs())
     }
 
+    fn advance_log_start(&self, _partition: PartitionId, _log_start: Offset) {}
+
     fn producers(&self, _partition: PartitionId) -> Option<Vec<ProducerRow>> {
         Some(vec![ProducerRow {
             producer_id: 7,

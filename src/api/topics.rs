@@ -82,14 +82,13 @@ impl Topics {
         if view.revision == *self.meta.subscribe().borrow() { view } else { self.refresh() }
     }
 
-    /// Makes a view of the image as it is now.
+    /// Makes a view of the image as it is now; requests that come meanwhile wait for it instead of making their own.
     fn refresh(&self) -> Arc<TopicsView> {
-        let view = Arc::new(self.meta.read(|image| make(image, &self.at_start, self.node_id)));
         let mut newest = self.view.write();
-        if newest.revision < view.revision {
-            *newest = view.clone();
+        if newest.revision < *self.meta.subscribe().borrow() {
+            *newest = Arc::new(self.meta.read(|image| make(image, &self.at_start, self.node_id)));
         }
-        view
+        newest.clone()
     }
 }
 

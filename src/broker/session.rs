@@ -23,7 +23,7 @@ use crate::log::Log;
 use crate::log::append::budget::Budget;
 use crate::log::append::flush::{FlushContext, FlushPolicy, Flusher};
 use crate::log::append::{Appender, SessionEnd};
-use crate::log::fence::fence;
+use crate::log::fence::fence_own;
 use crate::log::fetch::Reader;
 use crate::log::proof::Proof;
 use crate::log::recover::FooterReader;
@@ -41,6 +41,9 @@ use crate::types::{SessionId, TopicId};
 
 /// Answers get so much time to leave when the broker stops.
 const FAREWELL: Duration = Duration::from_secs(1);
+
+/// A fetch tries to read for so long: with its last attempt less than the 30 s after which clients give up.
+const FETCH_PATIENCE: Duration = Duration::from_secs(15);
 
 /// Fencing ourselves may take so long; the next session does it otherwise.
 const SELF_FENCE_LIMIT: Duration = Duration::from_secs(5);
@@ -110,7 +113,9 @@ fn build<L>(
         proof: context.proof.clone(),
         budget: Budget::new(settings.buffer_bytes),
         internal_budget: Budget::new(settings.buffer_bytes / 8),
+        control_budget: Budget::new(settings.buffer_bytes / 8),
         footers,
+        reconciling: Mutex::new(()),
     });
     Session {
         services: services(ports, settings, log),
@@ -121,7 +126,8 @@ fn build<L>(
 
 fn block_cache<L>(ports: &Ports<L>, settings: &Settings) -> Arc<dyn BlockCache> {
     let bytes = settings.block_cache_bytes;
-    let blocks = MemoryBlockCache::new(ports.store.clone(), ports.env.clone(), bytes, ReadPolicy::default());
+    let policy = ReadPolicy { deadline: FETCH_PATIENCE, ..ReadPolicy::default() };
+    let blocks = MemoryBlockCache::new(ports.store.clone(), ports.env.clone(), bytes, policy);
     let blocks: Arc<dyn BlockCache> = Arc::new(blocks);
     ports.metrics.show("cache", Arc::new(CacheSeries(blocks.clone())));
     blocks
@@ -262,7 +268,8 @@ fn topic_names(image: &Image) -> BTreeMap<TopicId, String> {
 /// Puts a fence behind the last segment, so that whoever comes next finds the end at once.
 async fn fence_self(log: &Log) {
     let policy = CreatePolicy { deadline: Some(SELF_FENCE_LIMIT), ..CreatePolicy::default() };
-    match tokio::time::timeout(SELF_FENCE_LIMIT, fence(&log.footers, &policy, log.session, log.session)).await {
+    let fenced = fence_own(&log.footers, &policy, log.session, log.appender.committed_count());
+    match tokio::time::timeout(SELF_FENCE_LIMIT, fenced).await {
         Ok(Ok(end)) => tracing::info!(session = %log.session, segments = end, "closed the session"),
         Ok(Err(error)) => {
             tracing::warn!(session = %log.session, %error, "the session is left for the next one to close")

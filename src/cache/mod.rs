@@ -40,6 +40,9 @@ pub trait BlockCache: Send + Sync {
     /// `readable` bytes of the object (of a segment: its body), which must be the same in every read of it: blocks end there.
     async fn read(&self, object: &Arc<str>, range: Range<u64>, readable: u64) -> Result<Vec<Bytes>, StoreError>;
 
+    /// What is kept of these bytes is wrong, or may be: the next read of them goes to the store.
+    fn forget(&self, object: &Arc<str>, range: Range<u64>);
+
     fn counters(&self) -> CacheCounters;
 }
 
@@ -156,6 +159,12 @@ impl BlockCache for MemoryBlockCache {
             bytes.slice(index_of(from)..index_of(to))
         });
         Ok(slices.collect())
+    }
+
+    fn forget(&self, object: &Arc<str>, range: Range<u64>) {
+        for block in range.start / BLOCK_BYTES..range.end.div_ceil(BLOCK_BYTES) {
+            self.inner.blocks.remove(&BlockKey { object: Arc::clone(object), block });
+        }
     }
 
     fn counters(&self) -> CacheCounters {

@@ -37,7 +37,29 @@ pub async fn fence(
     if mutant::on(Mutant::FenceAheadOnly) {
         return Ok(seen.highest.map_or(0, |highest| highest + 1));
     }
-    let mut number = seen.committed;
+    walk(reader, policy, target, seen.committed, fencer).await
+}
+
+/// Fences our own session, whose first `committed` segments are committed and which seals no more. What it may have in flight races
+/// with the fence as with anybody's.
+pub async fn fence_own(
+    reader: &FooterReader,
+    policy: &CreatePolicy,
+    session: SessionId,
+    committed: SegmentNumber,
+) -> Result<SegmentNumber, FenceError> {
+    walk(reader, policy, session, committed, session).await
+}
+
+/// Creates a fence at each number from `from` on until one stands.
+async fn walk(
+    reader: &FooterReader,
+    policy: &CreatePolicy,
+    target: SessionId,
+    from: SegmentNumber,
+    fencer: SessionId,
+) -> Result<SegmentNumber, FenceError> {
+    let mut number = from;
     while !put(reader, policy, target, number, fencer).await? {
         number += 1;
     }

@@ -19,9 +19,12 @@ pub mod recover;
 pub mod session;
 pub mod slot;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use self::append::Appender;
 use self::append::budget::Budget;
@@ -32,11 +35,16 @@ use self::recover::FooterReader;
 use self::slot::{PartitionSlot, SlotState, Slots, Unavailable};
 use crate::meta::Metadata;
 use crate::meta::image::PartitionState;
+use crate::store::retry::Backoff;
 use crate::types::env::Env;
 use crate::types::{PartitionId, SessionId};
 
 /// Requests for a partition that is being recovered are parked for so long, not refused.
 pub const PARK_LIMIT: Duration = Duration::from_secs(2);
+
+/// Pauses between tries of a recovery that the store does not serve.
+const FIRST_RECOVERY_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_RECOVERY_PAUSE: Duration = Duration::from_secs(10);
 
 /// The log as one session of this broker serves it.
 pub struct Log {
@@ -51,12 +59,20 @@ pub struct Log {
     pub budget: Budget,
     /// For internal topics: an eighth besides, so that offsets are committed while producers wait.
     pub internal_budget: Budget,
+    /// For requests that carry no records: they are read and answered while producers wait.
+    pub control_budget: Budget,
     pub footers: FooterReader,
+    /// Held by [`Log::reconcile`] from its look at the image to the last slot.
+    pub reconciling: Mutex<()>,
 }
 
 impl Log {
     /// Brings the slots in line with the image: takes over what this session was granted, drops what is gone, moves log starts.
+    ///
+    /// One at a time: who looked at the image before a topic was made would close the slot that another made for it since, and
+    /// the next one would begin its partitions at offset 0 again.
     pub fn reconcile(self: &Arc<Self>) {
+        let _one_at_a_time = self.reconciling.lock();
         let mut held = self.held();
         for id in self.slots.ids() {
             let Some(slot) = self.slots.get(id) else { continue };
@@ -113,9 +129,10 @@ impl Log {
         self.slots.get(id).ok_or(Unavailable::NotHeld)
     }
 
-    /// Waits until a slot is not recovering, up to [`PARK_LIMIT`].
-    pub async fn settled(&self, slot: &PartitionSlot) {
-        let _ = tokio::time::timeout(PARK_LIMIT, slot.settled()).await;
+    /// Waits until a slot is not recovering, up to `until`: [`PARK_LIMIT`] from the beginning of the request, however many
+    /// partitions it names.
+    pub async fn settled(&self, slot: &PartitionSlot, until: Instant) {
+        let _ = tokio::time::timeout_at(until, slot.settled()).await;
     }
 
     /// Forgets idle producers now and then (`producer.id.expiration.ms`).
@@ -138,19 +155,46 @@ fn follow(slot: &PartitionSlot, state: &PartitionState) {
     }
 }
 
-/// Recovers partitions side by side and opens those that came back whole.
-async fn recover_all(log: Arc<Log>, wanted: Vec<(PartitionId, PartitionState)>) {
-    let count = wanted.len();
-    let begun = log.env.clock.boot();
-    for (id, recovered) in recover::recover(&log.footers, wanted).await {
+/// One try at each partition; those that the store could not give now come back, and go on recovering.
+async fn recover_once(
+    log: &Arc<Log>,
+    mut wanted: Vec<(PartitionId, PartitionState)>,
+) -> Vec<(PartitionId, PartitionState)> {
+    let mut again = BTreeSet::new();
+    let mut reason = None;
+    for (id, recovered) in recover::recover(&log.footers, &wanted).await {
         let Some(slot) = log.slots.get(id) else { continue };
         match recovered {
             Ok(partition) => slot.settle(SlotState::Serving(Box::new(partition))),
+            Err(error) if error.is_passing() => {
+                again.insert(id);
+                reason = Some(error);
+            }
             Err(error) => {
                 tracing::error!(partition = %id, %error, "recovery stopped: the partition stays closed, nothing was skipped");
                 slot.settle(SlotState::Damaged(error.to_string()));
             }
         }
+    }
+    if let Some(error) = reason {
+        tracing::warn!(partitions = again.len(), %error, "the store does not give what recovery needs: trying again");
+    }
+    wanted.retain(|(id, _)| again.contains(id));
+    wanted
+}
+
+/// Recovers partitions side by side and opens those that came back whole.
+async fn recover_all(log: Arc<Log>, wanted: Vec<(PartitionId, PartitionState)>) {
+    let count = wanted.len();
+    let begun = log.env.clock.boot();
+    let mut backoff = Backoff::new(FIRST_RECOVERY_PAUSE, LONGEST_RECOVERY_PAUSE);
+    let mut wanted = wanted;
+    while !wanted.is_empty() {
+        wanted = recover_once(&log, wanted).await;
+        if wanted.is_empty() || log.appender.is_over() {
+            break;
+        }
+        tokio::time::sleep(backoff.next(log.env.entropy.as_ref())).await;
     }
     log.reconcile();
     let seconds = (log.env.clock.boot() - begun).as_secs_f64();

@@ -199,7 +199,8 @@ mod tests {
         let one: &[(i16, i32, i32)] = &[(0, 0, 10)];
         let wrapped: &[(i16, i32, i32)] = &[(0, i32::MAX - 1, 2)];
         let six: &[(i16, i32, i32)] = &[(0, 0, 1), (0, 1, 1), (0, 2, 1), (0, 3, 1), (0, 4, 1), (0, 5, 1)];
-        let table: &[(&str, &[(i16, i32, i32)], Claim, &str)] = &[
+        type Case<'a> = (&'a str, &'a [(i16, i32, i32)], Claim, &'a str);
+        let table: &[Case] = &[
             ("unknown producers start anywhere", none, claim(3, 17, 1), "New"),
             ("the next sequence", one, claim(0, 10, 5), "New"),
             ("a gap", one, claim(0, 11, 5), "OutOfOrder"),

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures::StreamExt;
-use futures::stream::{FuturesUnordered, iter};
+use futures::stream::iter;
 
 use super::index::ObjectRef;
 use super::partition::{Partition, RecoverError};
@@ -23,8 +23,12 @@ use crate::types::{PartitionId, SegmentNumber, SessionId, TimestampMs};
 /// Segments that repeat footers are this far apart (written by the flusher).
 const REPEAT_EVERY: SegmentNumber = 64;
 
-/// Reads side by side.
+/// Reads of one session side by side, and sessions.
 const PARALLEL: usize = 32;
+const PARALLEL_SESSIONS: usize = 4;
+
+/// An object that looks damaged is read so often again.
+const DAMAGED_LOOKS: usize = 2;
 
 /// What one suffix read asks for at first, in bytes.
 const TAIL_BYTES: u64 = 64 * 1024;
@@ -39,6 +43,16 @@ pub enum RecoveryError {
     Partition(#[from] RecoverError),
     #[error("{object}: a committed segment is missing or not a segment")]
     Missing { object: String },
+}
+
+impl RecoveryError {
+    /// The store could not answer: asking again may give another answer. A denial is the operator's to mend, and may be, too.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            RecoveryError::Store(error) => error.is_passing() || matches!(error, StoreError::Permanent { .. }),
+            RecoveryError::Segment(_) | RecoveryError::Partition(_) | RecoveryError::Missing { .. } => false,
+        }
+    }
 }
 
 /// Reads objects for recovery.
@@ -62,6 +76,7 @@ impl FooterReader {
     pub async fn tail(&self, key: &str) -> Result<Option<Tail>, RecoveryError> {
         let policy = ReadPolicy { deadline: Duration::from_secs(60), ..ReadPolicy::default() };
         let mut wanted = TAIL_BYTES;
+        let mut looks = 0;
         loop {
             let range = ReadRange::Suffix(wanted);
             let read = match read_retrying(self.store.as_ref(), &self.env, key, range, &policy).await {
@@ -69,9 +84,15 @@ impl FooterReader {
                 Err(StoreError::NotFound { .. }) => return Ok(None),
                 Err(error) => return Err(error.into()),
             };
-            match parse_tail(key, read.object_size, &read.bytes)? {
-                Tail::NeedMore(more) => wanted = more,
-                tail => return Ok(Some(tail)),
+            match parse_tail(key, read.object_size, &read.bytes) {
+                Ok(Tail::NeedMore(more)) => wanted = more,
+                Ok(tail) => return Ok(Some(tail)),
+                // A bit that flipped on the way must not close a partition for good.
+                Err(damage) if looks == DAMAGED_LOOKS => return Err(damage.into()),
+                Err(_) => {
+                    looks += 1;
+                    tokio::time::sleep(policy.first_backoff).await;
+                }
             }
         }
     }
@@ -112,7 +133,7 @@ impl FooterReader {
 /// Rebuilds the partitions given. A session's footers that can't be read fail all partitions that need them, and only these.
 pub async fn recover(
     reader: &FooterReader,
-    wanted: Vec<(PartitionId, PartitionState)>,
+    wanted: &[(PartitionId, PartitionState)],
 ) -> Vec<(PartitionId, Result<Partition, RecoveryError>)> {
     let mut ends: BTreeMap<SessionId, SegmentNumber> = BTreeMap::new();
     for tenure in wanted.iter().flat_map(|(_, state)| &state.tenures) {
@@ -122,13 +143,14 @@ pub async fn recover(
         }
     }
     let needed: BTreeSet<PartitionId> = wanted.iter().map(|(id, _)| *id).collect();
-    let mut reads: FuturesUnordered<_> =
-        ends.into_iter().map(|(session, end)| async move { (session, reader.footers(session, end).await) }).collect();
+    let mut reads = iter(ends)
+        .map(|(session, end)| async move { (session, reader.footers(session, end).await) })
+        .buffer_unordered(PARALLEL_SESSIONS);
     let mut sessions = BTreeMap::new();
     while let Some((session, footers)) = reads.next().await {
         sessions.insert(session, footers.map(|footers| by_partition(footers, &needed)));
     }
-    wanted.into_iter().map(|(id, state)| (id, rebuild(id, &state, &sessions))).collect()
+    wanted.iter().map(|(id, state)| (*id, rebuild(*id, state, &sessions))).collect()
 }
 
 /// An extent, where it lies and when its segment was sealed.

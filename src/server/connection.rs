@@ -2,7 +2,8 @@
 //!
 //! A reader half turns bytes into requests and begins them in order; a writer half makes the answers one after the other and writes
 //! each with one vectored write. Between them is a queue of at most [`UNANSWERED_MAX`] requests: a client that does not read its
-//! answers is not read from. Bytes are charged to the budget as they arrive; when it is used up, the socket is not read.
+//! answers is not read from. Bytes are charged to a budget as they arrive, those of Produce to one and all others to another; when it
+//! is used up, the socket is not read.
 //!
 //! Ends: the client closes, a frame is malformed or stalls, an answer asks to close, the session is over. Either half ends the other.
 
@@ -12,6 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
+use kafka_protocol::messages::ApiKey;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -167,7 +169,12 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             if frame.len() == HEAD_BYTES {
                 check_cap(&frame, length)?;
             }
-            let room = room(&self.services.log.budget, &self.held, frame.len(), charge.bytes());
+            if frame.len() < HEAD_BYTES {
+                continue;
+            }
+            let log = &self.services.log;
+            let budget = if carries_records(&frame) { &log.budget } else { &log.control_budget };
+            let room = room(budget, &self.held, frame.len(), charge.bytes());
             // Who waits with half a frame may be what the others wait for.
             charge.add(match frame.len() < length {
                 true => timeout(STALL_LIMIT, room).await.map_err(|_| Ended::Stalled)?,
@@ -205,6 +212,11 @@ async fn room(budget: &Budget, held: &AtomicUsize, arrived: usize, charged: usiz
     }
     // A frame larger than the whole budget has to do with the whole budget.
     budget.charge(arrived.min(budget.total()).saturating_sub(charged)).await
+}
+
+/// What is asked of a broker that can take no more records is still answered: it has a budget of its own.
+fn carries_records(head: &[u8]) -> bool {
+    head.first_chunk().is_some_and(|key| i16::from_be_bytes(*key) == ApiKey::Produce as i16)
 }
 
 /// Each API has its own limit; only Produce carries data.

@@ -27,7 +27,8 @@ impl Listener for TcpListener {
 
     async fn accept(&mut self) -> std::io::Result<(TcpStream, SocketAddr)> {
         let (stream, peer) = TcpListener::accept(self).await?;
-        stream.set_nodelay(true)?;
+        // Fails for a client that is gone already, which its connection will notice.
+        let _ = stream.set_nodelay(true);
         Ok((stream, peer))
     }
 }

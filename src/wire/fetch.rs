@@ -2,6 +2,8 @@
 //!
 //! Schema: `FetchResponse.json` of Kafka 4.3, versions 4–18. The result is a list of chunks for one vectored write.
 
+use std::sync::Arc;
+
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::types::{NodeId, Offset, TopicId};
@@ -21,7 +23,7 @@ pub struct FetchReply {
 #[derive(Clone, Debug, Default)]
 pub struct TopicReply {
     /// Up to v12.
-    pub name: String,
+    pub name: Arc<str>,
     /// From v13.
     pub id: TopicId,
     pub partitions: Vec<PartitionReply>,

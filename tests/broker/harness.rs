@@ -11,6 +11,7 @@ use alluvium::store::StoreRef;
 use alluvium::types::env::Env;
 use alluvium::types::metrics::Metrics;
 use alluvium::wire::build::{BatchBuilder, BatchOptions, NewRecord};
+use alluvium::wire::codec::Codec;
 use bytes::Bytes;
 use kafka_protocol::messages::create_topics_request::CreatableTopic;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
@@ -123,6 +124,22 @@ pub fn batch(producer: Option<(i64, i16, i32)>, values: &[&str]) -> Bytes {
     builder.build().expect("builds")
 }
 
+/// One batch of records with these timestamps.
+pub fn timed_batch(codec: Codec, timestamps: &[i64]) -> Bytes {
+    let mut builder = BatchBuilder::new(BatchOptions { codec, ..BatchOptions::default() });
+    for (at, timestamp) in timestamps.iter().enumerate() {
+        let record = NewRecord {
+            offset_delta: at as i32,
+            timestamp: *timestamp,
+            key: None,
+            value: Some(b"value"),
+            headers: &[],
+        };
+        builder.push(record).expect("fits");
+    }
+    builder.build().expect("builds")
+}
+
 pub fn produce_request(topic: &str, partition: i32, records: Bytes, acks: i16) -> ProduceRequest {
     let data = PartitionProduceData::default().with_index(partition).with_records(Some(records));
     let topic = TopicProduceData::default().with_name(topic_name(topic)).with_partition_data(vec![data]);
@@ -160,7 +177,7 @@ pub async fn fetch(client: &mut Client<TcpStream>, topic: &str, offset: i64) -> 
     )
 }
 
-fn values(records: &Bytes) -> Vec<(i64, String)> {
+pub fn values(records: &Bytes) -> Vec<(i64, String)> {
     let mut values = Vec::new();
     for batch in alluvium::wire::batch::batches(records) {
         let (header, bytes) = batch.expect("a whole batch");

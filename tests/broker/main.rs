@@ -3,4 +3,7 @@
 mod bad_input;
 mod client;
 mod harness;
+mod pressure;
+mod reads;
+mod recovery;
 mod sessions;

@@ -88,7 +88,14 @@ func runFromEnvironment(ctx context.Context) error {
 	if err := process.Start(); err != nil {
 		return err
 	}
-	defer process.Kill()
+	defer process.Abort()
+	limit := c.duration + 3*time.Minute
+	watchdog := time.AfterFunc(limit, func() {
+		fmt.Printf("FAIL chaos: seed %d: no end in %v\n", c.seed, limit)
+		process.Abort()
+		os.Exit(1)
+	})
+	defer watchdog.Stop()
 	if _, err := process.AwaitReady(c.limits.Ready); err != nil {
 		return fmt.Errorf("first start: %w (see broker.log)", err)
 	}
@@ -241,11 +248,18 @@ func chaos(ctx context.Context, c config, run *workload.Run, process *broker.Pro
 	}
 	stopWriters()
 	verdict.line("producers finish after healing", w.finishWriting())
-	rest, cancel := context.WithTimeout(ctx, 40*time.Second)
-	defer cancel()
-	verdict.line("groups reach the end after healing", run.AwaitGroups(rest, w.groupNames()))
-	verdict.line("everything is readable after healing", run.ReadAll(rest))
-	verdict.line("topics are listed after healing", run.ListTopics(rest, "admin"))
+	for _, step := range []struct {
+		name string
+		do   func(context.Context) error
+	}{
+		{"groups reach the end after healing", func(ctx context.Context) error { return run.AwaitGroups(ctx, w.groupNames()) }},
+		{"everything is readable after healing", run.ReadAll},
+		{"topics are listed after healing", func(ctx context.Context) error { return run.ListTopics(ctx, "admin") }},
+	} {
+		rest, cancel := context.WithTimeout(ctx, 30*time.Second)
+		verdict.line(step.name, step.do(rest))
+		cancel()
+	}
 	stopReaders()
 	w.reading.Wait()
 	close(w.errs)

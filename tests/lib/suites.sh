@@ -63,6 +63,11 @@ run_suite() {
 
 cargo_tests() { cargo test --locked "$@"; }
 
+lint() {
+  cargo fmt --check && echo "ok formatting" &&
+    cargo clippy --locked --all-targets -- -D warnings && echo "ok clippy"
+}
+
 unit_tests() { cargo_tests --lib && cargo_tests --doc; }
 
 # All integration tests that have no row of their own.

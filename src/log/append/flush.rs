@@ -32,6 +32,9 @@ use crate::types::{SegmentNumber, SessionId};
 /// Every so many segments one repeats the footers before it, so that recovery reads few objects.
 const REPEAT_EVERY: SegmentNumber = 64;
 
+/// Pause between looks at an object that has the name of our segment.
+const STRANGER_PAUSE: Duration = Duration::from_secs(1);
+
 /// When segments are sealed.
 #[derive(Clone)]
 pub struct FlushPolicy {
@@ -84,7 +87,7 @@ impl Flusher {
         Flusher {
             tracker: Tracker::new(context.appender.committed_count()),
             context,
-            last_seal: Instant::now() - policy.interval,
+            last_seal: Instant::now().checked_sub(policy.interval).unwrap_or_else(Instant::now),
             policy,
             uploads: JoinSet::new(),
             unrepeated: VecDeque::from([RepeatedFooter { number: 0, footer_bytes: footer_zero }]),
@@ -223,9 +226,16 @@ async fn send_less_first(context: &FlushContext, key: &str, mut draft: SegmentDr
 /// Somebody else's object has the name of our segment: a fence, or something that must not be.
 async fn judge_stranger(context: &FlushContext, key: &str, number: SegmentNumber) -> SessionEnd {
     let reader = FooterReader { store: context.store.clone(), env: context.env.clone() };
-    match reader.tail(key).await {
-        Ok(Some(Tail::Fence(_))) => SessionEnd::Fenced { number },
-        Ok(_) => SessionEnd::Broken { reason: format!("{key}: holds something that this session did not write") },
-        Err(error) => SessionEnd::Broken { reason: error.to_string() },
+    loop {
+        return match reader.tail(key).await {
+            Ok(Some(Tail::Fence(_))) => SessionEnd::Fenced { number },
+            Ok(_) => SessionEnd::Broken { reason: format!("{key}: holds something that this session did not write") },
+            Err(error) if error.is_passing() => {
+                tracing::warn!(%error, "somebody's object has the name of our segment, and can't be read yet");
+                tokio::time::sleep(STRANGER_PAUSE).await;
+                continue;
+            }
+            Err(error) => SessionEnd::Broken { reason: error.to_string() },
+        };
     }
 }

@@ -15,12 +15,13 @@ pub mod budget;
 pub mod flush;
 pub mod tracker;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
 
 use self::budget::Charge;
 use super::partition::{AdmitError, Admitted};
@@ -70,32 +71,68 @@ struct Commit {
     ended: Option<SessionEnd>,
 }
 
+/// A segment holds so many batches at most, and a few; their footer stays well below its limit.
+const SEGMENT_BATCHES: usize = 500_000;
+
 /// Batches that wait to be sealed.
 #[derive(Default)]
 struct Open {
     number: SegmentNumber,
     extents: BTreeMap<PartitionId, ExtentDraft>,
     bytes: usize,
+    batches: usize,
     charges: Vec<Arc<Charge>>,
+}
+
+/// What was admitted and is not yet sealed. A segment that is full takes nothing more, also when no upload may begin: a store
+/// that is slow must not be given ever larger objects.
+#[derive(Default)]
+struct Unsealed {
+    /// Full ones, oldest first.
+    full: VecDeque<Open>,
+    open: Open,
     closed: bool,
 }
 
+impl Unsealed {
+    /// The segment for the next batch.
+    fn room(&mut self, flush_bytes: usize) -> &mut Open {
+        if self.open.is_full(flush_bytes) {
+            let next = Open { number: self.open.number + 1, ..Open::default() };
+            self.full.push_back(std::mem::replace(&mut self.open, next));
+        }
+        &mut self.open
+    }
+}
+
+impl Open {
+    fn is_full(&self, flush_bytes: usize) -> bool {
+        self.bytes >= flush_bytes || self.batches >= SEGMENT_BATCHES
+    }
+}
+
 pub struct Appender {
-    open: Mutex<Open>,
+    unsealed: Mutex<Unsealed>,
     /// The flusher should look again.
     wake: Notify,
     flush_bytes: usize,
     commit: watch::Sender<Commit>,
+    /// Cancelled with `commit.ended`: who waits for the end only is not woken by every commit.
+    over: CancellationToken,
 }
 
 impl Appender {
     /// `committed` segments of the session exist already (segment 0).
     pub fn new(committed: SegmentNumber, flush_bytes: usize) -> Appender {
         Appender {
-            open: Mutex::new(Open { number: committed, ..Open::default() }),
+            unsealed: Mutex::new(Unsealed {
+                open: Open { number: committed, ..Open::default() },
+                ..Unsealed::default()
+            }),
             wake: Notify::new(),
             flush_bytes,
             commit: watch::Sender::new(Commit { committed, ended: None }),
+            over: CancellationToken::new(),
         }
     }
 
@@ -105,28 +142,32 @@ impl Appender {
         slot: &PartitionSlot,
         bytes: Bytes,
         mut meta: BatchMeta,
-        charge: &Arc<Charge>,
+        charges: &[Arc<Charge>],
         now: TimestampMs,
     ) -> Result<Appended, AppendError> {
         let mut inner = slot.lock();
         let partition = inner.partition()?;
-        let mut open = self.open.lock();
-        if open.closed {
+        let mut unsealed = self.unsealed.lock();
+        if unsealed.closed {
             return Err(SessionOver.into());
         }
+        let open = unsealed.room(self.flush_bytes);
         let admitted = partition.admit(&mut meta, open.number, now)?;
         let appended = Appended { admitted, log_start: partition.log_start() };
         if admitted.duplicate {
             return Ok(appended);
         }
-        let was = open.bytes;
+        let was_empty = open.batches == 0;
         open.bytes += bytes.len();
+        open.batches += 1;
         let draft = || ExtentDraft { partition: slot.id, epoch: partition.epoch(), batches: Vec::new() };
         open.extents.entry(slot.id).or_insert_with(draft).batches.push((bytes, meta));
-        if !open.charges.last().is_some_and(|last| Arc::ptr_eq(last, charge)) {
-            open.charges.push(charge.clone());
+        for charge in charges {
+            if !open.charges.last().is_some_and(|last| Arc::ptr_eq(last, charge)) {
+                open.charges.push(charge.clone());
+            }
         }
-        if was == 0 || (was < self.flush_bytes && open.bytes >= self.flush_bytes) {
+        if was_empty || open.is_full(self.flush_bytes) {
             self.wake.notify_one();
         }
         Ok(appended)
@@ -142,29 +183,35 @@ impl Appender {
         }
     }
 
-    /// Returns when the session is over, with the reason.
-    pub async fn ended(&self) -> SessionEnd {
-        let mut commit = self.commit.subscribe();
-        match commit.wait_for(|commit| commit.ended.is_some()).await {
-            Ok(commit) => commit.ended.clone().unwrap_or(SessionEnd::Drained),
-            Err(_) => SessionEnd::Drained,
-        }
+    /// Returns when the session is over.
+    pub async fn ended(&self) {
+        self.over.cancelled().await;
+    }
+
+    pub fn is_over(&self) -> bool {
+        self.over.is_cancelled()
     }
 
     pub fn committed_count(&self) -> SegmentNumber {
         self.commit.borrow().committed
     }
 
-    /// The open segment's number, with whether it holds anything.
+    /// Whether there is anything to seal, and whether it is time.
     fn state(&self) -> OpenState {
-        let open = self.open.lock();
-        OpenState { empty: open.extents.is_empty(), full: open.bytes >= self.flush_bytes }
+        let unsealed = self.unsealed.lock();
+        OpenState {
+            empty: unsealed.full.is_empty() && unsealed.open.extents.is_empty(),
+            full: !unsealed.full.is_empty() || unsealed.open.is_full(self.flush_bytes),
+        }
     }
 
     fn seal(&self) -> Open {
-        let mut open = self.open.lock();
-        let next = Open { number: open.number + 1, closed: open.closed, ..Open::default() };
-        std::mem::replace(&mut *open, next)
+        let mut unsealed = self.unsealed.lock();
+        if let Some(oldest) = unsealed.full.pop_front() {
+            return oldest;
+        }
+        let next = Open { number: unsealed.open.number + 1, ..Open::default() };
+        std::mem::replace(&mut unsealed.open, next)
     }
 
     fn advance(&self, committed: SegmentNumber) {
@@ -172,16 +219,64 @@ impl Appender {
     }
 
     fn close(&self, end: SessionEnd) {
-        let mut open = self.open.lock();
-        open.closed = true;
-        open.extents.clear();
-        open.charges.clear();
-        drop(open);
+        let mut unsealed = self.unsealed.lock();
+        let number = unsealed.open.number;
+        *unsealed = Unsealed { closed: true, open: Open { number, ..Open::default() }, ..Unsealed::default() };
+        drop(unsealed);
         self.commit.send_modify(|commit| commit.ended = Some(end));
+        self.over.cancel();
     }
 }
 
 struct OpenState {
     empty: bool,
     full: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::append::budget::Budget;
+    use crate::log::partition::Partition;
+    use crate::log::slot::SlotState;
+    use crate::types::TopicId;
+
+    fn meta(length: u32) -> BatchMeta {
+        BatchMeta {
+            base_offset: 0,
+            last_offset_delta: 0,
+            length,
+            record_count: 1,
+            max_timestamp: 0,
+            producer_id: -1,
+            producer_epoch: -1,
+            base_sequence: -1,
+            transactional: false,
+            log_append_time: false,
+            control: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_full_segment_takes_nothing_more_while_it_waits() {
+        let id = PartitionId { topic: TopicId(1), index: 0 };
+        let slot = PartitionSlot::recovering(id);
+        slot.settle(SlotState::Serving(Box::new(Partition::new(id, 0, 0))));
+        let appender = Appender::new(5, 100);
+        let budget = Budget::new(1000);
+        for at in 0..7 {
+            let charge = Arc::new(budget.charge(40).await);
+            let appended = appender.append(&slot, Bytes::from_static(&[0; 40]), meta(40), &[charge], 0).expect("fits");
+            assert_eq!((appended.admitted.base_offset, appended.admitted.segment), (at, Some(5 + at as u64 / 3)));
+        }
+        assert!(appender.state().full);
+        let sealed: Vec<_> = (0..4).map(|_| appender.seal()).map(|open| (open.number, open.bytes)).collect();
+        assert_eq!(sealed, [(5, 120), (6, 120), (7, 40), (8, 0)]);
+        assert!(appender.state().empty && !appender.state().full && budget.used() == 0);
+        appender.append(&slot, Bytes::from_static(&[0; 40]), meta(40), &[], 0).expect("fits");
+        appender.close(SessionEnd::Drained);
+        assert!(appender.is_over() && appender.state().empty);
+        let late = appender.append(&slot, Bytes::new(), meta(0), &[], 0);
+        assert_eq!(late.map(|_| ()), Err(AppendError::Over(SessionOver)));
+    }
 }

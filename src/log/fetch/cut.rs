@@ -4,8 +4,9 @@
 
 use std::ops::Range;
 
-use crate::types::Offset;
-use crate::wire::batch::{BatchError, BatchHeader, HEADER_BYTES};
+use crate::log::index::IndexedExtent;
+use crate::types::{LeaseEpoch, Offset};
+use crate::wire::batch::{BatchError, BatchHeader, HEADER_BYTES, compute_crc, whole};
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CutError {
@@ -13,6 +14,10 @@ pub enum CutError {
     NoBatch(#[from] BatchError),
     #[error("the extent ends inside of a batch")]
     EndsInside,
+    #[error("the checksum of the batch at offset {offset} does not match")]
+    Checksum { offset: Offset },
+    #[error("the batch at offset {offset} has an offset or an epoch that the extent does not have")]
+    Misplaced { offset: Offset },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,11 +67,105 @@ pub fn cut(stretch: &[u8], offset: Offset, room: usize, first_whole: bool, ends:
     })
 }
 
+/// What an extent says of its batches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Expected {
+    pub offsets: Range<Offset>,
+    pub epoch: LeaseEpoch,
+}
+
+impl Expected {
+    pub fn of(extent: &IndexedExtent) -> Expected {
+        Expected { offsets: extent.base_offset..extent.next_offset, epoch: extent.epoch }
+    }
+}
+
+/// Checks whole batches that lie one after the other by their own checksums, and what those don't cover by what is known of the
+/// extent.
+pub fn check(mut batches: &[u8], expected: &Expected) -> Result<(), CutError> {
+    let mut next = None;
+    while !batches.is_empty() {
+        let (header, batch) = whole(batches)?;
+        if compute_crc(batch) != Some(header.crc) {
+            return Err(CutError::Checksum { offset: header.base_offset });
+        }
+        let offsets = header.base_offset..header.next_offset();
+        let inside = offsets.start >= expected.offsets.start && offsets.end <= expected.offsets.end;
+        let follows = next.is_none_or(|next| next <= offsets.start);
+        if !inside || !follows || header.partition_leader_epoch != expected.epoch {
+            return Err(CutError::Misplaced { offset: offsets.start });
+        }
+        next = Some(offsets.end);
+        batches = &batches[batch.len()..];
+    }
+    Ok(())
+}
+
 /// The stretch ends inside of the batch at `at`.
 fn unfinished(at: usize, start: Option<usize>, window: usize, ends: bool) -> Result<Cut, CutError> {
     match start {
         _ if ends => Err(CutError::EndsInside),
         Some(begin) if begin < at => Ok(Cut::Batches(begin..at)),
         _ => Ok(Cut::NeedsWindow { skip: at, window: window.max(HEADER_BYTES) }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::batch::patch_offset_and_epoch;
+    use crate::wire::build::{BatchBuilder, BatchOptions, NewRecord};
+
+    /// Two batches of two records each, from offset 10 on, epoch 3.
+    fn extent() -> (Vec<u8>, usize) {
+        let mut all = Vec::new();
+        for base in [10, 12] {
+            let mut builder = BatchBuilder::new(BatchOptions::default());
+            for offset_delta in 0..2 {
+                let record = NewRecord { offset_delta, timestamp: 5, key: None, value: Some(b"v"), headers: &[] };
+                builder.push(record).expect("fits");
+            }
+            let mut batch = builder.build().expect("builds").to_vec();
+            patch_offset_and_epoch(&mut batch, base, 3).expect("a batch");
+            all.extend(batch);
+        }
+        let size = all.len() / 2;
+        (all, size)
+    }
+
+    #[test]
+    fn cuts_to_whole_batches() {
+        let (bytes, size) = extent();
+        let table = [
+            ("all", bytes.len(), 10, 1000, false, true, Cut::Batches(0..2 * size)),
+            ("from the middle of a batch", bytes.len(), 13, 1000, false, true, Cut::Batches(size..2 * size)),
+            ("room for one", bytes.len(), 10, 2 * size - 1, false, true, Cut::Batches(0..size)),
+            ("room for none", bytes.len(), 10, size - 1, false, true, Cut::Nothing),
+            ("none, but the first whole", bytes.len(), 10, 0, true, true, Cut::Batches(0..size)),
+            ("past the end", bytes.len(), 14, 1000, true, true, Cut::Nothing),
+            ("more to come", bytes.len(), 14, 1000, true, false, Cut::Skip(2 * size)),
+            ("the second is cut", size + 70, 10, 1000, true, false, Cut::Batches(0..size)),
+            ("the wanted one is cut", size + 65, 12, 1000, true, false, Cut::NeedsWindow { skip: size, window: size }),
+            ("its header is cut", size + 7, 12, 1000, true, false, Cut::NeedsWindow { skip: size, window: 61 }),
+            ("the one to be skipped is cut", 65, 12, 1000, true, false, Cut::Skip(size)),
+        ];
+        for (name, length, offset, room, first_whole, ends, expected) in table {
+            assert_eq!(cut(&bytes[..length], offset, room, first_whole, ends), Ok(expected), "{name}");
+        }
+        assert_eq!(cut(&bytes[..size + 65], 10, 1000, true, true), Err(CutError::EndsInside));
+        assert_eq!(cut(&bytes[..65], 12, 1000, true, true), Err(CutError::EndsInside));
+    }
+
+    #[test]
+    fn every_flipped_bit_is_found() {
+        let (bytes, size) = extent();
+        let expected = Expected { offsets: 10..14, epoch: 3 };
+        assert_eq!(check(&bytes, &expected), Ok(()));
+        assert_eq!(check(&bytes[size..], &expected), Ok(()));
+        for bit in 0..bytes.len() * 8 {
+            let mut flipped = bytes.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            check(&flipped, &expected).expect_err("found");
+        }
     }
 }

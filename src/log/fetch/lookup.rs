@@ -1,6 +1,9 @@
 //! Offsets by timestamp (ListOffsets): exact, as Kafka answers them.
 
-use super::{ReadError, Reader};
+use bytes::Bytes;
+
+use super::cut::Expected;
+use super::{ReadError, Reader, cut};
 use crate::log::index::IndexedExtent;
 use crate::log::slot::PartitionSlot;
 use crate::segment::segment_key;
@@ -22,8 +25,9 @@ impl Reader {
         slot: &PartitionSlot,
         target: TimestampMs,
     ) -> Result<Option<Found>, ReadError> {
-        let (log_start, candidates) = extents(slot, |extent| extent.max_timestamp >= target)?;
-        for extent in candidates {
+        let mut from = Offset::MIN;
+        // The first candidate nearly always has it: the others are not copied beforehand.
+        while let Some((log_start, extent)) = next_extent(slot, from, |extent| extent.max_timestamp >= target)? {
             let found = self.search(&extent, |header, batch| {
                 if header.max_timestamp < target || header.last_offset() < log_start {
                     return Ok(None);
@@ -33,26 +37,66 @@ impl Reader {
             if let Some(found) = found.await? {
                 return Ok(Some(found));
             }
+            from = extent.next_offset;
         }
         Ok(None)
     }
 
     /// The first record with the highest timestamp, in the first batch that has it.
     pub async fn at_max_timestamp(&self, slot: &PartitionSlot) -> Result<Option<Found>, ReadError> {
-        let (log_start, all) = extents(slot, |_| true)?;
-        let Some(highest) = all.iter().map(|extent| extent.max_timestamp).max() else { return Ok(None) };
-        for extent in all.iter().filter(|extent| extent.max_timestamp == highest) {
-            let found = self.search(extent, |header, batch| {
-                if header.max_timestamp < highest || header.last_offset() < log_start {
-                    return Ok(None);
-                }
-                find_max_timestamp(batch)
-            });
+        let Some((log_start, first)) = next_extent(slot, Offset::MIN, |_| true)? else { return Ok(None) };
+        let highest = highest_timestamp(slot, log_start)?;
+        // The log starts inside of the first extent: what it says of itself may be a record that is gone.
+        if first.base_offset < log_start && highest.is_none_or(|highest| first.max_timestamp >= highest) {
+            let found = self.at_max_of_first(&first, log_start).await?;
+            if found.is_some_and(|found| highest.is_none_or(|highest| found.timestamp >= highest)) {
+                return Ok(found);
+            }
+        }
+        let Some(highest) = highest else { return Ok(None) };
+        let mut from = log_start;
+        while let Some((_, extent)) = next_extent(slot, from, |extent| extent.max_timestamp == highest)? {
+            let found =
+                self.search(
+                    &extent,
+                    |header, batch| {
+                        if header.max_timestamp < highest { Ok(None) } else { find_max_timestamp(batch) }
+                    },
+                );
             if let Some(found) = found.await? {
                 return Ok(Some(found));
             }
+            from = extent.next_offset;
         }
         Ok(None)
+    }
+
+    /// The same, in the extent that the log starts in.
+    async fn at_max_of_first(&self, extent: &IndexedExtent, log_start: Offset) -> Result<Option<Found>, ReadError> {
+        let mut best: Option<(Offset, TimestampMs)> = None;
+        let looked = self.search(extent, |header, batch| {
+            let better = best.is_none_or(|(_, timestamp)| header.max_timestamp > timestamp);
+            if better && header.last_offset() >= log_start {
+                best = find_max_timestamp(batch)?.or(best);
+            }
+            Ok(None)
+        });
+        looked.await?;
+        Ok(best.map(|(offset, timestamp)| Found { offset, timestamp }))
+    }
+
+    /// The whole extent, intact.
+    async fn whole(&self, extent: &IndexedExtent) -> Result<Bytes, ReadError> {
+        let (range, expected) = (extent.position..extent.end_position(), Expected::of(extent));
+        let (bytes, _) = self.bytes(extent.object, range.clone()).await?;
+        if cut::check(&bytes, &expected).is_ok() {
+            return Ok(bytes);
+        }
+        self.forget(extent.object, range.clone());
+        let (bytes, _) = self.bytes(extent.object, range).await?;
+        let object = || segment_key(extent.object.session, extent.object.number);
+        cut::check(&bytes, &expected).map_err(|error| ReadError::Damaged { object: object(), error })?;
+        Ok(bytes)
     }
 
     /// Looks into the batches of an extent, one after the other.
@@ -61,7 +105,7 @@ impl Reader {
         extent: &IndexedExtent,
         mut look: impl FnMut(&BatchHeader, &[u8]) -> Result<Option<(Offset, TimestampMs)>, BatchError>,
     ) -> Result<Option<Found>, ReadError> {
-        let bytes = self.bytes(extent.object, extent.position..extent.end_position()).await?;
+        let bytes = self.whole(extent).await?;
         let damaged = |error: BatchError| ReadError::Damaged {
             object: segment_key(extent.object.session, extent.object.number),
             error: error.into(),
@@ -79,12 +123,21 @@ impl Reader {
     }
 }
 
-fn extents(
+/// The first extent from `from` on that is wanted, and the log start now.
+fn next_extent(
     slot: &PartitionSlot,
+    from: Offset,
     wanted: impl Fn(&IndexedExtent) -> bool,
-) -> Result<(Offset, Vec<IndexedExtent>), ReadError> {
+) -> Result<Option<(Offset, IndexedExtent)>, ReadError> {
     let mut inner = slot.lock();
     let partition = inner.partition()?;
-    let extents = partition.index().iter().filter(|extent| wanted(extent)).cloned().collect();
-    Ok((partition.log_start(), extents))
+    let found = partition.index().from_offset(from).find(|extent| wanted(extent)).cloned();
+    Ok(found.map(|extent| (partition.log_start(), extent)))
+}
+
+/// The highest timestamp of the extents that lie above the log start as a whole.
+fn highest_timestamp(slot: &PartitionSlot, log_start: Offset) -> Result<Option<TimestampMs>, ReadError> {
+    let mut inner = slot.lock();
+    let extents = inner.partition()?.index().iter();
+    Ok(extents.filter(|extent| extent.base_offset >= log_start).map(|extent| extent.max_timestamp).max())
 }

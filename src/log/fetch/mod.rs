@@ -1,7 +1,8 @@
 //! Reads committed batches back: plan (pure, under the slot's lock) → read (tail, block cache, bucket) → cut to whole batches.
 //!
 //! What comes back begins with the batch that holds the wanted offset and ends with a whole batch. A tailing reader gets slices of
-//! the very buffers that were uploaded; nothing is copied and nothing is read from the bucket.
+//! the very buffers that were uploaded; nothing is copied and nothing is read from the bucket. What the bucket gave is checked by the
+//! batches' own checksums, and read once more if they do not match.
 
 pub mod cut;
 pub mod lookup;
@@ -45,6 +46,13 @@ pub struct Batches {
     pub log_start: Offset,
 }
 
+/// Where bytes came from: what this process wrote itself, or what the store gave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum From {
+    Tail,
+    Store,
+}
+
 /// Where bytes are read from.
 pub struct Reader {
     pub tail: Arc<TailCache>,
@@ -69,7 +77,12 @@ impl Reader {
             if room == 0 && !first {
                 break;
             }
-            let (batches, reached_end) = self.read_piece(piece, offset, room, first).await?;
+            let (batches, reached_end) = match self.read_piece(piece, offset, room, first).await {
+                Ok(found) => found,
+                // What lies before it is told first: the error comes when the client asks for what can't be read.
+                Err(_) if read.bytes > 0 => break,
+                Err(error) => return Err(error),
+            };
             read.bytes += batches.len();
             if !batches.is_empty() {
                 read.slices.push(batches);
@@ -91,11 +104,18 @@ impl Reader {
     ) -> Result<(Bytes, bool), ReadError> {
         let mut position = piece.range.start;
         let mut window = READ_AT_LEAST.max(room as u64);
+        let mut again = true;
         loop {
             let end = piece.range.end.min(position + window);
-            let bytes = self.bytes(piece.object, position..end).await?;
+            let (bytes, from) = self.bytes(piece.object, position..end).await?;
             let ends = end == piece.range.end;
-            match cut::cut(&bytes, offset, room, first, ends) {
+            let found = cut::cut(&bytes, offset, room, first, ends).and_then(|cut| match &cut {
+                Cut::Batches(range) if from == From::Store => {
+                    cut::check(&bytes[range.clone()], &piece.expected).map(|()| cut)
+                }
+                _ => Ok(cut),
+            });
+            match found {
                 Ok(Cut::Batches(range)) => {
                     let reached_end = position + range.end as u64 == piece.range.end;
                     return Ok((bytes.slice(range), reached_end));
@@ -106,6 +126,11 @@ impl Reader {
                     position += skip as u64;
                     window = needed as u64;
                 }
+                // Damaged on the way, perhaps, and kept in memory so: once more from the store.
+                Err(_) if again => {
+                    again = false;
+                    self.forget(piece.object, position..end);
+                }
                 Err(error) => {
                     let object = segment_key(piece.object.session, piece.object.number);
                     return Err(ReadError::Damaged { object, error });
@@ -115,15 +140,21 @@ impl Reader {
     }
 
     /// A range of an object, from memory if it is there.
-    pub async fn bytes(&self, object: ObjectRef, range: Range<u64>) -> Result<Bytes, StoreError> {
+    async fn bytes(&self, object: ObjectRef, range: Range<u64>) -> Result<(Bytes, From), StoreError> {
         let key = segment_key(object.session, object.number);
         if let Some(bytes) = self.tail.get(&key, range.clone()) {
-            return Ok(bytes);
+            return Ok((bytes, From::Tail));
         }
         let mut pieces = self.blocks.read(&Arc::from(key), range, object.body_length).await?;
-        Ok(match pieces.len() {
+        let bytes = match pieces.len() {
             1 => pieces.swap_remove(0),
             _ => Bytes::from(pieces.concat()),
-        })
+        };
+        Ok((bytes, From::Store))
+    }
+
+    /// The next read of this range goes to the store.
+    fn forget(&self, object: ObjectRef, range: Range<u64>) {
+        self.blocks.forget(&Arc::from(segment_key(object.session, object.number)), range);
     }
 }

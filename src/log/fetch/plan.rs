@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::cut::Expected;
 use crate::log::index::ObjectRef;
 use crate::log::partition::Partition;
 use crate::types::Offset;
@@ -24,6 +25,8 @@ pub struct OutOfRange {
 pub struct Piece {
     pub object: ObjectRef,
     pub range: Range<u64>,
+    /// Of the whole extent.
+    pub expected: Expected,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,7 +52,11 @@ impl Plan {
             }
             let start = if pieces.is_empty() { extent.position_before(offset) } else { extent.position };
             bytes += extent.end_position() - start;
-            pieces.push(Piece { object: extent.object, range: start..extent.end_position() });
+            pieces.push(Piece {
+                object: extent.object,
+                range: start..extent.end_position(),
+                expected: Expected::of(extent),
+            });
         }
         Ok(Plan { pieces, high_watermark, log_start })
     }

@@ -120,6 +120,13 @@ func (p *Process) Terminate(limit time.Duration) (time.Duration, error) {
 	return time.Since(began), nil
 }
 
+// Abort kills whatever life there is, from any goroutine, when the run itself is over.
+func (p *Process) Abort() {
+	if p.cmd != nil && p.cmd.Process != nil {
+		p.signal(syscall.SIGKILL)
+	}
+}
+
 // Pause stops the process for a while, as a long garbage collection or a moved virtual machine does.
 func (p *Process) Pause(d time.Duration) error {
 	if err := p.stillThere(); err != nil {

@@ -204,7 +204,7 @@ var bad = []struct {
 		assign("n", "g", -1).poll("n", "g", 2, 0, "p:1").commit("n", 1, "").final("p:1", "p:2"), []string{"committed-back"}},
 	{"committed by nobody", two().assign("m", "g", -1).poll("m", "g", 2, 0, "p:1", "p:2").commit("m", 1, "").committed(2).final("p:1", "p:2"), []string{"committed-phantom"}},
 	{"group skipped a record", two().assign("m", "g", -1).poll("m", "g", 2, 1, "p:2").commit("m", 2, "").final("p:1", "p:2"), []string{"group-skip"}},
-	{"created topic lost", two().topic(history.Created, "a", "").final("p:1", "p:2"), []string{"topic-lost"}},
+	{"created topic lost", two().topic(history.Created, "a", "").topic(history.Listed, "t", "").final("p:1", "p:2"), []string{"topic-lost"}},
 	{"deleted topic back", two().topic(history.Created, "a", "").topic(history.Deleted, "a", "").topic(history.Listed, "a", "").final("p:1", "p:2"), []string{"topic-back"}},
 	{"trouble", two().add(history.Event{Kind: history.Trouble, Client: "p", Error: "data loss"}).final("p:1", "p:2"), []string{"trouble"}},
 	{"stuck", two().send("p", 3).final("p:1", "p:2"), []string{"stuck"}},

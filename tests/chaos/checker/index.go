@@ -50,24 +50,25 @@ type topic struct {
 
 // index holds a history sorted for the rules.
 type index struct {
-	stats      Stats
-	idempotent map[string]bool
-	sends      map[string]send
-	order      []string // values in order of sending
-	acks       map[string]ack
-	failed     map[string]bool
-	resolved   map[string]bool
-	seen       map[place]map[int64]map[string]bool // every value ever read or acknowledged at an offset
-	read       map[place]map[string]map[int64]bool // where each value was read
-	final      map[place][]history.Record          // the full read, in the order it came
-	finalAt    map[place]map[string]int64          // value → offset in the full read
-	polls      []history.Event                     // Assign, Poll, Final in time order
-	ends       map[place][]history.Event
-	byTime     map[place][]history.Event
-	commits    map[groupPlace][]history.Event
-	committed  map[groupPlace][]history.Event
-	topics     map[string]topic
-	troubles   []history.Event
+	stats        Stats
+	idempotent   map[string]bool
+	sends        map[string]send
+	order        []string // values in order of sending
+	acks         map[string]ack
+	failed       map[string]bool
+	resolved     map[string]bool
+	seen         map[place]map[int64]map[string]bool // every value ever read or acknowledged at an offset
+	read         map[place]map[string]map[int64]bool // where each value was read
+	final        map[place][]history.Record          // the full read, in the order it came
+	finalAt      map[place]map[string]int64          // value → offset in the full read
+	polls        []history.Event                     // Assign, Poll, Final in time order
+	ends         map[place][]history.Event
+	byTime       map[place][]history.Event
+	commits      map[groupPlace][]history.Event
+	committed    map[groupPlace][]history.Event
+	topics       map[string]topic
+	topicsListed bool
+	troubles     []history.Event
 }
 
 func newIndex(events []history.Event) *index {
@@ -139,7 +140,7 @@ func (ix *index) addTopic(e history.Event) {
 	case history.Deleted:
 		t.deleteTried, t.deleted = true, t.deleted || e.Error == ""
 	case history.Listed:
-		t.listed = true
+		t.listed, ix.topicsListed = true, true
 	}
 	if e.Kind != history.Listed {
 		ix.stats.TopicChanges++

@@ -101,6 +101,9 @@ func checkTimeLookups(ix *index) []Anomaly {
 	var out []Anomaly
 	for _, at := range sorted(ix.byTime, lessPlace) {
 		records := ix.final[at]
+		if records == nil {
+			continue
+		}
 		for _, e := range ix.byTime[at] {
 			out = append(out, timeLookup(ix, at, e, records)...)
 		}

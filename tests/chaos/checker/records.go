@@ -8,11 +8,14 @@ import (
 // checkFinal finds acknowledged records that the full read does not have, and refused ones that it has.
 func checkFinal(ix *index) []Anomaly {
 	var out []Anomaly
+	unread := map[place]int{}
 	for _, value := range ix.order {
 		at := ix.sends[value].at
 		_, found := ix.finalAt[at][value]
 		a, acked := ix.acks[value]
 		switch {
+		case acked && ix.final[at] == nil:
+			unread[at]++
 		case acked && !found && a.offset < ix.finalEnd(at):
 			out = append(out, anomaly("lost", "%s acknowledged at %v offset %d, end %d", value, at, a.offset, ix.finalEnd(at)))
 		case acked && !found:
@@ -21,6 +24,9 @@ func checkFinal(ix *index) []Anomaly {
 			out = append(out, anomaly("failed-visible", "%s in %v", value, at))
 		}
 	}
+	for _, at := range sorted(unread, lessPlace) {
+		out = append(out, anomaly("unseen", "all %d acknowledged records of %v: the full read has nothing of it", unread[at], at))
+	}
 	return out
 }
 
@@ -28,6 +34,9 @@ func checkFinal(ix *index) []Anomaly {
 func checkShown(ix *index) []Anomaly {
 	var out []Anomaly
 	for _, at := range sorted(ix.read, lessPlace) {
+		if ix.final[at] == nil {
+			continue // nothing to compare with: reported as unseen
+		}
 		for _, value := range sorted(ix.read[at], func(a, b string) bool { return a < b }) {
 			if _, found := ix.finalAt[at][value]; !found {
 				out = append(out, anomaly("lost-read", "%s was read from %v", value, at))

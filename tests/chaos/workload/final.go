@@ -72,7 +72,7 @@ func (r *Run) AwaitGroups(ctx context.Context, groups []string) error {
 			return nil
 		}
 		if ctx.Err() != nil {
-			return fmt.Errorf("%s", behind)
+			return fmt.Errorf("%s; end offsets of %d partitions, want %d", behind, len(ends), len(r.Partitions))
 		}
 		sleep(ctx, 200*time.Millisecond)
 	}

@@ -14,6 +14,9 @@ import (
 	"alluvium/tests/chaos/history"
 )
 
+// backlog is how many records of one producer may wait for the broker.
+const backlog = 500
+
 // Producer writes bursts of records to all partitions with franz-go: idempotent with five requests in flight and endless retries, or
 // plain with acks=1, one request in flight and duplicates allowed.
 type Producer struct {
@@ -33,7 +36,6 @@ func NewProducer(run *Run, name string, idempotent bool, codec kgo.CompressionCo
 		kgo.ProducerBatchCompression(codec),
 		kgo.ProducerLinger(2 * time.Millisecond),
 		kgo.UnknownTopicRetries(-1),
-		kgo.MaxBufferedRecords(500),
 		kgo.StopProducerOnDataLossDetected(),
 	}
 	if idempotent {
@@ -52,6 +54,10 @@ func NewProducer(run *Run, name string, idempotent bool, codec kgo.CompressionCo
 // Run produces until the context ends. Records that are under way then stay under way: Finish waits for them.
 func (p *Producer) Run(ctx context.Context) {
 	for ctx.Err() == nil {
+		if p.client.BufferedProduceRecords() > backlog { // else Produce would block, beyond the end of the run if need be
+			time.Sleep(10 * time.Millisecond)
+			continue
+		}
 		for range 1 + p.rng.IntN(12) {
 			p.produce(p.run.Partitions[p.rng.IntN(len(p.run.Partitions))])
 		}

@@ -1,0 +1,228 @@
+//! A store that hangs, clients that do not read, requests that nobody answers: what is bounded, and what still works.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use alluvium::store::fault::{Call, Fault, FaultRates, FaultStore};
+use alluvium::types::env::Env;
+use alluvium::wire::batch::{BatchHeader, batches};
+use alluvium::wire::codec::Codec;
+use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
+use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
+use kafka_protocol::messages::{
+    ApiKey, ApiVersionsRequest, ApiVersionsResponse, CreateTopicsRequest, CreateTopicsResponse, FetchRequest,
+    FetchResponse, GroupId, JoinGroupRequest, JoinGroupResponse, MetadataRequest, MetadataResponse, ProduceResponse,
+};
+use kafka_protocol::protocol::StrBytes;
+
+use crate::client::Client;
+use crate::harness::{
+    Broker, CREATE_TOPICS, FETCH, PRODUCE, batch, create_topic, fetch, produce, produce_request, produced,
+    shared_memory, topic_name,
+};
+
+fn faulty() -> Arc<FaultStore> {
+    FaultStore::new(shared_memory(), Env::system().entropy, FaultRates::default())
+}
+
+/// From now on no segment is created, and no answer comes.
+fn hang(store: &FaultStore) {
+    store.script(Call::Create, "segments/", vec![Fault::Hang; 10_000]);
+}
+
+fn one_partition(offset: i64) -> FetchRequest {
+    let partition = FetchPartition::default().with_fetch_offset(offset).with_partition_max_bytes(1 << 20);
+    let topic = FetchTopic::default().with_topic(topic_name("t")).with_partitions(vec![partition]);
+    FetchRequest::default().with_max_bytes(1 << 20).with_session_epoch(-1).with_topics(vec![topic])
+}
+
+/// Sends until the broker reads no more; counts the bytes.
+async fn flood(mut client: Client<tokio::net::TcpStream>, sent: Arc<AtomicUsize>) {
+    let value = "x".repeat(20_000);
+    loop {
+        let request = produce_request("t", 0, batch(None, &[&value]), -1);
+        if client.send(ApiKey::Produce, PRODUCE, &request).await.is_err() {
+            return;
+        }
+        sent.fetch_add(value.len(), Ordering::Relaxed);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_hangs_stops_producers_and_nobody_else() {
+    let store = faulty();
+    let broker = Broker::start(store.clone(), |settings| {
+        settings.flush_bytes = 64 << 10;
+        settings.buffer_bytes = 1 << 20;
+        settings.session_ttl_ms = 60_000;
+    })
+    .await;
+    let mut client = broker.client().await;
+    assert_eq!(create_topic(&mut client, "t", 1).await, 0);
+    assert_eq!(produce(&mut client, "t", batch(None, &["a"])).await, (0, 0));
+    hang(&store);
+    let begun = Instant::now();
+    let request = produce_request("t", 0, batch(None, &["b"]), -1).with_timeout_ms(1);
+    let id = client.send(ApiKey::Produce, PRODUCE, &request).await.expect("sends");
+    let sent = Arc::new(AtomicUsize::new(0));
+    let mut floods = tokio::task::JoinSet::new();
+    for _ in 0..3 {
+        floods.spawn(flood(broker.client().await, sent.clone()));
+    }
+    let mut before = 0;
+    loop {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let now = sent.load(Ordering::Relaxed);
+        if now == before && now > 1 << 20 {
+            break;
+        }
+        before = now;
+        assert!(begun.elapsed() < Duration::from_secs(9), "the broker goes on reading: {now} bytes");
+    }
+    let others = async {
+        let mut other = broker.client().await;
+        let versions: ApiVersionsResponse =
+            other.call(ApiKey::ApiVersions, 0, &ApiVersionsRequest::default()).await.expect("answers");
+        let known: MetadataResponse =
+            other.call(ApiKey::Metadata, 12, &MetadataRequest::default().with_topics(None)).await.expect("answers");
+        assert!(versions.api_keys.len() > 30 && known.topics.len() == 1);
+        assert_eq!(fetch(&mut other, "t", 0).await.2, [(0, "a".to_owned())]);
+    };
+    tokio::time::timeout(Duration::from_secs(5), others).await.expect("answered while producers wait");
+    // A store that is slow costs a retriable error in the end, not a hang.
+    let answer: ProduceResponse = tokio::time::timeout(Duration::from_secs(20), client.receive(id, PRODUCE))
+        .await
+        .expect("no hang")
+        .expect("an answer");
+    assert_eq!(produced(&answer), (7, -1));
+    assert!(begun.elapsed() >= Duration::from_secs(10), "many clients' time-outs are meant for a disk");
+    broker.kill().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_proof_nobody_loses_his_place() {
+    let store = faulty();
+    let broker = Broker::start(store.clone(), |settings| settings.session_ttl_ms = 2000).await;
+    let mut client = broker.client().await;
+    assert_eq!(create_topic(&mut client, "t", 1).await, 0);
+    assert_eq!(produce(&mut client, "t", batch(None, &["a"])).await, (0, 0));
+    assert_eq!(fetch(&mut client, "t", 1000).await.0, 1, "out of range, under proof");
+    hang(&store);
+    tokio::time::sleep(Duration::from_millis(2200)).await;
+    for offset in [0, 1, 1000] {
+        assert_eq!(fetch(&mut client, "t", offset).await.0, 6, "offset {offset}");
+    }
+    broker.kill().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hundreds_of_requests_wait_for_a_client_that_does_not_read() {
+    let broker = Broker::start(shared_memory(), |_| {}).await;
+    let (mut lazy, mut other) = (broker.client().await, broker.client().await);
+    assert_eq!(create_topic(&mut other, "t", 1).await, 0);
+    let mut ids = Vec::new();
+    for _ in 0..500 {
+        let request = MetadataRequest::default().with_topics(None);
+        ids.push(lazy.send(ApiKey::Metadata, 12, &request).await.expect("sends"));
+    }
+    assert_eq!(produce(&mut other, "t", batch(None, &["a"])).await, (0, 0));
+    for id in ids {
+        let answer: MetadataResponse = lazy.receive(id, 12).await.expect("an answer");
+        assert_eq!(answer.topics.len(), 1);
+    }
+    broker.stop().await.expect("a clean end");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn acks_0_keeps_the_order_and_closes_on_errors() {
+    let broker = Broker::start(shared_memory(), |_| {}).await;
+    let mut client = broker.client().await;
+    assert_eq!(create_topic(&mut client, "t", 1).await, 0);
+    for at in 0..30 {
+        let request = produce_request("t", 0, batch(None, &[&at.to_string()]), 0);
+        client.send(ApiKey::Produce, PRODUCE, &request).await.expect("sends");
+    }
+    assert_eq!(produce(&mut client, "t", batch(None, &["last"])).await, (0, 30), "the only answer");
+    let records = fetch(&mut client, "t", 0).await.2;
+    assert!(records.iter().take(30).enumerate().all(|(at, (_, value))| *value == at.to_string()), "{records:?}");
+    let request = produce_request("unknown", 0, batch(None, &["x"]), 0);
+    client.send(ApiKey::Produce, PRODUCE, &request).await.expect("sends");
+    assert!(tokio::time::timeout(Duration::from_secs(5), client.is_closed()).await.expect("closes"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn topics_choose_codec_and_clock() {
+    let broker = Broker::start(shared_memory(), |_| {}).await;
+    let mut client = broker.client().await;
+    let config = |name: &'static str, value: &'static str| {
+        CreatableTopicConfig::default()
+            .with_name(StrBytes::from_static_str(name))
+            .with_value(Some(StrBytes::from_static_str(value)))
+    };
+    for (codec, expected) in [("zstd", Codec::Zstd), ("lz4", Codec::Lz4), ("uncompressed", Codec::None)] {
+        let configs = vec![config("compression.type", codec), config("message.timestamp.type", "LogAppendTime")];
+        let topic = CreatableTopic::default()
+            .with_name(topic_name(codec))
+            .with_num_partitions(1)
+            .with_replication_factor(1)
+            .with_configs(configs);
+        let request = CreateTopicsRequest::default().with_topics(vec![topic]).with_timeout_ms(10_000);
+        let made: CreateTopicsResponse =
+            client.call(ApiKey::CreateTopics, CREATE_TOPICS, &request).await.expect("answers");
+        assert_eq!(made.topics[0].error_code, 0);
+        let sent = crate::harness::timed_batch(Codec::Gzip, &[5; 1000]);
+        let request = produce_request(codec, 0, sent, -1);
+        let answer: ProduceResponse = client.call(ApiKey::Produce, PRODUCE, &request).await.expect("answers");
+        assert_eq!(produced(&answer), (0, 0));
+        let time = answer.responses[0].partition_responses[0].log_append_time_ms;
+        let mut request = one_partition(0);
+        request.topics[0].topic = topic_name(codec);
+        let fetched: FetchResponse = client.call(ApiKey::Fetch, FETCH, &request).await.expect("answers");
+        let records = fetched.responses[0].partitions[0].records.clone().expect("records");
+        let header = BatchHeader::parse(&records).expect("a batch");
+        assert_eq!((header.compression(), header.max_timestamp), (Ok(expected), time), "{codec}");
+        assert!(header.is_log_append_time() && time > 1_600_000_000_000 && header.record_count == 1000);
+        assert!(alluvium::wire::batch::crc_matches(&records) && batches(&records).count() == 1);
+    }
+}
+
+fn join(member: &str) -> JoinGroupRequest {
+    JoinGroupRequest::default()
+        .with_group_id(GroupId(StrBytes::from_static_str("g")))
+        .with_session_timeout_ms(60_000)
+        .with_rebalance_timeout_ms(60_000)
+        .with_member_id(StrBytes::from_string(member.to_owned()))
+        .with_protocol_type(StrBytes::from_static_str("consumer"))
+        .with_protocols(vec![JoinGroupRequestProtocol::default().with_name(StrBytes::from_static_str("range"))])
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_delays_the_end() {
+    let broker = Broker::start(shared_memory(), |_| {}).await;
+    let mut client = broker.client().await;
+    assert_eq!(create_topic(&mut client, "t", 1).await, 0);
+    let first: JoinGroupResponse = client.call(ApiKey::JoinGroup, 2, &join("")).await.expect("answers");
+    assert_eq!(first.error_code, 0);
+    let (mut joins, mut polls) = (broker.client().await, broker.client().await);
+    let (mut half, _idle) = (broker.client().await, broker.client().await);
+    joins.send(ApiKey::JoinGroup, 2, &join("")).await.expect("sends");
+    let poll = one_partition(0).with_max_wait_ms(60_000).with_min_bytes(1);
+    let id = polls.send(ApiKey::Fetch, FETCH, &poll).await.expect("sends");
+    half.send_raw(&[0, 0, 1, 0, 0, 0]).await.expect("sends");
+    let request = produce_request("t", 0, batch(None, &["last"]), -1);
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let begun = Instant::now();
+    let produced_last = client.send(ApiKey::Produce, PRODUCE, &request).await.expect("sends");
+    let answer: ProduceResponse = client.receive(produced_last, PRODUCE).await.expect("an answer");
+    assert_eq!(produced(&answer), (0, 0));
+    let answer: FetchResponse = polls.receive(id, FETCH).await.expect("woken");
+    assert_eq!(answer.responses[0].partitions[0].high_watermark, 1);
+    polls
+        .send(ApiKey::Fetch, FETCH, &one_partition(1).with_max_wait_ms(60_000).with_min_bytes(1))
+        .await
+        .expect("sends");
+    broker.stop().await.expect("a clean end");
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+}

@@ -30,10 +30,6 @@ const PARALLEL_SESSIONS: usize = 4;
 /// An object that looks damaged is read so often again.
 const DAMAGED_LOOKS: usize = 2;
 
-/// A segment that reads damaged is read so often before that is believed, with these pauses.
-const READS_BEFORE_BELIEF: u32 = 4;
-const REREAD_PAUSE: Duration = Duration::from_millis(100);
-
 /// What one suffix read asks for at first, in bytes.
 const TAIL_BYTES: u64 = 64 * 1024;
 
@@ -76,24 +72,11 @@ impl FooterReader {
         }
     }
 
-    /// What stands under a segment's name; `None`: nothing yet. Damaged bytes are believed when they come so often: the fault may be on
-    /// the way, and what is believed here closes partitions.
+    /// What stands under a segment's name; `None`: nothing yet.
     pub async fn tail(&self, key: &str) -> Result<Option<Tail>, RecoveryError> {
-        for _ in 1..READS_BEFORE_BELIEF {
-            match self.read_tail(key).await {
-                Err(RecoveryError::Segment(error)) => {
-                    tracing::warn!(%error, "an object reads damaged; reading it again");
-                    tokio::time::sleep(REREAD_PAUSE).await;
-                }
-                result => return result,
-            }
-        }
-        self.read_tail(key).await
-    }
-
-    async fn read_tail(&self, key: &str) -> Result<Option<Tail>, RecoveryError> {
         let policy = ReadPolicy { deadline: Duration::from_secs(60), ..ReadPolicy::default() };
         let mut wanted = TAIL_BYTES;
+        let mut looks = 0;
         loop {
             let range = ReadRange::Suffix(wanted);
             let read = match read_retrying(self.store.as_ref(), &self.env, key, range, &policy).await {
@@ -101,9 +84,15 @@ impl FooterReader {
                 Err(StoreError::NotFound { .. }) => return Ok(None),
                 Err(error) => return Err(error.into()),
             };
-            match parse_tail(key, read.object_size, &read.bytes)? {
-                Tail::NeedMore(more) => wanted = more,
-                tail => return Ok(Some(tail)),
+            match parse_tail(key, read.object_size, &read.bytes) {
+                Ok(Tail::NeedMore(more)) => wanted = more,
+                Ok(tail) => return Ok(Some(tail)),
+                // A bit that flipped on the way must not close a partition for good.
+                Err(damage) if looks == DAMAGED_LOOKS => return Err(damage.into()),
+                Err(_) => {
+                    looks += 1;
+                    tokio::time::sleep(policy.first_backoff).await;
+                }
             }
         }
     }

@@ -7,6 +7,7 @@
 //! [`judge`] objects to what must not be seen, [`bucket`] is the store with its faults, [`world`] is what they share.
 
 pub mod bucket;
+pub mod child;
 #[path = "../../broker/client.rs"]
 #[allow(dead_code, reason = "the broker's own tests use more of it")]
 pub mod client;

@@ -4,10 +4,10 @@ use std::process::ExitCode;
 
 use alluvium::types::mutant::Mutant;
 use alluvium_sim::run::Options;
-use alluvium_sim::{mutants, runner};
+use alluvium_sim::runner::With;
+use alluvium_sim::{child, mutants, runner};
 
-const USAGE: &str =
-    "alluvium-sim [--seeds N] [--start S] [--jobs J] [--mutant NAME | --mutants] [--seed S] [--twice] [--log]";
+const USAGE: &str = "alluvium-sim [--seeds N] [--start S] [--jobs J] [--mutant NAME | --mutants] [--seed S] [--twice]";
 
 struct Arguments {
     seeds: u64,
@@ -17,6 +17,9 @@ struct Arguments {
     mutants: bool,
     seed: Option<u64>,
     twice: bool,
+    /// What the runner asks of its child processes.
+    one: Option<u64>,
+    timeline: bool,
     log: bool,
 }
 
@@ -29,6 +32,8 @@ fn parse() -> Result<Arguments, String> {
         mutants: false,
         seed: None,
         twice: false,
+        one: None,
+        timeline: false,
         log: false,
     };
     let mut given = std::env::args().skip(1);
@@ -45,6 +50,8 @@ fn parse() -> Result<Arguments, String> {
                 arguments.mutant = Some(mutants::find(&name).ok_or(format!("no planted bug is called {name:?}"))?);
             }
             "--mutants" => arguments.mutants = true,
+            "--one" => arguments.one = Some(number(value()?)?),
+            "--timeline" => arguments.timeline = true,
             "--twice" => arguments.twice = true,
             "--log" => arguments.log = true,
             other => return Err(format!("{other:?} is not known\n{USAGE}")),
@@ -61,38 +68,46 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    runner::silence_panics();
+    if let Some(seed) = arguments.one {
+        let mutant = arguments.mutant;
+        one(seed, Options { mutant, keep_trace: arguments.timeline, ..Options::default() }, arguments.log);
+        return ExitCode::SUCCESS;
+    }
+    let program = std::env::current_exe().expect("this program has a path");
     let seeds = arguments.start..arguments.start + arguments.seeds;
-    let options = Options { mutant: arguments.mutant, ..Options::default() };
+    let with = With { program: &program, jobs: arguments.jobs, mutant: arguments.mutant, keep_trace: false };
     let good = if let Some(seed) = arguments.seed {
-        if arguments.log {
-            tracing_subscriber::fmt().with_env_filter("alluvium=debug").without_time().init();
-        }
-        std::thread::Builder::new()
-            .stack_size(16 << 20)
-            .spawn(move || runner::show(seed, &options))
-            .expect("a thread")
-            .join()
-            .unwrap_or(false)
+        runner::show(seed, with)
     } else if arguments.twice {
-        let differ = runner::unsteady(seeds.clone(), arguments.jobs);
+        let differ = runner::unsteady(seeds, with);
         println!("seeds whose two runs differ: {differ:?}");
         println!("{} passed, {} failed", arguments.seeds - differ.len() as u64, differ.len());
         differ.is_empty()
-    } else if arguments.mutants {
-        let (caught, missed) = runner::hunt_all(Mutant::ALL, seeds, arguments.jobs);
+    } else if arguments.mutants || arguments.mutant.is_some() {
+        let one = arguments.mutant.map(|mutant| [mutant]);
+        let which = one.as_ref().map_or(Mutant::ALL, |one| one);
+        let (caught, missed) = runner::hunt_all(which, seeds, with);
         println!("{caught} passed, {missed} failed");
         missed == 0
-    } else if let Some(mutant) = arguments.mutant {
-        runner::hunt_all(&[mutant], seeds, arguments.jobs).1 == 0
     } else {
-        let summary = runner::schedules(seeds, arguments.jobs, &options);
-        if let Some(failed) = summary.failed.first() {
+        let summary = runner::schedules(seeds, with);
+        if let Some(failed) = summary.failed.iter().min_by_key(|failed| failed.seed) {
             println!("the first failure again, with its timeline:");
-            runner::show(failed.seed, &options);
+            runner::show(failed.seed, with);
         }
         runner::report(&summary);
         summary.failed.is_empty()
     };
     if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// One run in this process. Panics are its verdict, not noise.
+fn one(seed: u64, options: Options, log: bool) {
+    if log {
+        tracing_subscriber::fmt().with_env_filter("alluvium=debug").without_time().init();
+    } else {
+        std::panic::set_hook(Box::new(|_| {}));
+    }
+    let run = std::thread::Builder::new().stack_size(16 << 20).spawn(move || child::print(seed, &options));
+    run.expect("a thread").join().expect("a verdict");
 }

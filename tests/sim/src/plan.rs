@@ -134,7 +134,11 @@ impl Plan {
             producer_pace_ms: (1, dice.between(10, 120)),
             deletes: dice.chance(60),
             actions: Vec::new(),
-            limit: ms(if kind == Kind::Slow { 150_000 } else { 60_000 }),
+            limit: ms(match kind {
+                Kind::Slow => 150_000,
+                Kind::Damage => 6_000,
+                _ => 60_000,
+            }),
         };
         let length = plan.storm(dice);
         let survivor = if two { B } else { A };

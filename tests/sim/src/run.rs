@@ -44,16 +44,16 @@ pub struct Options {
 }
 
 /// What became of a seed.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Outcome {
     pub seed: u64,
-    pub kind: Kind,
+    pub kind: String,
     pub violations: Vec<String>,
     /// Hash and number of all events.
     pub fingerprint: (u64, u64),
     pub timeline: Vec<String>,
     pub simulated: Duration,
-    pub counters: BTreeMap<&'static str, u64>,
+    pub counters: BTreeMap<String, u64>,
 }
 
 impl Outcome {
@@ -78,12 +78,12 @@ pub fn run(seed: u64, options: &Options) -> Outcome {
     });
     Outcome {
         seed,
-        kind: plan.kind,
+        kind: format!("{:?}", plan.kind),
         violations: world.judge.lock().violations().to_vec(),
         fingerprint: world.fingerprint(),
         timeline: world.timeline(),
         simulated,
-        counters: world.counters.lock().clone(),
+        counters: world.counters.lock().iter().map(|(what, count)| ((*what).to_owned(), *count)).collect(),
     }
 }
 

@@ -1,39 +1,41 @@
-//! Runs many seeds on several threads and reports.
+//! Runs many seeds, several processes side by side, and reports.
 
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use alluvium::types::mutant::Mutant;
 
+use crate::child;
 use crate::mutants;
 use crate::plan::KINDS;
-use crate::run::{Options, Outcome, run};
-
-/// The threads of runs have deep stacks of nested futures.
-const STACK_BYTES: usize = 16 << 20;
+use crate::run::Outcome;
 
 #[derive(Debug, Default)]
 pub struct Summary {
     pub passed: u64,
     pub failed: Vec<Outcome>,
-    pub counters: BTreeMap<&'static str, u64>,
+    pub counters: BTreeMap<String, u64>,
     pub simulated: Duration,
     pub took: Duration,
 }
 
-/// Panics of a run are its verdict, not noise.
-pub fn silence_panics() {
-    std::panic::set_hook(Box::new(|_| {}));
+/// How to run: the program that runs one seed, and how many of it at a time.
+#[derive(Clone, Copy, Debug)]
+pub struct With<'a> {
+    pub program: &'a Path,
+    pub jobs: usize,
+    pub mutant: Option<Mutant>,
+    pub keep_trace: bool,
 }
 
 /// Runs the seeds that `wanted` picks of `start..start + count`; stops early when `until_failure`.
 fn each(
     seeds: std::ops::Range<u64>,
-    jobs: usize,
-    options: &Options,
+    with: With<'_>,
     until_failure: bool,
     wanted: &(dyn Fn(u64) -> bool + Sync),
     mut take: impl FnMut(Outcome),
@@ -42,7 +44,7 @@ fn each(
     let stop = AtomicBool::new(false);
     let (send, outcomes) = mpsc::channel();
     std::thread::scope(|scope| {
-        for _ in 0..jobs {
+        for _ in 0..with.jobs {
             let send = send.clone();
             let work = || {
                 let send = send;
@@ -54,7 +56,7 @@ fn each(
                     if !wanted(seed) {
                         continue;
                     }
-                    let outcome = run(seed, options);
+                    let outcome = child::run(with.program, seed, with.mutant, with.keep_trace);
                     if until_failure && !outcome.passed() {
                         stop.store(true, Ordering::Relaxed);
                     }
@@ -63,7 +65,7 @@ fn each(
                     }
                 }
             };
-            std::thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, work).expect("a thread");
+            scope.spawn(work);
         }
         drop(send);
         outcomes.iter().for_each(&mut take);
@@ -71,19 +73,19 @@ fn each(
 }
 
 /// Runs schedules and prints failures as they come.
-pub fn schedules(seeds: std::ops::Range<u64>, jobs: usize, options: &Options) -> Summary {
+pub fn schedules(seeds: std::ops::Range<u64>, with: With<'_>) -> Summary {
     let begun = Instant::now();
     let mut summary = Summary::default();
-    each(seeds, jobs, options, false, &|_| true, |outcome| {
-        *summary.counters.entry("runs in all").or_default() += 1;
+    each(seeds, with, false, &|_| true, |outcome| {
+        *summary.counters.entry("runs in all".to_owned()).or_default() += 1;
         for (what, count) in &outcome.counters {
-            *summary.counters.entry(what).or_default() += count;
+            *summary.counters.entry(what.clone()).or_default() += count;
         }
         summary.simulated += outcome.simulated;
         if outcome.passed() {
             summary.passed += 1;
         } else {
-            println!("seed {} ({:?}) failed: {}", outcome.seed, outcome.kind, outcome.violations.join("; "));
+            println!("seed {} ({}) failed: {}", outcome.seed, outcome.kind, outcome.violations.join("; "));
             summary.failed.push(outcome);
         }
     });
@@ -107,32 +109,33 @@ pub fn report(summary: &Summary) {
 }
 
 /// Runs a seed again with its timeline and prints that.
-pub fn show(seed: u64, options: &Options) -> bool {
-    let outcome = run(seed, &Options { keep_trace: true, ..options.clone() });
+pub fn show(seed: u64, with: With<'_>) -> bool {
+    let outcome = child::run(with.program, seed, with.mutant, true);
     let mut out = std::io::stdout().lock();
     for line in &outcome.timeline {
         let _closed = writeln!(out, "{line}");
     }
-    let _closed = writeln!(out, "seed {} ({:?}): {:?}", seed, outcome.kind, outcome.violations);
+    let _closed = writeln!(out, "seed {} ({}): {:?}", seed, outcome.kind, outcome.violations);
     let _closed = writeln!(out, "trace {:016x}, {} events", outcome.fingerprint.0, outcome.fingerprint.1);
     outcome.passed()
 }
 
-/// Seeds whose two runs differ.
-pub fn unsteady(seeds: std::ops::Range<u64>, jobs: usize) -> Vec<u64> {
-    let options = Options { keep_trace: true, ..Options::default() };
+/// Seeds whose two runs differ in anything; says where they part.
+pub fn unsteady(seeds: std::ops::Range<u64>, with: With<'_>) -> Vec<u64> {
+    let with = With { keep_trace: true, ..with };
     let mut first = BTreeMap::new();
-    each(seeds.clone(), jobs, &options, false, &|_| true, |outcome| {
-        first.insert(outcome.seed, outcome.timeline);
+    each(seeds.clone(), with, false, &|_| true, |outcome| {
+        first.insert(outcome.seed, outcome);
     });
     let mut differ = Vec::new();
-    each(seeds, jobs, &options, false, &|_| true, |outcome| {
+    each(seeds, with, false, &|_| true, |outcome| {
         let before = &first[&outcome.seed];
-        if *before != outcome.timeline {
-            differ.push(outcome.seed);
-            if let Some((one, other)) = before.iter().zip(&outcome.timeline).find(|(one, other)| one != other) {
-                println!("seed {}:\n  {one}\n  {other}", outcome.seed);
-            }
+        if *before == outcome {
+            return;
+        }
+        differ.push(outcome.seed);
+        if let Some((one, other)) = before.timeline.iter().zip(&outcome.timeline).find(|(one, other)| one != other) {
+            println!("seed {}:\n  {one}\n  {other}", outcome.seed);
         }
     });
     differ.sort_unstable();
@@ -150,13 +153,13 @@ pub struct Caught {
 }
 
 /// Looks for a seed that catches a planted bug.
-pub fn hunt(mutant: Mutant, seeds: std::ops::Range<u64>, jobs: usize) -> Caught {
+pub fn hunt(mutant: Mutant, seeds: std::ops::Range<u64>, with: With<'_>) -> Caught {
     let begun = Instant::now();
-    let options = Options { mutant: Some(mutant), ..Options::default() };
+    let with = With { mutant: Some(mutant), ..with };
     let likely = mutants::kinds(mutant);
     let wanted = |seed: u64| likely.is_empty() || likely.contains(&KINDS[(seed % KINDS.len() as u64) as usize]);
     let mut caught = Caught { mutant, tried: 0, took: Duration::ZERO, by: None };
-    each(seeds, jobs, &options, true, &wanted, |outcome| {
+    each(seeds, with, true, &wanted, |outcome| {
         caught.tried += 1;
         let lower = caught.by.as_ref().is_none_or(|(seed, _)| outcome.seed < *seed);
         if !outcome.passed() && lower {
@@ -168,11 +171,11 @@ pub fn hunt(mutant: Mutant, seeds: std::ops::Range<u64>, jobs: usize) -> Caught 
 }
 
 /// Prints one row per planted bug; tells how many were caught and how many were not.
-pub fn hunt_all(which: &[Mutant], seeds: std::ops::Range<u64>, jobs: usize) -> (usize, usize) {
+pub fn hunt_all(which: &[Mutant], seeds: std::ops::Range<u64>, with: With<'_>) -> (usize, usize) {
     println!("{:<26} {:>6} {:>7}  {:>7}  rule", "planted bug", "seeds", "seconds", "by seed");
     let mut missed = 0;
     for mutant in which {
-        let caught = hunt(*mutant, seeds.clone(), jobs);
+        let caught = hunt(*mutant, seeds.clone(), with);
         let name = mutants::name(caught.mutant);
         let seconds = caught.took.as_secs_f64();
         match caught.by {

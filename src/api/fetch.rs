@@ -208,7 +208,10 @@ async fn read_one(
                 }
                 ReadError::Unavailable(_) => {}
                 ReadError::Store(_) | ReadError::Damaged { .. } => {
-                    tracing::error!(partition = %slot.id, offset = target.ask.offset, %error, "a fetch could not read the log");
+                    if let Some(more) = services.complaints.pass(services.env.clock.boot()) {
+                        let (partition, offset) = (slot.id, target.ask.offset);
+                        tracing::error!(%partition, offset, %error, more, "a fetch could not read the log");
+                    }
                 }
             }
             reply

@@ -79,6 +79,7 @@ use crate::log::slot::PartitionSlot;
 use crate::meta::Metadata;
 use crate::types::env::Env;
 use crate::types::metrics::Metrics;
+use crate::types::pace::Pace;
 use crate::types::topic_name::OFFSETS_TOPIC;
 use crate::types::{LeaseEpoch, NodeId, TopicId};
 use crate::wire::fetch::NodeEndpoint;
@@ -94,6 +95,8 @@ pub struct Services {
     pub admin: AdminServices,
     pub topics: Topics,
     pub fetch_sessions: Mutex<FetchSessions>,
+    /// For log lines about fetches that fail.
+    pub complaints: Pace,
 }
 
 impl Services {

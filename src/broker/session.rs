@@ -37,6 +37,7 @@ use crate::store::create::CreatePolicy;
 use crate::store::hedge::HedgeTracker;
 use crate::store::retry::ReadPolicy;
 use crate::types::metrics::SessionPhase;
+use crate::types::pace::Pace;
 use crate::types::{SessionId, TopicId};
 
 /// Answers get so much time to leave when the broker stops.
@@ -169,6 +170,7 @@ fn services<L>(ports: &Ports<L>, settings: &Arc<Settings>, log: Arc<Log>) -> Arc
         admin: AdminServices::new(meta.clone(), log.clone(), node, kafka.clone(), env.clone()),
         topics: Topics::new(meta.clone(), config::kafka_configs(kafka), settings.node_id),
         fetch_sessions: Mutex::new(FetchSessions::new(slots)),
+        complaints: Pace::new(Duration::from_secs(1)),
         env,
         meta,
         log,

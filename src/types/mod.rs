@@ -7,6 +7,7 @@ pub mod env;
 pub mod group_config;
 pub mod metrics;
 pub mod mutant;
+pub mod pace;
 pub mod topic_config;
 mod topic_config_table;
 pub mod topic_name;

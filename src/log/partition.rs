@@ -59,7 +59,7 @@ impl Partition {
         Partition {
             id,
             epoch,
-            log_start,
+            log_start: if mutant::on(Mutant::ForgetLogStart) { 0 } else { log_start },
             next_offset: 0,
             high_watermark: 0,
             epochs: Vec::new(),
@@ -152,6 +152,9 @@ impl Partition {
 
     /// Moves the log start up; a lower value changes nothing.
     pub fn advance_log_start(&mut self, log_start: Offset) {
+        if mutant::on(Mutant::ForgetLogStart) {
+            return;
+        }
         self.log_start = self.log_start.max(log_start);
         self.index.trim(self.log_start);
     }

@@ -173,8 +173,7 @@ fn rebuild(
     state: &PartitionState,
     sessions: &BTreeMap<SessionId, Result<BTreeMap<PartitionId, Vec<Located>>, RecoveryError>>,
 ) -> Result<Partition, RecoveryError> {
-    let log_start = if mutant::on(Mutant::ForgetLogStart) { 0 } else { state.log_start };
-    let mut partition = Partition::new(id, state.epoch, log_start);
+    let mut partition = Partition::new(id, state.epoch, state.log_start);
     for tenure in &state.tenures {
         let (Some(end), Some(found)) = (tenure.end, sessions.get(&tenure.session)) else { continue };
         let Some(extents) = found.as_ref().map_err(Clone::clone)?.get(&id) else { continue };

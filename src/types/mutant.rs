@@ -28,7 +28,7 @@ pub enum Mutant {
     SkipDamaged,
     /// Recovery takes the next offset from the data that is left, not from the log start.
     NextOffsetFromData,
-    /// Recovery begins the log at 0.
+    /// The log start in the image is not looked at.
     ForgetLogStart,
     /// Recovery does not look at producers.
     ForgetProducers,

@@ -187,12 +187,12 @@ impl Plan {
                 }
             }
             Kind::Slow => {
-                let hang = if dice.chance(50) { dice.between(2, 12) as u32 } else { 0 };
+                let hang = if dice.chance(60) { dice.between(2, 20) as u32 } else { 0 };
                 let slow = FaultRates { hang, delay: 150, max_delay: ms(2000), ..FaultRates::default() };
                 self.at(dice.between(400, 1200), Action::Rates(A, slow));
             }
             Kind::Corrupt => {
-                let bad = FaultRates { truncated: 40, corrupt: 40, max_delay: ms(50), ..FaultRates::default() };
+                let bad = FaultRates { truncated: 40, corrupt: 80, max_delay: ms(50), ..FaultRates::default() };
                 self.at(dice.between(0, 1200), Action::Rates(A, bad));
             }
             Kind::Network => self.network(dice, length),

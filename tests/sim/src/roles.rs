@@ -113,48 +113,62 @@ struct Unacked {
 /// An idempotent producer: up to five batches in flight per partition, retried in order with their sequences, as Java's does.
 pub async fn idempotent(ctx: Ctx, pace_ms: (u64, u64)) {
     wait_for_topic(&ctx).await;
-    let (mut producer, mut conn) = loop {
-        let mut conn = ctx.connect().await;
-        match conn.producer_id().await {
-            Ok((0, id)) => {
-                ctx.world.judge(|judge, _| judge.producer_id(id));
-                break (Producer::new(&ctx, id), conn);
-            }
-            Ok((code, _)) => ctx.check_code("init producer id", code),
-            Err(_) => {}
-        }
-        ctx.pause(20, 100).await;
-    };
+    let (mut generation, mut producer) = (0, None);
     loop {
-        match producer.drive(&mut conn, pace_ms).await {
-            Ok(true) => return,
-            Ok(false) => {}
-            Err(error) => ctx.world.note(ctx.name, format_args!("reconnects: {error}")),
+        let mut conn = ctx.connect().await;
+        if producer.is_none() {
+            producer = new_producer(&ctx, &mut conn, generation).await;
         }
-        producer.lanes.values_mut().flatten().for_each(|batch| batch.sent = false);
+        if let Some(producer) = &mut producer {
+            match producer.drive(&mut conn, pace_ms).await {
+                Ok(true) => return,
+                Ok(false) => {}
+                Err(error) => ctx.world.note(ctx.name, format_args!("reconnects: {error}")),
+            }
+            producer.lanes.values_mut().flatten().for_each(|batch| batch.sent = false);
+        }
+        // Sometimes the whole client dies and another one, with a new producer id, takes its place.
+        if ctx.storm() && ctx.dice.chance(30) {
+            generation += 1;
+            producer = None;
+        }
         ctx.pause(5, 60).await;
-        conn = ctx.connect().await;
+    }
+}
+
+async fn new_producer<'a>(ctx: &'a Ctx, conn: &mut Conn, generation: u32) -> Option<Producer<'a>> {
+    match conn.producer_id().await {
+        Ok((0, id)) => {
+            ctx.world.judge(|judge, _| judge.producer_id(id));
+            Some(Producer::new(ctx, id, generation))
+        }
+        Ok((code, _)) => {
+            ctx.check_code("init producer id", code);
+            None
+        }
+        Err(_) => None,
     }
 }
 
 struct Producer<'a> {
     ctx: &'a Ctx,
     id: i64,
+    generation: u32,
     lanes: BTreeMap<Place, VecDeque<Unacked>>,
     next: BTreeMap<Place, (u64, i32)>,
 }
 
 impl<'a> Producer<'a> {
-    fn new(ctx: &'a Ctx, id: i64) -> Producer<'a> {
+    fn new(ctx: &'a Ctx, id: i64, generation: u32) -> Producer<'a> {
         let lanes = ctx.places().into_iter().map(|place| (place, VecDeque::new())).collect();
-        Producer { ctx, id, lanes, next: BTreeMap::new() }
+        Producer { ctx, id, generation, lanes, next: BTreeMap::new() }
     }
 
     fn make(&mut self, place: &Place) {
         let world = &self.ctx.world;
         let (index, sequence) = self.next.get(place).copied().unwrap_or_default();
         let count = self.ctx.dice.between(1, 4);
-        let name = format!("{}/{}", self.ctx.name, place.1);
+        let name = format!("{}.{}/{}", self.ctx.name, self.generation, place.1);
         let values: Vec<String> = (index..index + count).map(|at| format!("{name}/{at}")).collect();
         let end_before = world.judge(|judge, now| {
             for (at, value) in (index..).zip(&values) {

@@ -61,7 +61,7 @@ run_suite() {
   fi
 }
 
-cargo_tests() { cargo test --locked "$@"; }
+cargo_tests() { cargo test --locked --no-fail-fast "$@"; }
 
 lint() {
   cargo fmt --check && echo "ok formatting" &&

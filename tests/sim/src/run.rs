@@ -28,6 +28,7 @@ use turmoil::net::{TcpListener, TcpStream};
 use crate::bucket::{self, Bucket, HostStore};
 use crate::judge::Judge;
 use crate::plan::{A, Action, Kind, Plan};
+use crate::producers;
 use crate::roles::{self, Ctx};
 use crate::world::{Dice, Exit, Phase, World, until};
 
@@ -162,8 +163,8 @@ impl<'a> Run<'a> {
         for ctx in contexts {
             self.sim.client(ctx.name, async move {
                 match (ctx.name.split('-').next(), group_of(ctx.name)) {
-                    (Some("idem"), _) => roles::idempotent(ctx, producer_pace).await,
-                    (Some("plain"), _) => roles::plain(ctx).await,
+                    (Some("idem"), _) => producers::idempotent(ctx, producer_pace).await,
+                    (Some("plain"), _) => producers::plain(ctx).await,
                     (_, Some(group)) => roles::consumer(ctx, group).await,
                     _ => roles::admin(ctx, admin_pace, deletes).await,
                 }

@@ -19,6 +19,9 @@ use tokio::sync::mpsc;
 
 use crate::world::{Dice, World, until};
 
+/// Every adapter has a time limit for one attempt: a call that hangs ends with an unclear answer.
+const ADAPTER_LIMIT: Duration = Duration::from_secs(20);
+
 /// A write on its way.
 pub type Late = BoxFuture<'static, ()>;
 
@@ -149,7 +152,8 @@ impl Path {
         self.open().await;
         tokio::time::sleep(Duration::from_micros(self.dice.between(low * 500, high * 500 + 1))).await;
         self.open().await;
-        let result = call.await;
+        let late = |_| Err(StoreError::maybe(key, "no answer in time"));
+        let result = tokio::time::timeout(ADAPTER_LIMIT, call).await.unwrap_or_else(late);
         tokio::time::sleep(Duration::from_micros(self.dice.between(low * 500, high * 500 + 1))).await;
         self.open().await;
         match &result {

@@ -3,7 +3,8 @@
 //! A seed decides everything: how many clients, what fails and when, every delay. One seed gives one trace, so a failure found once
 //! can be looked at as often as needed: `cargo run --release -- --seed N --timeline`.
 //!
-//! [`plan`] makes the fault plan of a seed, [`run`](mod@run) puts the hosts together and drives them, [`roles`] are the clients,
+//! [`plan`] makes the fault plan of a seed, [`run`](mod@run) puts the hosts together and drives them, [`roles`] and
+//! [`producers`] are the clients,
 //! [`judge`] objects to what must not be seen, [`bucket`] is the store with its faults, [`world`] is what they share.
 
 pub mod bucket;
@@ -15,6 +16,7 @@ pub mod judge;
 pub mod kafka;
 pub mod mutants;
 pub mod plan;
+pub mod producers;
 pub mod roles;
 pub mod run;
 pub mod runner;

@@ -153,7 +153,7 @@ impl Plan {
 
     /// Plans the faults; returns how long the storm lasts, in milliseconds.
     fn storm(&mut self, dice: &Dice) -> u64 {
-        let length = dice.between(1500, 3500);
+        let length = dice.between(1600, 3500);
         self.at(0, Action::Start(A));
         let heavy = self.kind == Kind::Unclear;
         if heavy || dice.chance(60) {
@@ -200,7 +200,8 @@ impl Plan {
             Kind::Paused => return self.stand_still(dice, true),
             Kind::CutOff => return self.stand_still(dice, false),
             Kind::Damage => {
-                let at = dice.between(1000, length);
+                self.at(dice.between(500, 1000), Action::Crash(A));
+                let at = dice.between(1500, length + 1);
                 self.at(at, Action::Crash(A));
                 self.at(at, Action::Damage);
             }

@@ -3,7 +3,7 @@
 //! They go on until the quiet phase, finish what is open, and end. Which broker they ask is their own choice: when one does not answer
 //! or says that it is not the leader, they try the next.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +17,6 @@ pub const TOPIC: &str = "t";
 /// Error codes that say "ask again, or somebody else".
 const RETRIABLE: &[i16] = &[3, 5, 6, 7, 14, 15, 16, 56, 74, 75, 78];
 const OUT_OF_RANGE: i16 = 1;
-const OUT_OF_ORDER: i16 = 45;
 
 /// What all clients know.
 #[derive(Clone)]
@@ -32,24 +31,24 @@ pub struct Ctx {
 }
 
 impl Ctx {
-    fn place(&self, index: i32) -> Place {
+    pub fn place(&self, index: i32) -> Place {
         (TOPIC.to_owned(), index)
     }
 
-    fn places(&self) -> Vec<Place> {
+    pub fn places(&self) -> Vec<Place> {
         (0..self.partitions).map(|index| self.place(index)).collect()
     }
 
-    fn storm(&self) -> bool {
+    pub fn storm(&self) -> bool {
         self.world.phase() == Phase::Storm
     }
 
-    async fn pause(&self, low: u64, high: u64) {
+    pub async fn pause(&self, low: u64, high: u64) {
         tokio::time::sleep(self.dice.ms(low, high)).await;
     }
 
     /// A connection to some broker; in quiet phases to the one that is meant to be alive.
-    async fn connect(&self) -> Conn {
+    pub async fn connect(&self) -> Conn {
         loop {
             let hosts: Vec<&'static str> = self.world.hosts.keys().copied().collect();
             let survivor = *self.world.survivor.lock();
@@ -66,7 +65,7 @@ impl Ctx {
     }
 
     /// Objects to error codes that no fault explains.
-    fn check_code(&self, what: &str, code: i16) {
+    pub fn check_code(&self, what: &str, code: i16) {
         let damaged = code == DAMAGED || code == 56;
         if code != 0 && !RETRIABLE.contains(&code) && !(damaged && self.damage) {
             self.world.judge(|judge, _| judge.object("unexpected-error", format_args!("{what}: code {code}")));
@@ -90,216 +89,13 @@ pub async fn make_topic(ctx: &Ctx) {
     }
 }
 
-async fn wait_for_topic(ctx: &Ctx) {
+pub async fn wait_for_topic(ctx: &Ctx) {
     loop {
         let mut conn = ctx.connect().await;
         if conn.topics().await.is_ok_and(|topics| topics.contains(TOPIC)) {
             return;
         }
         ctx.pause(20, 100).await;
-    }
-}
-
-/// A batch that is not acknowledged yet.
-struct Unacked {
-    index: u64,
-    sequence: i32,
-    values: Vec<String>,
-    /// The end that the judge knew when it was first sent.
-    end_before: i64,
-    sent: bool,
-}
-
-/// An idempotent producer: up to five batches in flight per partition, retried in order with their sequences, as Java's does.
-pub async fn idempotent(ctx: Ctx, pace_ms: (u64, u64)) {
-    wait_for_topic(&ctx).await;
-    let (mut generation, mut producer) = (0, None);
-    loop {
-        let mut conn = ctx.connect().await;
-        if producer.is_none() {
-            producer = new_producer(&ctx, &mut conn, generation).await;
-        }
-        if let Some(producer) = &mut producer {
-            match producer.drive(&mut conn, pace_ms).await {
-                Ok(true) => return,
-                Ok(false) => {}
-                Err(error) => ctx.world.note(ctx.name, format_args!("reconnects: {error}")),
-            }
-            producer.lanes.values_mut().flatten().for_each(|batch| batch.sent = false);
-        }
-        // Sometimes the whole client dies and another one, with a new producer id, takes its place.
-        if ctx.storm() && ctx.dice.chance(30) {
-            generation += 1;
-            producer = None;
-        }
-        ctx.pause(5, 60).await;
-    }
-}
-
-async fn new_producer<'a>(ctx: &'a Ctx, conn: &mut Conn, generation: u32) -> Option<Producer<'a>> {
-    match conn.producer_id().await {
-        Ok((0, id)) => {
-            ctx.world.judge(|judge, _| judge.producer_id(id));
-            Some(Producer::new(ctx, id, generation))
-        }
-        Ok((code, _)) => {
-            ctx.check_code("init producer id", code);
-            None
-        }
-        Err(_) => None,
-    }
-}
-
-struct Producer<'a> {
-    ctx: &'a Ctx,
-    id: i64,
-    generation: u32,
-    lanes: BTreeMap<Place, VecDeque<Unacked>>,
-    next: BTreeMap<Place, (u64, i32)>,
-}
-
-impl<'a> Producer<'a> {
-    fn new(ctx: &'a Ctx, id: i64, generation: u32) -> Producer<'a> {
-        let lanes = ctx.places().into_iter().map(|place| (place, VecDeque::new())).collect();
-        Producer { ctx, id, generation, lanes, next: BTreeMap::new() }
-    }
-
-    fn make(&mut self, place: &Place) {
-        let world = &self.ctx.world;
-        let (index, sequence) = self.next.get(place).copied().unwrap_or_default();
-        let count = self.ctx.dice.between(1, 4);
-        let name = format!("{}.{}/{}", self.ctx.name, self.generation, place.1);
-        let values: Vec<String> = (index..index + count).map(|at| format!("{name}/{at}")).collect();
-        let end_before = world.judge(|judge, now| {
-            for (at, value) in (index..).zip(&values) {
-                let sent = Sent { place: place.clone(), idempotent: true, producer: name.clone(), index: at };
-                judge.sent(value, sent);
-            }
-            judge.end(place, now)
-        });
-        self.next.insert(place.clone(), (index + count, sequence + count as i32));
-        let unacked = Unacked { index, sequence, values, end_before, sent: false };
-        self.lanes.get_mut(place).expect("all places have lanes").push_back(unacked);
-    }
-
-    /// Uses one connection as long as it is good. `true`: everything is acknowledged and the storm is over.
-    async fn drive(&mut self, conn: &mut Conn, pace_ms: (u64, u64)) -> io::Result<bool> {
-        let mut flying: VecDeque<(i32, Place, u64)> = VecDeque::new();
-        let mut refused = false;
-        loop {
-            let storm = self.ctx.storm();
-            if storm && !refused && flying.is_empty() {
-                self.ctx.pause(pace_ms.0, pace_ms.1).await;
-                for place in self.ctx.places() {
-                    while self.lanes[&place].len() < 5 && self.ctx.dice.chance(70) {
-                        self.make(&place);
-                    }
-                }
-            }
-            // After a refusal the answers to everything in flight come first, then all is sent again, in order.
-            if !refused {
-                self.send(conn, &mut flying).await?;
-            }
-            let Some((id, place, index)) = flying.pop_front() else {
-                let done = self.lanes.values().all(VecDeque::is_empty);
-                if done && !storm {
-                    return Ok(true);
-                }
-                if refused {
-                    refused = false;
-                    self.ctx.pause(10, 80).await;
-                    if self.ctx.dice.chance(50) {
-                        return Ok(false);
-                    }
-                }
-                continue;
-            };
-            let (code, base) = conn.receive_ack(id).await?;
-            refused |= self.take(&place, index, code, base);
-        }
-    }
-
-    async fn send(&mut self, conn: &mut Conn, flying: &mut VecDeque<(i32, Place, u64)>) -> io::Result<()> {
-        for (place, lane) in &mut self.lanes {
-            for unacked in lane.iter_mut().filter(|unacked| !unacked.sent) {
-                let bytes = batch(Some((self.id, 0, unacked.sequence)), &unacked.values);
-                let id = conn.send_batch(place, bytes).await?;
-                unacked.sent = true;
-                self.ctx.world.note(self.ctx.name, format_args!("sends {:?} to {place:?}", unacked.values));
-                flying.push_back((id, place.clone(), unacked.index));
-            }
-        }
-        Ok(())
-    }
-
-    /// Takes an answer; tells whether it is a refusal.
-    fn take(&mut self, place: &Place, index: u64, code: i16, base: i64) -> bool {
-        let world = &self.ctx.world;
-        world.note(self.ctx.name, format_args!("batch {index} of {place:?}: code {code}, offset {base}"));
-        let lane = self.lanes.get_mut(place).expect("all places have lanes");
-        let Some(at) = lane.iter().position(|unacked| unacked.index == index) else { return false };
-        if code != 0 {
-            lane.iter_mut().skip(at).for_each(|unacked| unacked.sent = false);
-            let fatal = code == OUT_OF_ORDER && at == 0;
-            if fatal {
-                let first = &lane[0].values;
-                world.judge(|judge, _| judge.refused_for_good(place, first));
-            } else if code != OUT_OF_ORDER {
-                self.ctx.check_code("produce", code);
-            }
-            return true;
-        }
-        let unacked = lane.remove(at).expect("it is there");
-        world.judge(|judge, now| judge.acked(place, base, &unacked.values, unacked.end_before, now));
-        if at > 0 {
-            world.judge(|judge, _| judge.object("overtaken", format_args!("{place:?}: {index} before its elders")));
-        }
-        false
-    }
-}
-
-/// A producer without idempotence: what is not acknowledged is never sent again, and so may be there or not.
-pub async fn plain(ctx: Ctx) {
-    wait_for_topic(&ctx).await;
-    let mut index = 0;
-    while ctx.storm() {
-        let mut conn = ctx.connect().await;
-        while ctx.storm() {
-            ctx.pause(5, 60).await;
-            let mut flying = VecDeque::new();
-            for _ in 0..ctx.dice.between(1, 5) {
-                let place = ctx.place(ctx.dice.below(ctx.partitions as u64) as i32);
-                let values = vec![format!("{}/{index}", ctx.name)];
-                let end = ctx.world.judge(|judge, now| {
-                    let producer = ctx.name.to_owned();
-                    judge.sent(&values[0], Sent { place: place.clone(), idempotent: false, producer, index });
-                    judge.end(&place, now)
-                });
-                index += 1;
-                let Ok(id) = conn.send_batch(&place, batch(None, &values)).await else { break };
-                flying.push_back((id, place, values, end));
-            }
-            let mut lost = flying.is_empty();
-            for (id, place, values, end) in flying {
-                match conn.receive_ack(id).await {
-                    Ok((0, base)) => {
-                        ctx.world.note(ctx.name, format_args!("{values:?} at {place:?} {base}"));
-                        ctx.world.judge(|judge, now| judge.acked(&place, base, &values, end, now));
-                    }
-                    Ok((code, _)) => {
-                        ctx.check_code("plain produce", code);
-                        lost = true;
-                    }
-                    Err(_) => lost = true,
-                }
-                if lost {
-                    break;
-                }
-            }
-            if lost {
-                break;
-            }
-        }
     }
 }
 

@@ -28,6 +28,7 @@ use turmoil::net::{TcpListener, TcpStream};
 use crate::bucket::{self, Bucket, HostStore};
 use crate::judge::Judge;
 use crate::plan::{A, Action, Kind, Plan};
+use crate::producers;
 use crate::roles::{self, Ctx};
 use crate::world::{Dice, Exit, Phase, World, until};
 
@@ -162,8 +163,8 @@ impl<'a> Run<'a> {
         for ctx in contexts {
             self.sim.client(ctx.name, async move {
                 match (ctx.name.split('-').next(), group_of(ctx.name)) {
-                    (Some("idem"), _) => roles::idempotent(ctx, producer_pace).await,
-                    (Some("plain"), _) => roles::plain(ctx).await,
+                    (Some("idem"), _) => producers::idempotent(ctx, producer_pace).await,
+                    (Some("plain"), _) => producers::plain(ctx).await,
                     (_, Some(group)) => roles::consumer(ctx, group).await,
                     _ => roles::admin(ctx, admin_pace, deletes).await,
                 }
@@ -302,6 +303,11 @@ impl<'a> Run<'a> {
         self.restarts.retain(|(_, host)| *host == survivor);
         *self.world.survivor.lock() = survivor;
         self.world.hosts[survivor].allowed.send_replace(true);
+        // A second broker that died while it took over leaves partitions to nobody until the next session of this node id opens.
+        let replaced = self.plan.hosts.len() > 1 && self.world.hosts[A].lives.load(Ordering::Relaxed) > 1;
+        if replaced && self.sim.is_host_running(survivor) {
+            self.sim.crash(survivor);
+        }
         let coming = self.restarts.iter().any(|(_, host)| *host == survivor);
         if !coming && !self.sim.is_host_running(survivor) {
             self.bounce(survivor);
@@ -313,13 +319,20 @@ impl<'a> Run<'a> {
     fn damage(&mut self) {
         let memory = self.bucket.memory.clone();
         let listed = at_once(memory.list("segments/", None, 10_000));
+        // A segment lost from the tail of a session that nobody has fenced yet looks like one that was never written; what is lost
+        // here lies below an end that is known.
+        let session_of = |key: &str| key.split('/').nth(1).map(str::to_owned);
+        let newest = listed.last().and_then(|object| session_of(&object.key));
         let data: Vec<_> = listed.into_iter().filter(|object| object.size > 400).collect();
-        if data.is_empty() {
+        let closed: Vec<_> = data.iter().filter(|object| session_of(&object.key) != newest).collect();
+        let lose = !closed.is_empty() && self.dice.chance(60);
+        let candidates = if lose { closed } else { data.iter().collect() };
+        if candidates.is_empty() {
             return;
         }
-        let victim = &data[self.dice.below(data.len() as u64) as usize];
+        let victim = candidates[self.dice.below(candidates.len() as u64) as usize];
         self.world.count("object: damaged for good", 1);
-        if self.dice.chance(50) {
+        if lose {
             self.world.note("PLAN", format_args!("loses {}", victim.key));
             at_once(memory.delete(&victim.key));
         } else {

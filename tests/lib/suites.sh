@@ -16,6 +16,7 @@ record() {
 count_checks() {
   awk '
     /^test result: / { for (i = 1; i < NF; i++) { if ($(i + 1) ~ /^passed/) ok += $i; if ($(i + 1) ~ /^failed/) bad += $i } }
+    /^[0-9]+ passed, [0-9]+ failed$/ { ok += $1; bad += $3 }
     /^ok [^[:space:]]/ { ok++ }
     /^FAIL [^[:space:]]/ { bad++ }
     END { print ok + 0, bad + 0 }' "$1"

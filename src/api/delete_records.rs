@@ -17,7 +17,7 @@ use super::topic_view::partition_of;
 use crate::meta::entry::Change;
 use crate::meta::image::{Configs, Image};
 use crate::types::topic_config::TopicConfig;
-use crate::types::{Offset, PartitionId, TopicId};
+use crate::types::{Offset, PartitionId, SessionId, TopicId};
 
 /// "No low watermark", in refusals.
 const NO_LOW_WATERMARK: i64 = -1;
@@ -52,9 +52,10 @@ pub async fn handle(
         results.push((topic_name(&topic.name), partitions));
     }
     let mut starts = Starts::new();
+    let holder = services.node.session;
     for run in runs(cuts, |_| PARTITION_BYTES) {
         let asked: Vec<PartitionId> = run.iter().map(|(partition, _)| *partition).collect();
-        match decide_within(&services.meta, request.timeout_ms, move |image| advance(image, &run)).await {
+        match decide_within(&services.meta, request.timeout_ms, move |image| advance(image, holder, &run)).await {
             Ok(decided) => starts.extend(decided),
             Err(refusal) => starts.extend(asked.into_iter().map(|partition| (partition, Err(refusal.error)))),
         }
@@ -119,8 +120,9 @@ fn target(offset: Offset, high_watermark: Offset) -> Result<Offset, ResponseErro
     }
 }
 
-/// Changes for those cuts that lie above the log start, and the log start of each partition afterwards.
-fn advance(image: &Image, cuts: &[Cut]) -> (Vec<Change>, Starts) {
+/// Changes for those cuts that lie above the log start, and the log start of each partition afterwards. Only the holder may cut: of
+/// another broker's change it would hear late, and show meanwhile what was deleted.
+fn advance(image: &Image, holder: SessionId, cuts: &[Cut]) -> (Vec<Change>, Starts) {
     let mut moved: BTreeMap<TopicId, BTreeMap<i32, Offset>> = BTreeMap::new();
     let mut starts = Starts::new();
     for (partition, offset) in cuts {
@@ -130,6 +132,10 @@ fn advance(image: &Image, cuts: &[Cut]) -> (Vec<Change>, Starts) {
             starts.insert(*partition, Err(ResponseError::UnknownTopicOrPartition));
             continue;
         };
+        if state.holder != Some(holder) {
+            starts.insert(*partition, Err(ResponseError::NotLeaderOrFollower));
+            continue;
+        }
         let before = starts.get(partition).and_then(|start| start.ok()).unwrap_or(state.log_start);
         starts.insert(*partition, Ok(before.max(*offset)));
         if *offset > before {
@@ -161,16 +167,21 @@ mod tests {
     #[test]
     fn a_log_start_never_goes_back() {
         let topic = TopicId(7);
-        let state = PartitionState { epoch: 0, holder: None, tenures: Vec::new(), log_start: 5 };
+        let holder = SessionId { revision: 3, random: 1 };
+        let state = PartitionState { epoch: 0, holder: Some(holder), tenures: Vec::new(), log_start: 5 };
         let mut image = Image::default();
         let partitions = vec![state.clone(), state];
         let entry =
             Topic { name: "t".into(), replication_factor: 1, internal: false, configs: BTreeMap::new(), partitions };
         image.topics.insert(topic, entry);
         let at = |index| PartitionId { topic, index };
-        let (changes, starts) = advance(&image, &[(at(0), 4), (at(1), 9), (at(2), 1), (at(1), 8)]);
+        let (changes, starts) = advance(&image, holder, &[(at(0), 4), (at(1), 9), (at(2), 1), (at(1), 8)]);
         assert_eq!(changes, [Change::AdvanceLogStart { topic, offsets: [(1, 9)].into() }]);
         let unknown = Err(ResponseError::UnknownTopicOrPartition);
         assert_eq!(starts, Starts::from([(at(0), Ok(5)), (at(1), Ok(9)), (at(2), unknown)]));
+        let replaced = SessionId { revision: 2, random: 1 };
+        let (changes, starts) = advance(&image, replaced, &[(at(0), 9)]);
+        assert_eq!(changes, []);
+        assert_eq!(starts, Starts::from([(at(0), Err(ResponseError::NotLeaderOrFollower))]));
     }
 }

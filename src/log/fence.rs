@@ -3,10 +3,14 @@
 //! Any number of fencers find the same end, and a late fence changes nothing: names are create-only, so the lowest number that holds a
 //! fence is fixed once all below it hold segments. The walk starts at a number that is known to be committed: every segment says how
 //! many of its session were committed when it was sealed, so any segment found, at whatever number, proves a start. Which numbers are
-//! probed to find one is only a matter of speed.
+//! probed to find one is only a matter of speed; the names above are listed, so that a lost object is not taken for the end.
 
-use crate::segment::{Fence, IDENTITY_BYTES, Tail, segment_key};
+use std::time::Duration;
+
+use crate::segment::{Fence, IDENTITY_BYTES, Tail, parse_segment_key, segment_key, session_prefix};
+use crate::store::ListedObject;
 use crate::store::create::{CreateError, CreateOnce, CreatePolicy, Created, create_once};
+use crate::store::retry::Backoff;
 use crate::types::mutant::{self, Mutant};
 use crate::types::{SegmentNumber, SessionId};
 
@@ -14,6 +18,12 @@ use super::recover::{FooterReader, RecoveryError};
 
 /// The fence that stops a racing writer goes so far ahead of the highest segment seen.
 const AHEAD: SegmentNumber = 16;
+
+/// Names in one answer to a list.
+const LIST_PAGE: usize = 1000;
+
+/// A list is tried for so long.
+const LIST_DEADLINE: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum FenceError {
@@ -117,7 +127,41 @@ async fn highest_seen(reader: &FooterReader, target: SessionId) -> Result<Seen, 
             above = middle;
         }
     }
+    look_above(reader, target, &mut seen).await?;
     Ok(seen)
+}
+
+/// Looks at the names above the highest segment found, which probing may have missed: a segment there tells how far its session was
+/// committed, so that a committed object that was lost is met by recovery as a hole, and not taken for the end here.
+async fn look_above(reader: &FooterReader, target: SessionId, seen: &mut Seen) -> Result<(), FenceError> {
+    let mut after = segment_key(target, seen.highest.unwrap_or(0));
+    loop {
+        let page = list_retrying(reader, &session_prefix(target), &after).await?;
+        for object in page.iter().rev() {
+            let Ok((_, number)) = parse_segment_key(&object.key) else { continue };
+            if look(reader, target, number, seen).await? {
+                break;
+            }
+        }
+        match page.last() {
+            Some(last) if page.len() == LIST_PAGE => after.clone_from(&last.key),
+            _ => return Ok(()),
+        }
+    }
+}
+
+async fn list_retrying(reader: &FooterReader, prefix: &str, after: &str) -> Result<Vec<ListedObject>, RecoveryError> {
+    let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
+    let deadline = reader.env.clock.boot() + LIST_DEADLINE;
+    loop {
+        match reader.store.list(prefix, Some(after), LIST_PAGE).await {
+            Ok(page) => return Ok(page),
+            Err(error) if error.is_passing() && reader.env.clock.boot() < deadline => {
+                tokio::time::sleep(backoff.next(reader.env.entropy.as_ref())).await;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
 }
 
 async fn look(

@@ -113,3 +113,22 @@ async fn lost_and_late_answers_of_the_store_cost_time_only() {
     }
     assert_eq!(numbered(&fetch(&mut client, "t", 0).await.2), ["0", "1", "2", "3", "4", "5"]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_committed_segment_that_was_lost_is_not_taken_for_the_end() {
+    let store = shared_memory();
+    let broker = Broker::start(store.clone(), |settings| settings.flush_interval_ms = Some(1)).await;
+    let mut client = broker.client().await;
+    assert_eq!(create_topic(&mut client, "t", 1).await, 0);
+    for at in 0..10 {
+        assert_eq!(produce(&mut client, "t", batch(None, &["x"])).await, (0, at));
+    }
+    broker.kill().await;
+    let segments = store.list("segments/", None, 100).await.expect("lists");
+    assert!(segments.len() > 10, "{segments:?}");
+    store.delete(&segments[1].key).await.expect("deletes");
+    let broker = Broker::start(store, |_| {}).await;
+    let mut client = broker.client().await;
+    assert_eq!(fetch(&mut client, "t", 0).await.0, 56, "closed, and nothing skipped");
+    assert_eq!(produce(&mut client, "t", batch(None, &["y"])).await.0, 56);
+}

@@ -4,7 +4,7 @@
 export AWS_ACCESS_KEY_ID=$TEST_ACCESS_KEY AWS_SECRET_ACCESS_KEY=$TEST_SECRET_KEY AWS_REGION=$TEST_REGION
 
 kafka_answers() {
-  java -XX:TieredStopAtLevel=1 -XX:+UseSerialGC -cp "$LIBS/*" org.apache.kafka.tools.ClusterTool cluster-id \
+  java -XX:TieredStopAtLevel=1 -XX:+UseSerialGC -cp "$KAFKA_LIBS/*" org.apache.kafka.tools.ClusterTool cluster-id \
     --bootstrap-server "$1"
 }
 
@@ -31,9 +31,9 @@ share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
 group.initial.rebalance.delay.ms=0
 CONFIG
-  java -XX:TieredStopAtLevel=1 -cp "$LIBS/*" kafka.tools.StorageTool format -t 4L6g3nShT-eMCtK--X86sw \
+  java -XX:TieredStopAtLevel=1 -cp "$KAFKA_LIBS/*" kafka.tools.StorageTool format -t 4L6g3nShT-eMCtK--X86sw \
     -c "$dir/server.properties" >"$LOGS/server-kafka.log" 2>&1 || return 1
-  java -Xms512m -Xmx512m -XX:+UseG1GC -cp "$LIBS/*" kafka.Kafka "$dir/server.properties" >>"$LOGS/server-kafka.log" 2>&1 &
+  java -Xms512m -Xmx512m -XX:+UseG1GC -cp "$KAFKA_LIBS/*" kafka.Kafka "$dir/server.properties" >>"$LOGS/server-kafka.log" 2>&1 &
   KAFKA_PID=$!
   track "$KAFKA_PID"
   KAFKA_BOOTSTRAP=127.0.0.1:$port

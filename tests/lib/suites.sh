@@ -76,7 +76,7 @@ broker_tests() {
   local file arguments=()
   for file in tests/*.rs; do
     case $file in
-    tests/architecture.rs | tests/store_contract.rs) ;;
+    tests/architecture.rs | tests/store_contract.rs | tests/meta.rs) ;;
     *) arguments+=(--test "$(basename "$file" .rs)") ;;
     esac
   done

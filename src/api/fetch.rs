@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::stream::{self, StreamExt};
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::FetchRequest;
 use tokio::time::Instant;
@@ -19,6 +20,7 @@ use super::errors;
 use super::fetch_sessions::{Ask, Context, Key, Request};
 use super::topics::TopicsView;
 use crate::log::PARK_LIMIT;
+use crate::log::fetch::plan::Plan;
 use crate::log::fetch::{Batches, ReadError};
 use crate::log::slot::{PartitionSlot, Waiter};
 use crate::types::{PartitionId, TopicId};
@@ -29,6 +31,9 @@ const MAX_WAIT: Duration = Duration::from_secs(300);
 
 /// A request that waited so long for the store and got an error reads nothing more.
 const STORE_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Partitions of one request that are read side by side.
+const PARTITIONS_AT_ONCE: usize = 4;
 
 pub async fn handle(services: &Services, correlation_id: i32, version: i16, request: FetchRequest) -> Vec<Bytes> {
     services.metrics.fetch_requests.inc();
@@ -160,61 +165,89 @@ async fn poll(services: &Services, targets: &[Target], limits: &Limits) -> Vec<P
     }
 }
 
+/// Plans partition after partition, then reads several at once. A partition may have what the plans before it leave of the request's
+/// limit; the first that has records comes with a whole batch at least.
+///
 /// Once the store failed after a long wait, the partitions that follow are not read: each would cost as much patience again.
 async fn read_all(services: &Services, targets: &[Target], limits: &Limits, parked: Instant) -> Vec<PartitionReply> {
-    let mut replies = Vec::with_capacity(targets.len());
     let mut room = limits.max_bytes;
     let mut first = true;
-    let begun = Instant::now();
+    let mut planned = Vec::with_capacity(targets.len());
     for target in targets {
-        let reply = read_one(services, target, (room, first), parked).await;
-        let bytes = reply.record_bytes();
-        let failed = reply.error == ResponseError::KafkaStorageError.code() && begun.elapsed() > STORE_PATIENCE;
-        first &= bytes == 0 && !failed;
-        room = if failed { 0 } else { room.saturating_sub(bytes) };
-        replies.push(reply);
+        let plan = plan_one(services, target, room, first, parked).await;
+        if let Ok(planned) = &plan {
+            first &= planned.plan.pieces.is_empty();
+            room = room.saturating_sub(planned.plan.bytes().min(planned.wanted));
+        }
+        planned.push(plan);
     }
+    let begun = Instant::now();
+    let mut replies = Vec::with_capacity(targets.len());
+    let reads: Vec<_> =
+        targets.iter().zip(&planned).map(|(target, planned)| read_one(services, target, planned)).collect();
+    let mut reads = stream::iter(reads).buffered(PARTITIONS_AT_ONCE);
+    while let Some(reply) = reads.next().await {
+        let failed = reply.error == ResponseError::KafkaStorageError.code() && begun.elapsed() > STORE_PATIENCE;
+        replies.push(reply);
+        if failed {
+            break;
+        }
+    }
+    drop(reads);
+    replies.extend(targets.iter().zip(&planned).skip(replies.len()).map(|(target, planned)| match planned {
+        Ok(planned) => found(target.index, Batches::none(&planned.plan)),
+        Err(reply) => reply.clone(),
+    }));
     replies
 }
 
-async fn read_one(
+/// What is to be read of a partition.
+struct Planned {
+    plan: Plan,
+    wanted: usize,
+    first: bool,
+}
+
+async fn plan_one(
     services: &Services,
     target: &Target,
-    (room, first): (usize, bool),
+    room: usize,
+    first: bool,
     parked: Instant,
-) -> PartitionReply {
-    let slot = match &target.slot {
-        Ok(slot) => slot,
-        Err(code) => return PartitionReply::error(target.index, code.code()),
-    };
+) -> Result<Planned, PartitionReply> {
+    let error = |code: ResponseError| PartitionReply::error(target.index, code.code());
+    let slot = target.slot.as_ref().map_err(|code| error(*code))?;
     services.log.settled(slot, parked).await;
-    let epoch = slot.lock().partition().map(|partition| partition.epoch());
-    let checked = epoch
-        .map_err(|error| errors::of_unavailable(&error))
-        .and_then(|epoch| errors::check_leader_epoch(target.ask.leader_epoch, epoch));
-    if let Err(code) = checked {
-        return PartitionReply::error(target.index, code.code());
-    }
     let wanted = usize::try_from(target.ask.max_bytes).unwrap_or(0).min(room);
-    match services.log.reader.read(slot, target.ask.offset, wanted, first).await {
+    let mut inner = slot.lock();
+    let partition = inner.partition().map_err(|unavailable| error(errors::of_unavailable(&unavailable)))?;
+    errors::check_leader_epoch(target.ask.leader_epoch, partition.epoch()).map_err(error)?;
+    match Plan::make(partition, target.ask.offset, wanted) {
+        Ok(plan) => Ok(Planned { plan, wanted, first }),
+        Err(bounds) => Err(PartitionReply {
+            high_watermark: bounds.high_watermark,
+            last_stable_offset: bounds.high_watermark,
+            log_start: bounds.log_start,
+            ..error(errors::of_read(&ReadError::OutOfRange(bounds)))
+        }),
+    }
+}
+
+async fn read_one(services: &Services, target: &Target, planned: &Result<Planned, PartitionReply>) -> PartitionReply {
+    let Planned { plan, wanted, first } = match planned {
+        Ok(planned) => planned,
+        Err(reply) => return reply.clone(),
+    };
+    match services.log.reader.run(plan, target.ask.offset, *wanted, *first).await {
         Ok(batches) => found(target.index, batches),
         Err(error) => {
-            let mut reply = PartitionReply::error(target.index, errors::of_read(&error).code());
-            match error {
-                ReadError::OutOfRange(bounds) => {
-                    reply.high_watermark = bounds.high_watermark;
-                    reply.last_stable_offset = bounds.high_watermark;
-                    reply.log_start = bounds.log_start;
-                }
-                ReadError::Unavailable(_) => {}
-                ReadError::Store(_) | ReadError::Damaged { .. } => {
-                    if let Some(more) = services.complaints.pass(services.env.clock.boot()) {
-                        let (partition, offset) = (slot.id, target.ask.offset);
-                        tracing::error!(%partition, offset, %error, more, "a fetch could not read the log");
-                    }
-                }
+            if let Some(more) = services.complaints.pass(services.env.clock.boot())
+                && let Ok(slot) = &target.slot
+            {
+                let (partition, offset) = (slot.id, target.ask.offset);
+                tracing::error!(%partition, offset, %error, more, "a fetch could not read the log");
             }
-            reply
+            PartitionReply::error(target.index, errors::of_read(&error).code())
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Names never come again, so a block is valid for ever: nothing is ever invalidated, only evicted. A read is cut into blocks of
 //! 512 KiB. What is in memory is taken from there; what somebody is fetching already is waited for; what is left is fetched, with one
-//! ranged GET for neighbours (up to 8 MiB), and many readers of one block share it.
+//! ranged GET for neighbours (up to 8 MiB) of a store that is far away, and many readers of one block share it.
 //!
 //! A fetch is driven by whoever waits for it. When all of them go away it stops, and the next reader starts anew; an error reaches
 //! everyone who waited, and is not kept.
@@ -26,11 +26,12 @@ use parking_lot::Mutex;
 
 pub use self::tail::TailCache;
 use crate::store::retry::{ReadPolicy, read_retrying};
-use crate::store::{ReadRange, StoreError, StoreRef};
+use crate::store::{BLOCK_READ_BYTES, ReadRange, StoreError, StoreRef};
 use crate::types::env::Env;
 
-pub const BLOCK_BYTES: u64 = 512 << 10;
-/// One GET fetches so many neighbours at most.
+pub const BLOCK_BYTES: u64 = BLOCK_READ_BYTES as u64;
+/// One GET of a store that is far away fetches so many neighbours at most. On a local disk each block is a read of its own: it comes
+/// in a buffer of its own, and is not copied.
 const GET_BLOCKS: u64 = 16;
 
 /// Reads of objects that may be answered from memory.
@@ -84,6 +85,8 @@ struct Inner {
     env: Env,
     policy: ReadPolicy,
     blocks: Cache<BlockKey, Bytes, FixedHasher>,
+    /// Blocks of one GET.
+    get_blocks: u64,
     /// No fetch may be let go under this lock: its end takes the lock to leave the list.
     fetches: Mutex<Fetches>,
     hits: AtomicU64,
@@ -121,8 +124,10 @@ impl MemoryBlockCache {
             .with_hash_builder(FixedHasher::default())
             .with_weighter(|key: &BlockKey, block: &Bytes| key.object.len() + block.len())
             .build();
+        let get_blocks = if store.is_shared() { GET_BLOCKS } else { 1 };
         let inner = Inner {
             store,
+            get_blocks,
             env,
             policy,
             blocks,
@@ -195,7 +200,7 @@ impl Inner {
                 continue;
             }
             let mut end = block + 1;
-            while end < blocks.end && end - block < GET_BLOCKS && !self.is_known(&fetches, object, end) {
+            while end < blocks.end && end - block < self.get_blocks && !self.is_known(&fetches, object, end) {
                 end += 1;
             }
             let fetch = self.start_fetch(&mut fetches, object, block..end, readable);
@@ -258,11 +263,14 @@ impl Inner {
                 let reason = format!("it has {} bytes, and {readable} or more were expected", read.object_size);
                 return Err(StoreError::permanent(&object, reason));
             }
-            let copied: Arc<[Bytes]> = blocks_of(&read.bytes);
-            for (block, number) in copied.iter().zip(blocks.clone()) {
+            let fetched: Arc<[Bytes]> = match inner.get_blocks {
+                1 => Arc::from([read.bytes]),
+                _ => blocks_of(&read.bytes),
+            };
+            for (block, number) in fetched.iter().zip(blocks.clone()) {
                 inner.blocks.insert(BlockKey { object: Arc::clone(&object), block: number }, block.clone());
             }
-            Ok(copied)
+            Ok(fetched)
         };
         run.boxed().shared()
     }
@@ -311,7 +319,7 @@ mod tests {
     const SIZE: u64 = 5 * BLOCK_BYTES + 100;
 
     async fn setup() -> (Arc<FaultStore>, Arc<MemoryBlockCache>, Arc<str>, Vec<u8>) {
-        let memory = Arc::new(MemoryStore::new());
+        let memory = Arc::new(MemoryStore::shared());
         let body: Vec<u8> = (0..SIZE).map(|i| u8::try_from(i % 251).expect("small")).collect();
         memory.create("segments/s/0", Bytes::from(body.clone())).await.expect("free");
         let store = FaultStore::new(memory, Arc::new(SeededEntropy::new(1)), FaultRates::default());
@@ -339,6 +347,18 @@ mod tests {
         for bad in [0..SIZE + 1, 5..5] {
             cache.read(&object, bad, SIZE).await.expect_err("outside");
         }
+    }
+
+    /// Of a store that is not far away each block is a read of its own, and is kept as it came.
+    #[tokio::test(start_paused = true)]
+    async fn near_blocks_are_not_copied() {
+        let memory = Arc::new(MemoryStore::new());
+        let body = Bytes::from(vec![7; index_of(SIZE)]);
+        memory.create("segments/s/0", body.clone()).await.expect("free");
+        let cache = MemoryBlockCache::new(memory, env(1), 64 << 20, ReadPolicy::default());
+        let pieces = cache.read(&Arc::from("segments/s/0"), 10..SIZE, SIZE).await.expect("it is there");
+        assert_eq!(pieces[0].as_ptr(), body[10..].as_ptr());
+        assert_eq!((pieces.concat().as_slice(), cache.counters().gets), (&body[10..], 6));
     }
 
     #[tokio::test(start_paused = true)]

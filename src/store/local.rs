@@ -39,7 +39,11 @@ use self::folders::{Failure, Folders};
 use self::pool::WriterPool;
 use self::reserve::Reserve;
 use super::key::{check_key, check_prefix};
-use super::{ListedObject, ReadBytes, ReadRange, Store, StoreError};
+use super::{BLOCK_READ_BYTES, ListedObject, ReadBytes, ReadRange, Store, StoreError};
+use crate::types::aligned::AlignedPool;
+
+/// Buffers of block reads that lie idle at most (8 MiB).
+const BLOCK_BUFFERS_IDLE: usize = 16;
 
 /// Called once when a folder could not be fsynced; the process must exit without another answer to anybody.
 pub type Fatal = Arc<dyn Fn(&str) + Send + Sync>;
@@ -70,6 +74,8 @@ struct Inner {
     reserve: Reserve,
     direct: Direct,
     linking: Linking,
+    /// For reads of one block.
+    buffers: Arc<AlignedPool>,
     /// Keys whose link may be visible and is not durable yet, with the number of creates that are at it.
     unsynced: Mutex<BTreeMap<String, usize>>,
     dead: AtomicBool,
@@ -87,6 +93,7 @@ impl LocalStore {
             reserve: started.reserve,
             direct: started.direct,
             linking: started.linking,
+            buffers: AlignedPool::new(BLOCK_READ_BYTES, BLOCK_BUFFERS_IDLE),
             root: started.root,
             unsynced: Mutex::default(),
             dead: AtomicBool::new(false),
@@ -195,12 +202,13 @@ impl Inner {
     }
 
     fn read(&self, key: &str, range: &ReadRange) -> Result<ReadBytes, StoreError> {
-        let read = files::read(&self.root.join(key), range, self.direct).map_err(|error| match error {
-            files::ReadError::Io(error) => map_error(key, &error),
-            files::ReadError::OutOfRange(object_size) => {
-                StoreError::permanent(key, format!("{range:?} is not in its {object_size} bytes"))
-            }
-        })?;
+        let read =
+            files::read(&self.root.join(key), range, self.direct, &self.buffers).map_err(|error| match error {
+                files::ReadError::Io(error) => map_error(key, &error),
+                files::ReadError::OutOfRange(object_size) => {
+                    StoreError::permanent(key, format!("{range:?} is not in its {object_size} bytes"))
+                }
+            })?;
         self.sync_if_new(key)?;
         Ok(read)
     }

@@ -26,6 +26,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 
+/// What most reads ask for, at positions that are a multiple of it; see [`crate::cache`]. Adapters may be quick at it.
+pub const BLOCK_READ_BYTES: usize = 512 << 10;
+
 /// What to read of an object, in bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReadRange {

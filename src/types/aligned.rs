@@ -1,6 +1,9 @@
 //! Buffers whose first byte lies on a page boundary, so that a file opened with O_DIRECT takes them without a copy.
 
+use std::sync::{Arc, Weak};
+
 use bytes::Bytes;
+use parking_lot::Mutex;
 
 /// Alignment of memory, file position and length that O_DIRECT asks for, in bytes.
 pub const PAGE: usize = 4096;
@@ -50,6 +53,72 @@ impl AlignedBuffer {
     }
 }
 
+impl AsRef<[u8]> for AlignedBuffer {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes[self.start..]
+    }
+}
+
+/// Buffers of one size that come back when nobody reads them any more: a new one costs a pass over its bytes, to zero them, and
+/// page faults besides. A handful is kept, the rest goes back to the allocator.
+pub struct AlignedPool {
+    size: usize,
+    keep: usize,
+    free: Mutex<Vec<AlignedBuffer>>,
+}
+
+impl AlignedPool {
+    /// Buffers of `size` bytes, of which at most `keep` lie idle.
+    pub fn new(size: usize, keep: usize) -> Arc<AlignedPool> {
+        Arc::new(AlignedPool { size, keep, free: Mutex::default() })
+    }
+
+    /// Bytes of each buffer.
+    pub fn size(&self) -> usize {
+        self.size
+    }
+
+    /// A buffer with whatever its last user left in it.
+    pub fn take(self: &Arc<Self>) -> PooledBuffer {
+        let buffer = self.free.lock().pop().unwrap_or_else(|| AlignedBuffer::zeroed(self.size));
+        PooledBuffer { buffer: Some(buffer), pool: Arc::downgrade(self) }
+    }
+}
+
+/// A buffer that goes back to its pool.
+pub struct PooledBuffer {
+    /// `None` only while it is dropped.
+    buffer: Option<AlignedBuffer>,
+    pool: Weak<AlignedPool>,
+}
+
+impl PooledBuffer {
+    pub fn as_mut_slice(&mut self) -> &mut [u8] {
+        self.buffer.as_mut().map_or(&mut [], AlignedBuffer::as_mut_slice)
+    }
+
+    /// The first `length` bytes; the buffer goes back when the last slice of them is gone.
+    pub fn freeze(self, length: usize) -> Bytes {
+        Bytes::from_owner(self).slice(..length)
+    }
+}
+
+impl AsRef<[u8]> for PooledBuffer {
+    fn as_ref(&self) -> &[u8] {
+        self.buffer.as_ref().map_or(&[], AsRef::as_ref)
+    }
+}
+
+impl Drop for PooledBuffer {
+    fn drop(&mut self) {
+        let (Some(buffer), Some(pool)) = (self.buffer.take(), self.pool.upgrade()) else { return };
+        let mut free = pool.free.lock();
+        if free.len() < pool.keep {
+            free.push(buffer);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -65,5 +134,25 @@ mod tests {
             assert!(size == 0 || (bytes.as_ptr() as usize).is_multiple_of(PAGE));
             assert!(bytes.iter().all(|byte| *byte == 7));
         }
+    }
+
+    #[test]
+    fn buffers_come_back_when_the_last_slice_is_gone() {
+        let pool = AlignedPool::new(2 * PAGE, 1);
+        let mut buffer = pool.take();
+        buffer.as_mut_slice().fill(7);
+        assert!((buffer.as_ref().as_ptr() as usize).is_multiple_of(PAGE) && buffer.as_ref().len() == 2 * PAGE);
+        let bytes = buffer.freeze(5000);
+        let slice = bytes.slice(4000..);
+        assert_eq!((bytes.len(), slice.len()), (5000, 1000));
+        drop(bytes);
+        assert_eq!(pool.free.lock().len(), 0);
+        let other = pool.take();
+        drop(slice);
+        drop(other);
+        assert_eq!(pool.free.lock().len(), 1, "no more than are to be kept");
+        let orphan = pool.take();
+        drop(pool);
+        drop(orphan);
     }
 }

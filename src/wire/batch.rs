@@ -199,6 +199,36 @@ pub fn compute_crc(batch: &[u8]) -> Option<u32> {
     u32::try_from(crc_fast::checksum(CrcAlgorithm::Crc32Iscsi, covered)).ok()
 }
 
+/// [`compute_crc`] of a batch that comes in pieces.
+pub struct CrcOfPieces {
+    digest: crc_fast::Digest,
+    /// Bytes to come that the checksum does not cover.
+    skip: usize,
+}
+
+impl Default for CrcOfPieces {
+    fn default() -> Self {
+        CrcOfPieces { digest: crc_fast::Digest::new(CrcAlgorithm::Crc32Iscsi), skip: ATTRIBUTES_AT }
+    }
+}
+
+impl CrcOfPieces {
+    pub fn new() -> CrcOfPieces {
+        CrcOfPieces::default()
+    }
+
+    pub fn update(&mut self, piece: &[u8]) {
+        let skipped = self.skip.min(piece.len());
+        self.skip -= skipped;
+        self.digest.update(&piece[skipped..]);
+    }
+
+    /// `None` if the bytes were too short for a batch.
+    pub fn finish(self) -> Option<u32> {
+        if self.skip > 0 { None } else { u32::try_from(self.digest.finalize()).ok() }
+    }
+}
+
 /// Whether the batch at the start of `bytes` is whole and undamaged.
 pub fn crc_matches(bytes: &[u8]) -> bool {
     whole(bytes).is_ok_and(|(header, batch)| compute_crc(batch) == Some(header.crc))

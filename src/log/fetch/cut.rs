@@ -4,9 +4,10 @@
 
 use std::ops::Range;
 
+use super::stretch::Stretch;
 use crate::log::index::IndexedExtent;
 use crate::types::{LeaseEpoch, Offset};
-use crate::wire::batch::{BatchError, BatchHeader, HEADER_BYTES, compute_crc, whole};
+use crate::wire::batch::{BatchError, HEADER_BYTES};
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CutError {
@@ -33,18 +34,18 @@ pub enum Cut {
 }
 
 /// `room`: bytes that may be returned; with `first_whole` the first batch may exceed it. `ends`: the extent ends with the stretch.
-pub fn cut(stretch: &[u8], offset: Offset, room: usize, first_whole: bool, ends: bool) -> Result<Cut, CutError> {
+pub fn cut(stretch: &Stretch, offset: Offset, room: usize, first_whole: bool, ends: bool) -> Result<Cut, CutError> {
     let mut at = 0;
     let mut start = None;
     while at < stretch.len() {
-        let rest = &stretch[at..];
-        if rest.len() < HEADER_BYTES {
+        let rest = stretch.len() - at;
+        if rest < HEADER_BYTES {
             return unfinished(at, start, HEADER_BYTES, ends);
         }
-        let header = BatchHeader::parse(rest)?;
+        let header = stretch.header(at)?;
         let size = header.size();
         if start.is_none() && header.last_offset() < offset {
-            if size > rest.len() {
+            if size > rest {
                 return if ends { Err(CutError::EndsInside) } else { Ok(Cut::Skip(at + size)) };
             }
             at += size;
@@ -55,7 +56,7 @@ pub fn cut(stretch: &[u8], offset: Offset, room: usize, first_whole: bool, ends:
         if !fits {
             return Ok(if at == begin { Cut::Nothing } else { Cut::Batches(begin..at) });
         }
-        if size > rest.len() {
+        if size > rest {
             return unfinished(at, start, size, ends);
         }
         at += size;
@@ -82,11 +83,16 @@ impl Expected {
 
 /// Checks whole batches that lie one after the other by their own checksums, and what those don't cover by what is known of the
 /// extent.
-pub fn check(mut batches: &[u8], expected: &Expected) -> Result<(), CutError> {
+pub fn check(stretch: &Stretch, batches: Range<usize>, expected: &Expected) -> Result<(), CutError> {
+    let mut at = batches.start;
     let mut next = None;
-    while !batches.is_empty() {
-        let (header, batch) = whole(batches)?;
-        if compute_crc(batch) != Some(header.crc) {
+    while at < batches.end {
+        let header = stretch.header(at)?;
+        let end = at + header.size();
+        if end > batches.end {
+            return Err(BatchError::Truncated { needed: header.size(), found: batches.end - at }.into());
+        }
+        if !stretch.crc_is(at..end, header.crc) {
             return Err(CutError::Checksum { offset: header.base_offset });
         }
         let offsets = header.base_offset..header.next_offset();
@@ -96,7 +102,7 @@ pub fn check(mut batches: &[u8], expected: &Expected) -> Result<(), CutError> {
             return Err(CutError::Misplaced { offset: offsets.start });
         }
         next = Some(offsets.end);
-        batches = &batches[batch.len()..];
+        at = end;
     }
     Ok(())
 }
@@ -115,6 +121,7 @@ mod tests {
     use super::*;
     use crate::wire::batch::patch_offset_and_epoch;
     use crate::wire::build::{BatchBuilder, BatchOptions, NewRecord};
+    use bytes::Bytes;
 
     /// Two batches of two records each, from offset 10 on, epoch 3.
     fn extent() -> (Vec<u8>, usize) {
@@ -149,23 +156,30 @@ mod tests {
             ("its header is cut", size + 7, 12, 1000, true, false, Cut::NeedsWindow { skip: size, window: 61 }),
             ("the one to be skipped is cut", 65, 12, 1000, true, false, Cut::Skip(size)),
         ];
-        for (name, length, offset, room, first_whole, ends, expected) in table {
-            assert_eq!(cut(&bytes[..length], offset, room, first_whole, ends), Ok(expected), "{name}");
+        // In one piece, and in pieces that cut through headers and records.
+        for piece in [bytes.len(), 7, 50, size + 1] {
+            let stretch =
+                |length: usize| Stretch::new(bytes[..length].chunks(piece).map(Bytes::copy_from_slice).collect());
+            for (name, length, offset, room, first_whole, ends, expected) in table.clone() {
+                let found = cut(&stretch(length), offset, room, first_whole, ends);
+                assert_eq!(found, Ok(expected), "{name}, pieces of {piece}");
+            }
+            assert_eq!(cut(&stretch(size + 65), 10, 1000, true, true), Err(CutError::EndsInside));
+            assert_eq!(cut(&stretch(65), 12, 1000, true, true), Err(CutError::EndsInside));
         }
-        assert_eq!(cut(&bytes[..size + 65], 10, 1000, true, true), Err(CutError::EndsInside));
-        assert_eq!(cut(&bytes[..65], 12, 1000, true, true), Err(CutError::EndsInside));
     }
 
     #[test]
     fn every_flipped_bit_is_found() {
         let (bytes, size) = extent();
         let expected = Expected { offsets: 10..14, epoch: 3 };
-        assert_eq!(check(&bytes, &expected), Ok(()));
-        assert_eq!(check(&bytes[size..], &expected), Ok(()));
+        let pieces = |bytes: &[u8]| Stretch::new(bytes.chunks(size + 30).map(Bytes::copy_from_slice).collect());
+        assert_eq!(check(&pieces(&bytes), 0..2 * size, &expected), Ok(()));
+        assert_eq!(check(&pieces(&bytes), size..2 * size, &expected), Ok(()));
         for bit in 0..bytes.len() * 8 {
             let mut flipped = bytes.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
-            check(&flipped, &expected).expect_err("found");
+            check(&pieces(&flipped), 0..2 * size, &expected).expect_err("found");
         }
     }
 }

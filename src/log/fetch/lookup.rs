@@ -88,15 +88,21 @@ impl Reader {
     /// The whole extent, intact.
     async fn whole(&self, extent: &IndexedExtent) -> Result<Bytes, ReadError> {
         let (range, expected) = (extent.position..extent.end_position(), Expected::of(extent));
-        let (bytes, _) = self.bytes(extent.object, range.clone()).await?;
-        if cut::check(&bytes, &expected).is_ok() {
-            return Ok(bytes);
+        let mut again = true;
+        loop {
+            let (stretch, _) = self.stretch(extent.object, range.clone()).await?;
+            match cut::check(&stretch, 0..stretch.len(), &expected) {
+                Ok(()) => return Ok(stretch.joined()),
+                Err(_) if again => {
+                    again = false;
+                    self.forget(extent.object, range.clone());
+                }
+                Err(error) => {
+                    let object = segment_key(extent.object.session, extent.object.number);
+                    return Err(ReadError::Damaged { object, error });
+                }
+            }
         }
-        self.forget(extent.object, range.clone());
-        let (bytes, _) = self.bytes(extent.object, range).await?;
-        let object = || segment_key(extent.object.session, extent.object.number);
-        cut::check(&bytes, &expected).map_err(|error| ReadError::Damaged { object: object(), error })?;
-        Ok(bytes)
     }
 
     /// Looks into the batches of an extent, one after the other.

@@ -7,14 +7,17 @@
 pub mod cut;
 pub mod lookup;
 pub mod plan;
+mod stretch;
 
 use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::stream::{self, StreamExt};
 
 use self::cut::{Cut, CutError};
 use self::plan::{OutOfRange, Piece, Plan};
+use self::stretch::Stretch;
 use super::index::ObjectRef;
 use super::slot::{PartitionSlot, Unavailable};
 use crate::cache::{BlockCache, TailCache};
@@ -24,6 +27,9 @@ use crate::types::Offset;
 
 /// At least so many bytes are asked for at once, so that a small limit does not make many small reads.
 const READ_AT_LEAST: u64 = 64 * 1024;
+
+/// Pieces of one partition that are read side by side.
+const PIECES_AT_ONCE: usize = 4;
 
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum ReadError {
@@ -44,6 +50,13 @@ pub struct Batches {
     pub bytes: usize,
     pub high_watermark: Offset,
     pub log_start: Offset,
+}
+
+impl Batches {
+    /// None.
+    pub fn none(plan: &Plan) -> Batches {
+        Batches { slices: Vec::new(), bytes: 0, high_watermark: plan.high_watermark, log_start: plan.log_start }
+    }
 }
 
 /// Where bytes came from: what this process wrote itself, or what the store gave.
@@ -69,24 +82,36 @@ impl Reader {
         first_whole: bool,
     ) -> Result<Batches, ReadError> {
         let plan = Plan::make(slot.lock().partition()?, offset, max_bytes)?;
-        let mut read =
-            Batches { slices: Vec::new(), bytes: 0, high_watermark: plan.high_watermark, log_start: plan.log_start };
-        for piece in &plan.pieces {
-            let room = max_bytes.saturating_sub(read.bytes);
-            let first = first_whole && read.bytes == 0;
-            if room == 0 && !first {
-                break;
-            }
-            let (batches, reached_end) = match self.read_piece(piece, offset, room, first).await {
+        self.run(&plan, offset, max_bytes, first_whole).await
+    }
+
+    /// Reads what was planned for these arguments; several pieces at once.
+    pub async fn run(
+        &self,
+        plan: &Plan,
+        offset: Offset,
+        max_bytes: usize,
+        first_whole: bool,
+    ) -> Result<Batches, ReadError> {
+        let mut read = Batches::none(plan);
+        let mut before = 0;
+        let pieces = plan.pieces.iter().enumerate().map_while(|(at, piece)| {
+            let room = max_bytes.saturating_sub(before);
+            before += piece.bytes();
+            let first = first_whole && at == 0;
+            (room > 0 || first).then(|| self.read_piece(piece, offset, room, first))
+        });
+        let pieces: Vec<_> = pieces.collect();
+        let mut pieces = stream::iter(pieces).buffered(PIECES_AT_ONCE);
+        while let Some(piece) = pieces.next().await {
+            let (slices, reached_end) = match piece {
                 Ok(found) => found,
                 // What lies before it is told first: the error comes when the client asks for what can't be read.
                 Err(_) if read.bytes > 0 => break,
                 Err(error) => return Err(error),
             };
-            read.bytes += batches.len();
-            if !batches.is_empty() {
-                read.slices.push(batches);
-            }
+            read.bytes += slices.iter().map(Bytes::len).sum::<usize>();
+            read.slices.extend(slices);
             if !reached_end {
                 break;
             }
@@ -101,26 +126,26 @@ impl Reader {
         offset: Offset,
         room: usize,
         first: bool,
-    ) -> Result<(Bytes, bool), ReadError> {
+    ) -> Result<(Vec<Bytes>, bool), ReadError> {
         let mut position = piece.range.start;
         let mut window = READ_AT_LEAST.max(room as u64);
         let mut again = true;
         loop {
             let end = piece.range.end.min(position + window);
-            let (bytes, from) = self.bytes(piece.object, position..end).await?;
+            let (stretch, from) = self.stretch(piece.object, position..end).await?;
             let ends = end == piece.range.end;
-            let found = cut::cut(&bytes, offset, room, first, ends).and_then(|cut| match &cut {
+            let found = cut::cut(&stretch, offset, room, first, ends).and_then(|cut| match &cut {
                 Cut::Batches(range) if from == From::Store => {
-                    cut::check(&bytes[range.clone()], &piece.expected).map(|()| cut)
+                    cut::check(&stretch, range.clone(), &piece.expected).map(|()| cut)
                 }
                 _ => Ok(cut),
             });
             match found {
                 Ok(Cut::Batches(range)) => {
                     let reached_end = position + range.end as u64 == piece.range.end;
-                    return Ok((bytes.slice(range), reached_end));
+                    return Ok((stretch.slices(range), reached_end));
                 }
-                Ok(Cut::Nothing) => return Ok((Bytes::new(), false)),
+                Ok(Cut::Nothing) => return Ok((Vec::new(), false)),
                 Ok(Cut::Skip(more)) => position += more as u64,
                 Ok(Cut::NeedsWindow { skip, window: needed }) => {
                     position += skip as u64;
@@ -140,17 +165,13 @@ impl Reader {
     }
 
     /// A range of an object, from memory if it is there.
-    async fn bytes(&self, object: ObjectRef, range: Range<u64>) -> Result<(Bytes, From), StoreError> {
+    async fn stretch(&self, object: ObjectRef, range: Range<u64>) -> Result<(Stretch, From), StoreError> {
         let key = segment_key(object.session, object.number);
         if let Some(bytes) = self.tail.get(&key, range.clone()) {
-            return Ok((bytes, From::Tail));
+            return Ok((bytes.into(), From::Tail));
         }
-        let mut pieces = self.blocks.read(&Arc::from(key), range, object.body_length).await?;
-        let bytes = match pieces.len() {
-            1 => pieces.swap_remove(0),
-            _ => Bytes::from(pieces.concat()),
-        };
-        Ok((bytes, From::Store))
+        let pieces = self.blocks.read(&Arc::from(key), range, object.body_length).await?;
+        Ok((Stretch::new(pieces), From::Store))
     }
 
     /// The next read of this range goes to the store.

@@ -29,6 +29,12 @@ pub struct Piece {
     pub expected: Expected,
 }
 
+impl Piece {
+    pub fn bytes(&self) -> usize {
+        usize::try_from(self.range.end - self.range.start).unwrap_or(usize::MAX)
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
     pub pieces: Vec<Piece>,
@@ -59,5 +65,10 @@ impl Plan {
             });
         }
         Ok(Plan { pieces, high_watermark, log_start })
+    }
+
+    /// Bytes of all pieces.
+    pub fn bytes(&self) -> usize {
+        self.pieces.iter().map(Piece::bytes).fold(0, usize::saturating_add)
     }
 }

@@ -4,6 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
@@ -12,7 +13,7 @@ use rustix::fs::{AtFlags, OFlags, RenameFlags};
 
 use super::super::{ReadBytes, ReadRange};
 use super::folders::TemporaryFolder;
-use crate::types::aligned::{AlignedBuffer, PAGE};
+use crate::types::aligned::{AlignedBuffer, AlignedPool, PAGE};
 
 /// Whether files are written past the page cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,7 +129,7 @@ impl From<io::Error> for ReadError {
 const DIRECT_READ_BYTES: usize = 128 << 10;
 
 /// Reads a range of a file that never changes. Long reads go past the page cache, in which nobody would look for them again.
-pub fn read(path: &Path, range: &ReadRange, direct: Direct) -> Result<ReadBytes, ReadError> {
+pub fn read(path: &Path, range: &ReadRange, direct: Direct, pool: &Arc<AlignedPool>) -> Result<ReadBytes, ReadError> {
     let mut file = File::open(path)?;
     let metadata = file.metadata()?;
     if metadata.is_dir() {
@@ -138,7 +139,7 @@ pub fn read(path: &Path, range: &ReadRange, direct: Direct) -> Result<ReadBytes,
     let range = range.resolve(object_size).ok_or(ReadError::OutOfRange(object_size))?;
     let length = usize::try_from(range.end - range.start).map_err(io::Error::other)?;
     if direct == Direct::Yes && length >= DIRECT_READ_BYTES {
-        let bytes = read_direct(path, range.start, length)?;
+        let bytes = read_direct(path, range.start, length, pool)?;
         return Ok(ReadBytes { bytes, start: range.start, object_size });
     }
     let mut bytes = Vec::new();
@@ -151,22 +152,34 @@ pub fn read(path: &Path, range: &ReadRange, direct: Direct) -> Result<ReadBytes,
     Ok(ReadBytes { bytes: Bytes::from(bytes), start: range.start, object_size })
 }
 
-/// Reads whole pages around the range into a buffer at a page boundary.
-fn read_direct(path: &Path, start: u64, length: usize) -> io::Result<Bytes> {
+/// Reads whole pages around the range into a buffer at a page boundary; into one of the pool's if it is just as long.
+fn read_direct(path: &Path, start: u64, length: usize, pool: &Arc<AlignedPool>) -> io::Result<Bytes> {
     let file = OpenOptions::new().read(true).custom_flags(OFlags::DIRECT.bits().cast_signed()).open(path)?;
     let before = usize::try_from(start % PAGE as u64).map_err(io::Error::other)?;
     let pages = (before + length).next_multiple_of(PAGE);
+    let first = start - before as u64;
+    if before == 0 && length == pool.size() {
+        let mut buffer = pool.take();
+        fill_direct(&file, first, buffer.as_mut_slice(), length)?;
+        return Ok(buffer.freeze(length));
+    }
     let mut buffer = AlignedBuffer::zeroed(pages);
+    fill_direct(&file, first, buffer.as_mut_slice(), before + length)?;
+    Ok(buffer.freeze().slice(before..before + length))
+}
+
+/// Reads from `start` on until `wanted` bytes of the buffer, which may be longer, are those of the file.
+fn fill_direct(file: &File, start: u64, buffer: &mut [u8], wanted: usize) -> io::Result<()> {
     let mut read = 0;
     // The last page of the file comes short; any other short read goes on where it stopped, at a page boundary.
-    while read < before + length {
+    while read < wanted {
         let from = read - read % PAGE;
-        match file.read_at(&mut buffer.as_mut_slice()[from..], start - before as u64 + from as u64) {
+        match file.read_at(&mut buffer[from..], start + from as u64) {
             Ok(more) if from + more > read => read = from + more,
             Ok(_) => return Err(io::Error::from(io::ErrorKind::UnexpectedEof)),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
     }
-    Ok(buffer.freeze().slice(before..before + length))
+    Ok(())
 }

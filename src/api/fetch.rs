@@ -238,12 +238,14 @@ async fn read_one(services: &Services, target: &Target, planned: &Result<Planned
         Ok(planned) => planned,
         Err(reply) => return reply.clone(),
     };
-    match services.log.reader.run(plan, target.ask.offset, *wanted, *first).await {
+    let slot = match &target.slot {
+        Ok(slot) => slot,
+        Err(code) => return PartitionReply::error(target.index, code.code()),
+    };
+    match services.log.reader.run(slot, plan, target.ask.offset, *wanted, *first).await {
         Ok(batches) => found(target.index, batches),
         Err(error) => {
-            if let Some(more) = services.complaints.pass(services.env.clock.boot())
-                && let Ok(slot) = &target.slot
-            {
+            if let Some(more) = services.complaints.pass(services.env.clock.boot()) {
                 let (partition, offset) = (slot.id, target.ask.offset);
                 tracing::error!(%partition, offset, %error, more, "a fetch could not read the log");
             }

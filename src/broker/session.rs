@@ -113,7 +113,7 @@ fn build<L>(
         meta: meta.clone(),
         slots: context.slots.clone(),
         appender: context.appender.clone(),
-        reader: Reader { tail: context.tail.clone(), blocks: block_cache(ports, settings) },
+        reader: Reader::new(context.tail.clone(), block_cache(ports, settings), settings.block_cache_bytes),
         proof: context.proof.clone(),
         budget: Budget::new(settings.buffer_bytes),
         internal_budget: Budget::new(settings.buffer_bytes / 8),

@@ -82,8 +82,8 @@ impl Expected {
 }
 
 /// Checks whole batches that lie one after the other by their own checksums, and what those don't cover by what is known of the
-/// extent.
-pub fn check(stretch: &Stretch, batches: Range<usize>, expected: &Expected) -> Result<(), CutError> {
+/// extent. Gives the offset after the last one.
+pub fn check(stretch: &Stretch, batches: Range<usize>, expected: &Expected) -> Result<Offset, CutError> {
     let mut at = batches.start;
     let mut next = None;
     while at < batches.end {
@@ -104,7 +104,7 @@ pub fn check(stretch: &Stretch, batches: Range<usize>, expected: &Expected) -> R
         next = Some(offsets.end);
         at = end;
     }
-    Ok(())
+    Ok(next.unwrap_or(expected.offsets.start))
 }
 
 /// The stretch ends inside of the batch at `at`.
@@ -174,8 +174,9 @@ mod tests {
         let (bytes, size) = extent();
         let expected = Expected { offsets: 10..14, epoch: 3 };
         let pieces = |bytes: &[u8]| Stretch::new(bytes.chunks(size + 30).map(Bytes::copy_from_slice).collect());
-        assert_eq!(check(&pieces(&bytes), 0..2 * size, &expected), Ok(()));
-        assert_eq!(check(&pieces(&bytes), size..2 * size, &expected), Ok(()));
+        assert_eq!(check(&pieces(&bytes), 0..2 * size, &expected), Ok(14));
+        assert_eq!(check(&pieces(&bytes), size..2 * size, &expected), Ok(14));
+        assert_eq!(check(&pieces(&bytes), 0..size, &expected), Ok(12));
         for bit in 0..bytes.len() * 8 {
             let mut flipped = bytes.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);

@@ -92,7 +92,7 @@ impl Reader {
         loop {
             let (stretch, _) = self.stretch(extent.object, range.clone()).await?;
             match cut::check(&stretch, 0..stretch.len(), &expected) {
-                Ok(()) => return Ok(stretch.joined()),
+                Ok(_) => return Ok(stretch.joined()),
                 Err(_) if again => {
                     again = false;
                     self.forget(extent.object, range.clone());

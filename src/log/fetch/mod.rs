@@ -1,9 +1,11 @@
 //! Reads committed batches back: plan (pure, under the slot's lock) → read (tail, block cache, bucket) → cut to whole batches.
 //!
 //! What comes back begins with the batch that holds the wanted offset and ends with a whole batch. A tailing reader gets slices of
-//! the very buffers that were uploaded; nothing is copied and nothing is read from the bucket. What the bucket gave is checked by the
+//! the very buffers that were uploaded; nothing is copied and nothing is read from the bucket. Whoever goes through the log finds his next
+//! bytes in memory: they are read while he digests the last. What the bucket gave is checked by the
 //! batches' own checksums, and read once more if they do not match.
 
+mod ahead;
 pub mod cut;
 pub mod lookup;
 pub mod plan;
@@ -14,7 +16,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::stream::{self, StreamExt};
+use parking_lot::Mutex;
+use tokio::sync::Semaphore;
 
+use self::ahead::Readers;
 use self::cut::{Cut, CutError};
 use self::plan::{OutOfRange, Piece, Plan};
 use self::stretch::Stretch;
@@ -27,6 +32,9 @@ use crate::types::Offset;
 
 /// At least so many bytes are asked for at once, so that a small limit does not make many small reads.
 const READ_AT_LEAST: u64 = 64 * 1024;
+
+/// Unit in which reads ahead are counted.
+const AHEAD_STEP: usize = 64 << 10;
 
 /// Pieces of one partition that are read side by side.
 const PIECES_AT_ONCE: usize = 4;
@@ -68,11 +76,37 @@ enum From {
 
 /// Where bytes are read from.
 pub struct Reader {
-    pub tail: Arc<TailCache>,
-    pub blocks: Arc<dyn BlockCache>,
+    tail: Arc<TailCache>,
+    blocks: Arc<dyn BlockCache>,
+    readers: Mutex<Readers>,
+    /// Reads ahead, in steps of [`AHEAD_STEP`] bytes.
+    ahead: Arc<Semaphore>,
+    ahead_max: usize,
+}
+
+/// Whole batches of a piece.
+struct Found {
+    slices: Vec<Bytes>,
+    /// The last of them is the piece's last.
+    reached_end: bool,
+    /// The offset after them, of those that came from the store.
+    next: Option<Offset>,
 }
 
 impl Reader {
+    /// `cache_bytes`: what `blocks` may hold. A quarter of it is for what is being read ahead of all readers, a quarter of
+    /// that for one step of one reader.
+    pub fn new(tail: Arc<TailCache>, blocks: Arc<dyn BlockCache>, cache_bytes: usize) -> Reader {
+        let ahead = cache_bytes / 4;
+        Reader {
+            tail,
+            blocks,
+            readers: Mutex::default(),
+            ahead: Arc::new(Semaphore::new(ahead / AHEAD_STEP)),
+            ahead_max: ahead / 4,
+        }
+    }
+
     /// Reads from `offset` up to `max_bytes`; with `first_whole` the first batch comes whole even if it is larger.
     pub async fn read(
         &self,
@@ -82,18 +116,20 @@ impl Reader {
         first_whole: bool,
     ) -> Result<Batches, ReadError> {
         let plan = Plan::make(slot.lock().partition()?, offset, max_bytes)?;
-        self.run(&plan, offset, max_bytes, first_whole).await
+        self.run(slot, &plan, offset, max_bytes, first_whole).await
     }
 
     /// Reads what was planned for these arguments; several pieces at once.
     pub async fn run(
         &self,
+        slot: &PartitionSlot,
         plan: &Plan,
         offset: Offset,
         max_bytes: usize,
         first_whole: bool,
     ) -> Result<Batches, ReadError> {
         let mut read = Batches::none(plan);
+        let mut next = None;
         let mut before = 0;
         let pieces = plan.pieces.iter().enumerate().map_while(|(at, piece)| {
             let room = max_bytes.saturating_sub(before);
@@ -104,29 +140,52 @@ impl Reader {
         let pieces: Vec<_> = pieces.collect();
         let mut pieces = stream::iter(pieces).buffered(PIECES_AT_ONCE);
         while let Some(piece) = pieces.next().await {
-            let (slices, reached_end) = match piece {
+            let found = match piece {
                 Ok(found) => found,
                 // What lies before it is told first: the error comes when the client asks for what can't be read.
                 Err(_) if read.bytes > 0 => break,
                 Err(error) => return Err(error),
             };
-            read.bytes += slices.iter().map(Bytes::len).sum::<usize>();
-            read.slices.extend(slices);
-            if !reached_end {
+            read.bytes += found.slices.iter().map(Bytes::len).sum::<usize>();
+            read.slices.extend(found.slices);
+            next = found.next;
+            if !found.reached_end {
                 break;
             }
+        }
+        drop(pieces);
+        if let Some(next) = next {
+            self.read_ahead(slot, offset, next, read.bytes);
         }
         Ok(read)
     }
 
+    /// Fetches into memory what a reader who goes through the log will ask for next. Nobody waits for it, and there is not too much
+    /// of it at a time.
+    fn read_ahead(&self, slot: &PartitionSlot, offset: Offset, next: Offset, bytes: usize) {
+        let bytes = self.readers.lock().step(slot.id, offset, next, bytes, self.ahead_max);
+        let plan = match slot.lock().partition() {
+            Ok(partition) if bytes > 0 => Plan::make(partition, next, bytes),
+            _ => return,
+        };
+        let Ok(plan) = plan else { return };
+        let steps = u32::try_from(plan.bytes().div_ceil(AHEAD_STEP)).unwrap_or(u32::MAX);
+        let Ok(permit) = Arc::clone(&self.ahead).try_acquire_many_owned(steps) else { return };
+        let (tail, blocks) = (Arc::clone(&self.tail), Arc::clone(&self.blocks));
+        tokio::spawn(async move {
+            for piece in plan.pieces {
+                let key = segment_key(piece.object.session, piece.object.number);
+                if tail.get(&key, piece.range.clone()).is_none() {
+                    // Who needs it will see the error himself.
+                    let _read = blocks.read(&Arc::from(key), piece.range, piece.object.body_length).await;
+                }
+            }
+            drop(permit);
+        });
+    }
+
     /// Whole batches of one piece from the one that holds `offset` on, and whether they reach to its end.
-    async fn read_piece(
-        &self,
-        piece: &Piece,
-        offset: Offset,
-        room: usize,
-        first: bool,
-    ) -> Result<(Vec<Bytes>, bool), ReadError> {
+    async fn read_piece(&self, piece: &Piece, offset: Offset, room: usize, first: bool) -> Result<Found, ReadError> {
         let mut position = piece.range.start;
         let mut window = READ_AT_LEAST.max(room as u64);
         let mut again = true;
@@ -136,18 +195,18 @@ impl Reader {
             let ends = end == piece.range.end;
             let found = cut::cut(&stretch, offset, room, first, ends).and_then(|cut| match &cut {
                 Cut::Batches(range) if from == From::Store => {
-                    cut::check(&stretch, range.clone(), &piece.expected).map(|()| cut)
+                    cut::check(&stretch, range.clone(), &piece.expected).map(|next| (cut, Some(next)))
                 }
-                _ => Ok(cut),
+                _ => Ok((cut, None)),
             });
             match found {
-                Ok(Cut::Batches(range)) => {
+                Ok((Cut::Batches(range), next)) => {
                     let reached_end = position + range.end as u64 == piece.range.end;
-                    return Ok((stretch.slices(range), reached_end));
+                    return Ok(Found { slices: stretch.slices(range), reached_end, next });
                 }
-                Ok(Cut::Nothing) => return Ok((Vec::new(), false)),
-                Ok(Cut::Skip(more)) => position += more as u64,
-                Ok(Cut::NeedsWindow { skip, window: needed }) => {
+                Ok((Cut::Nothing, _)) => return Ok(Found { slices: Vec::new(), reached_end: false, next: None }),
+                Ok((Cut::Skip(more), _)) => position += more as u64,
+                Ok((Cut::NeedsWindow { skip, window: needed }, _)) => {
                     position += skip as u64;
                     window = needed as u64;
                 }

@@ -35,8 +35,9 @@ const WRITE_STALL_LIMIT: Duration = Duration::from_secs(60);
 /// holds nothing.
 const READ_STEP: usize = 256 << 10;
 
-/// Memory for a frame is reserved at once up to this (pages that are not written cost nothing); longer frames grow as they arrive.
-const CAPACITY_AT_ONCE: usize = 2 << 20;
+/// Memory for a frame is reserved at once up to this (pages that are not written cost nothing), and when so much of it has arrived,
+/// for all of it.
+const CAPACITY_AT_ONCE: usize = 8 << 20;
 
 /// A connection that holds more than its share under pressure looks again after this.
 const PRESSURE_PAUSE: Duration = Duration::from_millis(5);
@@ -165,6 +166,9 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         while frame.len() < length {
             // The first step only shows which API it is, and so how long it may be.
             let goal = if frame.len() < HEAD_BYTES { HEAD_BYTES } else { length };
+            if frame.len() == frame.capacity() {
+                frame.reserve(length - frame.len());
+            }
             self.step(&mut frame, goal).await?;
             if frame.len() == HEAD_BYTES {
                 check_cap(&frame, length)?;
@@ -187,7 +191,6 @@ impl<R: AsyncRead + Unpin> Reader<R> {
     /// Reads some bytes, up to `goal` in all.
     async fn step(&mut self, frame: &mut BytesMut, goal: usize) -> Result<(), Ended> {
         let step = (goal - frame.len()).min(READ_STEP);
-        frame.reserve(step);
         let mut limited = (&mut self.input).take(step as u64);
         match timeout(STALL_LIMIT, limited.read_buf(frame)).await {
             Err(_) => Err(Ended::Stalled),

@@ -34,8 +34,14 @@ impl Readers {
         }
         let ahead = self.ends.remove(&(partition, offset)).unwrap_or(0).min(most);
         let end = (partition, next);
-        if self.ends.insert(end, (ahead * 2).max(FIRST_BYTES)).is_none() {
-            self.order.push_back(end);
+        let more = (ahead * 2).max(FIRST_BYTES);
+        match self.ends.get_mut(&end) {
+            // The same step again, since its answer was lost; or another reader's.
+            Some(known) => *known = more.max(*known),
+            None => {
+                self.ends.insert(end, more);
+                self.order.push_back(end);
+            }
         }
         while self.order.len() > ENDS_MAX {
             let Some(oldest) = self.order.pop_front() else { break };

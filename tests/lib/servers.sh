@@ -33,7 +33,7 @@ group.initial.rebalance.delay.ms=0
 CONFIG
   java -XX:TieredStopAtLevel=1 -cp "$KAFKA_LIBS/*" kafka.tools.StorageTool format -t 4L6g3nShT-eMCtK--X86sw \
     -c "$dir/server.properties" >"$LOGS/server-kafka.log" 2>&1 || return 1
-  java -Xms512m -Xmx512m -XX:+UseG1GC -cp "$KAFKA_LIBS/*" kafka.Kafka "$dir/server.properties" >>"$LOGS/server-kafka.log" 2>&1 &
+  java "-Xms${KAFKA_HEAP:-512m}" "-Xmx${KAFKA_HEAP:-512m}" -XX:+UseG1GC -cp "$KAFKA_LIBS/*" kafka.Kafka "$dir/server.properties" >>"$LOGS/server-kafka.log" 2>&1 &
   KAFKA_PID=$!
   track "$KAFKA_PID"
   KAFKA_BOOTSTRAP=127.0.0.1:$port

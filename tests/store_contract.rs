@@ -11,6 +11,8 @@ mod create_once;
 mod figures;
 #[path = "store_contract/local.rs"]
 mod local;
+#[path = "store_contract/probe.rs"]
+mod probe;
 #[path = "store_contract/races.rs"]
 mod races;
 #[path = "store_contract/s3_answers.rs"]

@@ -29,6 +29,7 @@ use super::{ListedObject, ReadBytes, ReadRange, Store, StoreError};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
 const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(20);
+const DEFAULT_REGION: &str = "us-east-1";
 /// S3 gives so many names a page.
 const PAGE_NAMES: usize = 1000;
 
@@ -121,7 +122,7 @@ impl S3Store {
         let mut builder = credentials_from_env(config.credentials.is_some())
             .with_client_options(options)
             .with_bucket_name(&config.bucket)
-            .with_region(config.region.as_deref().unwrap_or("us-east-1"))
+            .with_region(config.region.as_deref().unwrap_or(DEFAULT_REGION))
             // A dot in the bucket's name does not fit the certificate of `*.s3.amazonaws.com`.
             .with_virtual_hosted_style_request(
                 !config.path_style.unwrap_or(config.endpoint.is_some() || config.bucket.contains('.')),
@@ -292,6 +293,15 @@ impl Store for S3Store {
 
     fn describe(&self) -> String {
         format!("s3://{}", [self.config.bucket.as_str(), &self.config.prefix].join("/").trim_end_matches('/'))
+    }
+
+    fn endpoint(&self) -> String {
+        let S3Config { endpoint, region, bucket, prefix, .. } = &self.config;
+        let server = match (endpoint, region) {
+            (Some(endpoint), _) => endpoint.trim_end_matches('/').to_owned(),
+            (None, region) => format!("s3.{}.amazonaws.com", region.as_deref().unwrap_or(DEFAULT_REGION)),
+        };
+        [server.as_str(), bucket, prefix].join("/").trim_end_matches('/').to_owned()
     }
 
     fn is_shared(&self) -> bool {

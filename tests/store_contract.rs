@@ -19,3 +19,5 @@ mod races;
 mod s3_answers;
 #[path = "store_contract/semantics.rs"]
 mod semantics;
+#[path = "store_contract/small_disk.rs"]
+mod small_disk;

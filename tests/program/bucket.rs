@@ -36,9 +36,10 @@ pub struct Bucket {
 struct Shared {
     mode: Mutex<Mode>,
     changed: Condvar,
-    /// Requests that wait for another mode.
     waiting: AtomicUsize,
     objects: Mutex<BTreeMap<String, Vec<u8>>>,
+    /// Headers of the newest request.
+    headers: Mutex<BTreeMap<String, String>>,
 }
 
 struct Request {
@@ -59,6 +60,7 @@ impl Bucket {
             changed: Condvar::new(),
             waiting: AtomicUsize::new(0),
             objects: Mutex::default(),
+            headers: Mutex::default(),
         });
         let served = shared.clone();
         std::thread::spawn(move || {
@@ -75,9 +77,14 @@ impl Bucket {
         self.shared.changed.notify_all();
     }
 
-    /// Requests that wait for the mode to change.
+    /// Requests that have come and are not answered, because of the mode.
     pub fn waiting(&self) -> usize {
         self.shared.waiting.load(Ordering::SeqCst)
+    }
+
+    /// A header of the newest request.
+    pub fn header(&self, name: &str) -> Option<String> {
+        self.shared.headers.lock().get(name).cloned()
     }
 
     pub fn keys(&self) -> Vec<String> {
@@ -130,9 +137,14 @@ fn decoded(text: &str) -> String {
 
 impl Shared {
     fn answer(&self, request: &Request) -> Vec<u8> {
+        self.headers.lock().clone_from(&request.headers);
         let creates_segment = request.method == "PUT" && request.key.contains("segments/");
         match self.mode_when_not(|mode| mode == Mode::Silent || creates_segment && mode == Mode::Hangs) {
-            Mode::Slow(delay) if creates_segment => std::thread::sleep(delay),
+            Mode::Slow(delay) if creates_segment => {
+                self.waiting.fetch_add(1, Ordering::SeqCst);
+                std::thread::sleep(delay);
+                self.waiting.fetch_sub(1, Ordering::SeqCst);
+            }
             Mode::Denied => return error(403, "AccessDenied"),
             Mode::ReadOnly if request.method != "GET" => return error(403, "AccessDenied"),
             Mode::Missing => return error(404, "NoSuchBucket"),
@@ -161,6 +173,9 @@ impl Shared {
     /// The mode, once it does not mean waiting.
     fn mode_when_not(&self, waits: impl Fn(Mode) -> bool) -> Mode {
         let mut mode = self.mode.lock();
+        if !waits(*mode) {
+            return *mode;
+        }
         self.waiting.fetch_add(1, Ordering::SeqCst);
         while waits(*mode) {
             self.changed.wait(&mut mode);

@@ -154,6 +154,30 @@ async fn the_first_signal_ends_in_time_under_load_and_loses_nothing_acknowledged
     }
 }
 
+/// One record is on its way to the store and another behind it when the signal comes.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_received_is_acknowledged_before_the_end() {
+    let bucket = Bucket::start(Mode::Works);
+    let broker = Broker::spawn(on_bucket(&bucket, &["--flush-interval-ms", "300"]));
+    let mut client = connect(address(&broker)).await;
+    assert_eq!(create_topic(&mut client, "t", 1).await, 0);
+    bucket.set(Mode::Slow(Duration::from_millis(400)));
+    let mut ids = Vec::new();
+    for value in ["0", "1"] {
+        let request = produce_request("t", 0, batch(None, &[value]), -1);
+        ids.push(client.send(ApiKey::Produce, PRODUCE, &request).await.unwrap());
+        until("an upload", || bucket.waiting() > 0).await;
+    }
+    until("both to be read", || broker.page("/metrics").contains("alluvium_produce_requests_total 2\n")).await;
+    broker.signal(Signal::TERM);
+    for (at, id) in ids.into_iter().enumerate() {
+        let answer: ProduceResponse = client.receive(id, PRODUCE).await.unwrap();
+        assert_eq!(produced(&answer), (0, at as i64));
+    }
+    let (code, error) = broker.ended(Duration::from_secs(2));
+    assert_eq!(code, Some(0), "{error}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_signal_ends_a_start_that_waits_for_the_store() {
     let bucket = Bucket::start(Mode::Silent);

@@ -41,15 +41,21 @@ fn run(arguments: &[&str]) -> (i32, String, String) {
 /// A broker on free ports and on a bucket of the test's own.
 fn on_bucket(bucket: &bucket::Bucket, more: &[&str]) -> Command {
     let endpoint = format!("http://{}", bucket.address);
-    let mut arguments = vec!["--store", "s3://bucket/prefix", "--s3-endpoint", &endpoint];
-    arguments.extend(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
+    let mut command = on_s3(&[&["--s3-endpoint", &endpoint], more].concat());
+    command.env("AWS_ACCESS_KEY_ID", "key").env("AWS_SECRET_ACCESS_KEY", "secret");
+    command
+}
+
+/// A broker on S3, with nothing of AWS in its environment and home.
+fn on_s3(more: &[&str]) -> Command {
+    let mut arguments = vec!["--store", "s3://bucket/prefix", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
     arguments.extend(more);
     let mut command = alluvium(&arguments);
     let aws = std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("AWS_"));
     aws.for_each(|(name, _)| {
         command.env_remove(name);
     });
-    command.env("AWS_ACCESS_KEY_ID", "key").env("AWS_SECRET_ACCESS_KEY", "secret");
+    command.env("HOME", "/nonexistent");
     command
 }
 

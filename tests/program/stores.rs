@@ -16,7 +16,7 @@ use self::small_disk::SmallDisk;
 use crate::bucket::{Bucket, Mode};
 use crate::client::Client;
 use crate::harness::{PRODUCE, batch, create_topic, fetch, produce_request, produced};
-use crate::{Broker, on_bucket};
+use crate::{Broker, on_bucket, on_s3};
 
 const REFUSALS: [(Mode, &str); 4] = [
     (Mode::Denied, "the credentials may not do this to the bucket: check its policy"),
@@ -127,5 +127,43 @@ async fn a_full_disk_costs_retriable_errors_until_there_is_room() {
     for offset in 0..=stored {
         let (error, high_watermark, values) = fetch(&mut client, "t", offset).await;
         assert_eq!((error, high_watermark, values[0].0), (0, stored + 1, offset));
+    }
+}
+
+#[test]
+fn keys_region_and_endpoint_come_from_the_aws_profile() {
+    let bucket = Bucket::start(Mode::Works);
+    let home = tempfile::tempdir().unwrap();
+    std::fs::create_dir(home.path().join(".aws")).unwrap();
+    let credentials = "[work]\naws_access_key_id = WORKKEY\naws_secret_access_key = s\naws_session_token = worktoken\n";
+    let config = format!(
+        "[profile work]\nregion = eu-central-1\nendpoint_url = http://{}\n[profile login]\nsso_session = x\n",
+        bucket.address
+    );
+    std::fs::write(home.path().join(".aws/credentials"), credentials).unwrap();
+    std::fs::write(home.path().join(".aws/config"), config).unwrap();
+
+    let mut command = on_s3(&[]);
+    command.env("HOME", home.path()).env("AWS_PROFILE", "work");
+    let broker = Broker::spawn(command);
+    let signed_by = bucket.header("authorization").unwrap();
+    assert!(signed_by.contains("Credential=WORKKEY/") && signed_by.contains("/eu-central-1/s3/"), "{signed_by}");
+    assert_eq!(bucket.header("x-amz-security-token").as_deref(), Some("worktoken"));
+    drop(broker);
+
+    // Keys of the environment come first; the profile still says where.
+    let mut command = on_s3(&[]);
+    command.env("HOME", home.path()).env("AWS_PROFILE", "work");
+    command.env("AWS_ACCESS_KEY_ID", "ENVKEY").env("AWS_SECRET_ACCESS_KEY", "s");
+    let broker = Broker::spawn(command);
+    let signed_by = bucket.header("authorization").unwrap();
+    assert!(signed_by.contains("Credential=ENVKEY/") && signed_by.contains("/eu-central-1/s3/"), "{signed_by}");
+    assert_eq!(bucket.header("x-amz-security-token"), None);
+    drop(broker);
+
+    for (profile, words) in [("login", "asks for an SSO login"), ("nobody", "has such a profile")] {
+        let output = on_s3(&[]).env("HOME", home.path()).env("AWS_PROFILE", profile).output().unwrap();
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(1) && error.contains(words) && error.contains(profile), "{error}");
     }
 }

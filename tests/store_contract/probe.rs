@@ -7,6 +7,7 @@ use alluvium::store::fault::{Answer, Call, Fault, FaultRates, FaultStore};
 use alluvium::store::measure::MeasuredStore;
 use alluvium::store::memory::MemoryStore;
 use alluvium::store::probe::{Passed, ProbeError, probe, remembered};
+use alluvium::store::s3::profile::Keys;
 use alluvium::store::s3::{S3Config, S3Store};
 use alluvium::store::{ListedObject, ReadBytes, ReadRange, Store, StoreError, StoreRef};
 use alluvium::types::env::testing::env;
@@ -59,7 +60,7 @@ fn an_endpoint_is_server_bucket_and_prefix() {
             prefix: prefix.to_owned(),
             endpoint: endpoint.map(str::to_owned),
             region: region.map(str::to_owned),
-            credentials: Some(("key".to_owned(), "secret".to_owned())),
+            credentials: Some(Keys { id: "key".to_owned(), secret: "secret".to_owned(), token: None }),
             ..S3Config::default()
         };
         S3Store::open(config).expect("a client").endpoint()

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use alluvium::store::s3::profile::Keys;
 use alluvium::store::s3::{S3Config, S3Store};
 use alluvium::store::{ReadRange, Store, StoreError};
 use bytes::Bytes;
@@ -47,7 +48,7 @@ impl Server {
         S3Store::open(S3Config {
             bucket: "bucket".to_owned(),
             endpoint: Some(format!("http://{}", self.address)),
-            credentials: Some(("key".to_owned(), "secret".to_owned())),
+            credentials: Some(Keys { id: "key".to_owned(), secret: "secret".to_owned(), token: None }),
             attempt_timeout: Some(Duration::from_secs(1)),
             ..S3Config::default()
         })

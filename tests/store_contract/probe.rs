@@ -33,7 +33,7 @@ async fn left(store: &dyn Store) -> Vec<String> {
 async fn leaves_one_object_and_asks_little_the_next_time(backend: &Backend) {
     assert_eq!(run(backend.store.clone()).await.expect("keeps its promises"), Passed::Now);
     let (name, body) = remembered(&backend.store.endpoint());
-    assert_eq!(left(backend.store.as_ref()).await, [name.clone()]);
+    assert_eq!(left(backend.store.as_ref()).await, [name.as_str()]);
     assert_eq!(backend.store.read(&name, ReadRange::Full).await.expect("there").bytes, body);
     let measured = Arc::new(MeasuredStore::new(backend.store.clone(), env(1).clock));
     let stats = measured.stats();

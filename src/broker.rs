@@ -22,9 +22,10 @@ use crate::log::session::OpenError;
 use crate::meta::table::bucket::BucketTable;
 use crate::meta::{MetaError, MetaOptions, Metadata};
 use crate::server::Listener;
+use crate::store::StoreRef;
 use crate::store::measure::MeasuredStore;
 use crate::store::open;
-use crate::store::{StoreRef, probe};
+use crate::store::probe::{self, ProbeError};
 use crate::types::env::Env;
 use crate::types::metrics::{Metrics, SessionPhase};
 
@@ -37,7 +38,7 @@ pub enum BrokerError {
     #[error("{0}")]
     Start(String),
     #[error("the store {store}: {error}")]
-    Probe { store: String, error: probe::ProbeError },
+    Probe { store: String, error: ProbeError },
     #[error(transparent)]
     Metadata(#[from] MetaError),
     #[error(transparent)]
@@ -130,17 +131,29 @@ pub async fn run_with<L: Listener>(
     ready: impl FnOnce() + Send,
 ) -> Result<(), BrokerError> {
     if ports.store.is_shared() {
-        let probed = probe::probe(&ports.store, &ports.env).await;
-        probed.map_err(|error| BrokerError::Probe { store: ports.store.describe(), error })?;
+        match probe::probe(&ports.store, &ports.env, shutdown.cancelled()).await {
+            Ok(passed) => tracing::debug!(?passed, "the store creates names once only"),
+            Err(ProbeError::Stopped) => return Ok(()),
+            Err(error) => return Err(BrokerError::Probe { store: ports.store.describe(), error }),
+        }
     }
     let table = Arc::new(BucketTable::new(ports.store.clone()));
-    let meta = Metadata::open(ports.store.clone(), table, ports.env.clone(), options).await?;
+    // Who stops a start stops it on the spot: what it leaves is what a crash leaves.
+    let meta = tokio::select! {
+        biased;
+        () = shutdown.cancelled() => return Ok(()),
+        meta = Metadata::open(ports.store.clone(), table, ports.env.clone(), options) => meta?,
+    };
     let _poller = ports.store.is_shared().then(|| Aborting(meta.spawn_poller(Duration::from_secs(2))));
     let settings = Arc::new(settings);
     let mut ready = Some(ready);
     let mut pause = FIRST_PAUSE;
     loop {
-        let opened = session::open(&ports, &meta, &settings).await;
+        let opened = tokio::select! {
+            biased;
+            () = shutdown.cancelled() => return Ok(()),
+            opened = session::open(&ports, &meta, &settings) => opened,
+        };
         let end = match opened {
             Ok(session) => {
                 if let Some(ready) = ready.take() {

@@ -33,9 +33,9 @@ pub struct Settings {
     pub admin: SocketAddr,
     pub node_id: i32,
     pub rack: Option<String>,
-    /// Where S3 is, `http(s)://host[:port]`; default: AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, then AWS itself.
+    /// Where S3 is, `http(s)://host[:port]`; default: AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, the profile, then AWS itself.
     pub s3_endpoint: Option<String>,
-    /// Default: AWS_REGION, AWS_DEFAULT_REGION, then us-east-1.
+    /// Default: AWS_REGION, AWS_DEFAULT_REGION, the profile, then us-east-1.
     pub s3_region: Option<String>,
     /// The bucket stands in the path (true) or in the host name (false); default: in the path when there is an endpoint.
     pub s3_path_style: Option<bool>,

@@ -2,6 +2,19 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that can not go on fails")]
 
+#[path = "program/bucket.rs"]
+mod bucket;
+#[allow(dead_code, reason = "the broker's own tests send raw bytes, too")]
+#[path = "broker/client.rs"]
+mod client;
+#[path = "program/ends.rs"]
+mod ends;
+#[allow(dead_code, reason = "only its requests are used here")]
+#[path = "broker/harness.rs"]
+mod harness;
+#[path = "program/stores.rs"]
+mod stores;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
@@ -25,6 +38,27 @@ fn run(arguments: &[&str]) -> (i32, String, String) {
     (status.code().unwrap(), text(stdout), text(stderr))
 }
 
+/// A broker on free ports and on a bucket of the test's own.
+fn on_bucket(bucket: &bucket::Bucket, more: &[&str]) -> Command {
+    let endpoint = format!("http://{}", bucket.address);
+    let mut command = on_s3(&[&["--s3-endpoint", &endpoint], more].concat());
+    command.env("AWS_ACCESS_KEY_ID", "key").env("AWS_SECRET_ACCESS_KEY", "secret");
+    command
+}
+
+/// A broker on S3, with nothing of AWS in its environment and home.
+fn on_s3(more: &[&str]) -> Command {
+    let mut arguments = vec!["--store", "s3://bucket/prefix", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
+    arguments.extend(more);
+    let mut command = alluvium(&arguments);
+    let aws = std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("AWS_"));
+    aws.for_each(|(name, _)| {
+        command.env_remove(name);
+    });
+    command.env("HOME", "/nonexistent");
+    command
+}
+
 /// A broker on free ports, killed when it is dropped.
 struct Broker {
     child: Child,
@@ -36,7 +70,12 @@ impl Broker {
     fn start(store: &str, more: &[&str]) -> Broker {
         let mut arguments = vec!["--store", store, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
         arguments.extend(more);
-        let mut child = alluvium(&arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        Broker::spawn(alluvium(&arguments))
+    }
+
+    /// Waits for the banner.
+    fn spawn(mut command: Command) -> Broker {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let mut banner = String::new();
         while !banner.contains("Ctrl-C") {

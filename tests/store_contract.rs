@@ -11,9 +11,13 @@ mod create_once;
 mod figures;
 #[path = "store_contract/local.rs"]
 mod local;
+#[path = "store_contract/probe.rs"]
+mod probe;
 #[path = "store_contract/races.rs"]
 mod races;
 #[path = "store_contract/s3_answers.rs"]
 mod s3_answers;
 #[path = "store_contract/semantics.rs"]
 mod semantics;
+#[path = "store_contract/small_disk.rs"]
+mod small_disk;

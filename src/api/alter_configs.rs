@@ -1,24 +1,19 @@
 //! AlterConfigs (33), v0-2: replaces all of a resource's own configs by those of the request. Deprecated, still in use.
 
-use std::collections::BTreeMap;
-
 use kafka_protocol::messages::alter_configs_response::AlterConfigsResourceResponse;
 use kafka_protocol::messages::{AlterConfigsRequest, AlterConfigsResponse};
 
-use super::config_alter::{Alteration, Operation, Row, alter, check_shape};
+use super::config_alter::{Alteration, Operation, Row, alter, check_shape, mentions};
 use super::context::RequestContext;
 use super::ports::AdminServices;
-use super::refusal::string;
 
 pub async fn handle(
     services: &AdminServices,
     _cx: &RequestContext,
     request: AlterConfigsRequest,
 ) -> AlterConfigsResponse {
-    let mut times: BTreeMap<(i8, &str), usize> = BTreeMap::new();
-    for resource in &request.resources {
-        *times.entry((resource.resource_type, resource.resource_name.as_str())).or_default() += 1;
-    }
+    let named = request.resources.iter().map(|resource| (resource.resource_type, resource.resource_name.as_str()));
+    let times = mentions(named);
     let asked = request.resources.iter().map(|resource| {
         let (kind, name) = (resource.resource_type, resource.resource_name.as_str());
         let times = times.get(&(kind, name)).copied().unwrap_or(1);
@@ -36,9 +31,10 @@ pub async fn handle(
 }
 
 fn response(row: Row) -> AlterConfigsResourceResponse {
+    let (code, message, kind, name) = row.told();
     AlterConfigsResourceResponse::default()
-        .with_error_code(row.refusal.as_ref().map_or(0, |refusal| refusal.code()))
-        .with_error_message(row.refusal.and_then(|refusal| refusal.text()))
-        .with_resource_type(row.resource_type)
-        .with_resource_name(string(&row.name))
+        .with_error_code(code)
+        .with_error_message(message)
+        .with_resource_type(kind)
+        .with_resource_name(name)
 }

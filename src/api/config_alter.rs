@@ -4,13 +4,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use kafka_protocol::error::ResponseError;
+use kafka_protocol::protocol::StrBytes;
 
 use super::config_resource::Kind;
 use super::config_view::Layers;
 use super::create_topics::value_sizes;
 use super::describe_configs::broker_id;
 use super::ports::{AdminServices, NodeInfo};
-use super::refusal::{Refusal, decide, json_bytes, runs};
+use super::refusal::{Refusal, decide, json_bytes, runs, string};
 use super::topic_view::{live_brokers, topic_named};
 use crate::meta::entry::{Change, ConfigResource};
 use crate::meta::image::{Configs, Image};
@@ -55,6 +56,23 @@ pub struct Row {
     pub resource_type: i8,
     pub name: String,
     pub refusal: Option<Refusal>,
+}
+
+impl Row {
+    /// Error code, message, resource type and name, as both responses have them.
+    pub fn told(self) -> (i16, Option<StrBytes>, i8, StrBytes) {
+        let code = self.refusal.as_ref().map_or(0, |refusal| refusal.code());
+        (code, self.refusal.and_then(|refusal| refusal.text()), self.resource_type, string(&self.name))
+    }
+}
+
+/// Counts how often a request names each resource.
+pub fn mentions<'a>(named: impl Iterator<Item = (i8, &'a str)>) -> BTreeMap<(i8, &'a str), usize> {
+    let mut times = BTreeMap::new();
+    for resource in named {
+        *times.entry(resource).or_default() += 1;
+    }
+    times
 }
 
 /// Checks what both requests check first: resources and keys named twice, values that are missing.

@@ -1,16 +1,14 @@
 //! IncrementalAlterConfigs (44), v0-1: sets, deletes, appends to and subtracts from single configs (KIP-339).
 
-use std::collections::BTreeMap;
-
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
 use kafka_protocol::messages::incremental_alter_configs_response::AlterConfigsResourceResponse;
 use kafka_protocol::messages::{IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse};
 
-use super::config_alter::{Alteration, Asked, Operation, Row, alter, check_shape};
+use super::config_alter::{Alteration, Asked, Operation, Row, alter, check_shape, mentions};
 use super::context::RequestContext;
 use super::ports::AdminServices;
-use super::refusal::{Refusal, string};
+use super::refusal::Refusal;
 
 const SET: i8 = 0;
 const DELETE: i8 = 1;
@@ -22,20 +20,18 @@ pub async fn handle(
     _cx: &RequestContext,
     request: IncrementalAlterConfigsRequest,
 ) -> IncrementalAlterConfigsResponse {
-    let mut times: BTreeMap<(i8, &str), usize> = BTreeMap::new();
-    for resource in &request.resources {
-        *times.entry((resource.resource_type, resource.resource_name.as_str())).or_default() += 1;
-    }
-    let asked = request.resources.iter().map(|resource| {
-        let times = times.get(&(resource.resource_type, resource.resource_name.as_str())).copied();
-        asked(resource, times.unwrap_or(1))
-    });
+    let times = mentions(request.resources.iter().map(named));
+    let asked = request.resources.iter().map(|resource| asked(resource, times[&named(resource)]));
     let rows = alter(services, asked.collect(), request.validate_only).await;
     IncrementalAlterConfigsResponse::default().with_responses(rows.into_iter().map(response).collect())
 }
 
+fn named(resource: &AlterConfigsResource) -> (i8, &str) {
+    (resource.resource_type, resource.resource_name.as_str())
+}
+
 fn asked(resource: &AlterConfigsResource, times: usize) -> Asked {
-    let (kind, name) = (resource.resource_type, resource.resource_name.as_str());
+    let (kind, name) = named(resource);
     let keys: Vec<&str> = resource.configs.iter().map(|config| config.name.as_str()).collect();
     let null = resource.configs.iter().filter(|config| config.value.is_none() && config.config_operation != DELETE);
     let null: Vec<&str> = null.map(|config| config.name.as_str()).collect();
@@ -58,9 +54,10 @@ fn operation(config: &AlterableConfig) -> Result<(String, Operation), Refusal> {
 }
 
 fn response(row: Row) -> AlterConfigsResourceResponse {
+    let (code, message, kind, name) = row.told();
     AlterConfigsResourceResponse::default()
-        .with_error_code(row.refusal.as_ref().map_or(0, |refusal| refusal.code()))
-        .with_error_message(row.refusal.and_then(|refusal| refusal.text()))
-        .with_resource_type(row.resource_type)
-        .with_resource_name(string(&row.name))
+        .with_error_code(code)
+        .with_error_message(message)
+        .with_resource_type(kind)
+        .with_resource_name(name)
 }

@@ -141,7 +141,12 @@ fn address(text: &str) -> Result<std::net::SocketAddr, String> {
 
 /// All settings, ours first, in the order in which they are shown.
 pub static SETTINGS: &[Setting] = &[
-    text!("store", store, "where the data is: file:///dir, s3://bucket/prefix, memory:", store),
+    text!(
+        "store",
+        store,
+        "where the data is: file:///dir, s3://bucket/prefix (keys: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or a role), memory:",
+        store
+    ),
     text!("listen", address, "address and port for Kafka clients; port 0 takes a free one", listen),
     optional!(
         "advertise",
@@ -163,10 +168,16 @@ pub static SETTINGS: &[Setting] = &[
         "s3-endpoint",
         None,
         endpoint,
-        "URL of S3 (unset: AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, then AWS)",
+        "URL of S3 (unset: AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, the AWS profile, then AWS)",
         s3_endpoint
     ),
-    optional!("s3-region", None, filled, "region (unset: AWS_REGION, AWS_DEFAULT_REGION, then us-east-1)", s3_region),
+    optional!(
+        "s3-region",
+        None,
+        filled,
+        "region (unset: AWS_REGION, AWS_DEFAULT_REGION, the AWS profile, then us-east-1)",
+        s3_region
+    ),
     optional!(
         "s3-path-style",
         None,

@@ -25,7 +25,7 @@ pub use write::{ExtentDraft, RepeatedFooter, SealedSegment, SegmentDraft, build}
 use crate::types::{LeaseEpoch, Offset, PartitionId, SegmentNumber, SessionId, TimestampMs};
 
 /// Smallest record batch of magic 2: its header, in bytes.
-pub const BATCH_HEADER_BYTES: usize = 61;
+pub const BATCH_HEADER_BYTES: usize = crate::types::batch_layout::HEADER_BYTES;
 
 /// What recovery and the index need to know of one record batch without reading it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,15 +1,7 @@
 //! Checks the body of a segment against its footer and the batches' own checksums: for `inspect` and for tests, not for the hot path.
 
 use super::{BATCH_HEADER_BYTES, Damage, Footer, SegmentError};
-
-const LENGTH_AT: usize = 8;
-const LEADER_EPOCH_AT: usize = 12;
-const MAGIC_AT: usize = 16;
-const CRC_AT: usize = 17;
-/// What the CRC covers begins here.
-const ATTRIBUTES_AT: usize = 21;
-/// Base offset and length field, which the length field does not count.
-const UNCOUNTED_BYTES: usize = 12;
+use crate::types::batch_layout::{ATTRIBUTES_AT, CRC_AT, EPOCH_AT, LENGTH_AT, LENGTH_END, MAGIC, MAGIC_AT};
 
 /// Checks that every batch stands where the footer says, whole and with the footer's offsets. `object` is the whole object.
 ///
@@ -38,10 +30,10 @@ pub fn verify_body(label: &str, object: &[u8], footer: &Footer) -> Result<(), Se
                     .then_some(())
                     .ok_or_else(|| fault(format!("{what} is {found}, expected {expected}")))
             };
-            expect("its base offset", number(0, 8), batch.base_offset.cast_unsigned())?;
-            expect("its length field", number(LENGTH_AT, 12), (bytes.len() - UNCOUNTED_BYTES) as u64)?;
-            expect("its leader epoch", number(LEADER_EPOCH_AT, 16), u64::from(extent.epoch.cast_unsigned()))?;
-            expect("its magic", number(MAGIC_AT, 17), 2)?;
+            expect("its base offset", number(0, LENGTH_AT), batch.base_offset.cast_unsigned())?;
+            expect("its length field", number(LENGTH_AT, LENGTH_END), (bytes.len() - LENGTH_END) as u64)?;
+            expect("its leader epoch", number(EPOCH_AT, MAGIC_AT), u64::from(extent.epoch.cast_unsigned()))?;
+            expect("its magic", number(MAGIC_AT, CRC_AT), MAGIC as u64)?;
             let computed = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, &bytes[ATTRIBUTES_AT..]);
             expect("its CRC-32C", number(CRC_AT, ATTRIBUTES_AT), computed)?;
             at = end;

@@ -108,6 +108,7 @@ struct State {
     rates: FaultRates,
     scripts: Vec<(Call, String, VecDeque<Fault>)>,
     denied: bool,
+    unconditional: bool,
     injected: Injected,
 }
 
@@ -133,6 +134,11 @@ impl FaultStore {
     /// From now on every call is denied, or none is: a revoked key, a deleted bucket.
     pub fn set_denied(&self, denied: bool) {
         self.state.lock().denied = denied;
+    }
+
+    /// From now on creates ignore their condition and replace what has the name, as on servers that never heard of it.
+    pub fn set_unconditional(&self, unconditional: bool) {
+        self.state.lock().unconditional = unconditional;
     }
 
     pub fn injected(&self) -> Injected {
@@ -283,7 +289,14 @@ impl Store for FaultStore {
             (self.spawn)(Box::pin(landing));
             return Err(answer);
         }
-        self.around(key, fault, self.inner.create(key, body)).await
+        let unconditional = self.state.lock().unconditional;
+        let create = async {
+            if unconditional {
+                self.inner.delete(key).await?;
+            }
+            self.inner.create(key, body).await
+        };
+        self.around(key, fault, create).await
     }
 
     async fn read(&self, key: &str, range: ReadRange) -> Result<ReadBytes, StoreError> {
@@ -312,6 +325,10 @@ impl Store for FaultStore {
 
     fn describe(&self) -> String {
         format!("{} (with injected faults)", self.inner.describe())
+    }
+
+    fn endpoint(&self) -> String {
+        self.inner.endpoint()
     }
 
     fn is_shared(&self) -> bool {

@@ -291,6 +291,10 @@ impl Store for LocalStore {
         format!("file://{}", self.inner.root.display())
     }
 
+    fn endpoint(&self) -> String {
+        self.describe()
+    }
+
     fn is_shared(&self) -> bool {
         false
     }

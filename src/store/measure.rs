@@ -162,6 +162,10 @@ impl Store for MeasuredStore {
         self.inner.describe()
     }
 
+    fn endpoint(&self) -> String {
+        self.inner.endpoint()
+    }
+
     fn is_shared(&self) -> bool {
         self.inner.is_shared()
     }

@@ -110,6 +110,10 @@ impl Store for MemoryStore {
         "memory:".to_owned()
     }
 
+    fn endpoint(&self) -> String {
+        self.describe()
+    }
+
     fn is_shared(&self) -> bool {
         self.shared
     }

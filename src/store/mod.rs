@@ -1,4 +1,4 @@
-//! The port to object bytes: six methods, no knowledge of Kafka.
+//! The port to object bytes: a few methods, no knowledge of Kafka.
 //!
 //! Names are create-only and never come again, so a body read once is true for ever. A `create` is ambiguous by nature (the
 //! answer may be lost, or an inner retry may meet its own write): an adapter reports one attempt honestly and
@@ -136,6 +136,9 @@ pub trait Store: Send + Sync {
 
     /// What a person would call it: `s3://bucket/prefix`, `file:///dir`, `memory:`.
     fn describe(&self) -> String;
+
+    /// The server and the place in it, so that what is remembered of one store is not believed of another.
+    fn endpoint(&self) -> String;
 
     /// Whether other processes can reach it at the same time: then sessions need proofs and idle segments.
     fn is_shared(&self) -> bool;

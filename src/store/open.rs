@@ -13,9 +13,9 @@ use super::s3::{S3Config, S3Store};
 pub struct OpenOptions {
     /// Called when a local folder can no longer keep its promise; must end the process.
     pub fatal: Fatal,
-    /// Overrides `AWS_ENDPOINT_URL_S3` and `AWS_ENDPOINT_URL`.
+    /// Overrides `AWS_ENDPOINT_URL_S3`, `AWS_ENDPOINT_URL` and the profile.
     pub s3_endpoint: Option<String>,
-    /// Overrides `AWS_REGION` and `AWS_DEFAULT_REGION`.
+    /// Overrides `AWS_REGION`, `AWS_DEFAULT_REGION` and the profile.
     pub s3_region: Option<String>,
     /// Bucket in the path (true) or in the host name; `None`: in the path when there is an endpoint.
     pub s3_path_style: Option<bool>,
@@ -75,12 +75,13 @@ pub fn open(url: &str, options: &OpenOptions) -> Result<StoreRef, OpenError> {
         StoreUrl::Memory => Ok(Arc::new(MemoryStore::new())),
         StoreUrl::Local(folder) => Ok(Arc::new(LocalStore::open(&folder, Arc::clone(&options.fatal))?)),
         StoreUrl::S3 { bucket, prefix } => {
-            let mut config = S3Config::from_env(&bucket, &prefix);
+            let wrong = |reason| OpenError::S3 { url: url.to_owned(), reason };
+            let mut config = S3Config::from_env(&bucket, &prefix).map_err(wrong)?;
             config.endpoint = options.s3_endpoint.clone().or(config.endpoint);
             config.region = options.s3_region.clone().or(config.region);
             config.path_style = options.s3_path_style;
             config.without_checksum = options.s3_without_checksum;
-            let store = S3Store::open(config).map_err(|reason| OpenError::S3 { url: url.to_owned(), reason })?;
+            let store = S3Store::open(config).map_err(wrong)?;
             Ok(Arc::new(store))
         }
     }

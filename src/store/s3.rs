@@ -7,6 +7,7 @@
 //! Payloads are not signed (hashing costs more CPU than everything else together) but carry a CRC-64 that the store checks.
 
 mod http;
+pub mod profile;
 mod verdict;
 
 use std::time::Duration;
@@ -22,6 +23,7 @@ use object_store::{
 };
 
 use self::http::{NotingConnector, noted};
+use self::profile::Keys;
 use self::verdict::{Intent, verdict};
 use super::key::check_key;
 use super::{ListedObject, ReadBytes, ReadRange, Store, StoreError};
@@ -29,10 +31,11 @@ use super::{ListedObject, ReadBytes, ReadRange, Store, StoreError};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
 const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(20);
+const DEFAULT_REGION: &str = "us-east-1";
 /// S3 gives so many names a page.
 const PAGE_NAMES: usize = 1000;
 
-/// Where the bucket is and how to get in. [`S3Config::from_env`] reads the usual AWS variables.
+/// Where the bucket is and how to get in. [`S3Config::from_env`] reads the usual AWS variables and files.
 #[derive(Clone, Default)]
 pub struct S3Config {
     pub bucket: String,
@@ -45,23 +48,35 @@ pub struct S3Config {
     pub path_style: Option<bool>,
     /// For servers that refuse the CRC-64 header.
     pub without_checksum: bool,
-    /// Key id and secret; otherwise the environment's.
-    pub credentials: Option<(String, String)>,
+    /// Otherwise the environment's.
+    pub credentials: Option<Keys>,
     /// An attempt may take this long, and a second more for each MiB it moves; default 10 s.
     pub attempt_timeout: Option<Duration>,
 }
 
 impl S3Config {
-    /// Endpoint and region from `AWS_ENDPOINT_URL_S3`, `AWS_ENDPOINT_URL`, `AWS_REGION`, `AWS_DEFAULT_REGION`.
-    pub fn from_env(bucket: &str, prefix: &str) -> S3Config {
+    /// Endpoint and region from `AWS_ENDPOINT_URL_S3`, `AWS_ENDPOINT_URL`, `AWS_REGION`, `AWS_DEFAULT_REGION`, then from the
+    /// profile; keys from the profile where no variable says where they are.
+    ///
+    /// # Errors
+    /// What is wrong with the profile, if the keys must come from there.
+    pub fn from_env(bucket: &str, prefix: &str) -> Result<S3Config, String> {
         let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-        S3Config {
+        let is_set = |name: &str| variable(name).is_some();
+        let in_container =
+            is_set("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI") || is_set("AWS_CONTAINER_CREDENTIALS_FULL_URI");
+        let elsewhere = is_set("AWS_ACCESS_KEY_ID")
+            || is_set("AWS_WEB_IDENTITY_TOKEN_FILE")
+            || in_container && !is_set("AWS_PROFILE");
+        let profile = profile::load(&variable, !elsewhere).map_err(|error| error.to_string())?;
+        Ok(S3Config {
             bucket: bucket.to_owned(),
             prefix: prefix.trim_matches('/').to_owned(),
-            endpoint: variable("AWS_ENDPOINT_URL_S3").or_else(|| variable("AWS_ENDPOINT_URL")),
-            region: variable("AWS_REGION").or_else(|| variable("AWS_DEFAULT_REGION")),
+            endpoint: variable("AWS_ENDPOINT_URL_S3").or_else(|| variable("AWS_ENDPOINT_URL")).or(profile.endpoint),
+            region: variable("AWS_REGION").or_else(|| variable("AWS_DEFAULT_REGION")).or(profile.region),
+            credentials: profile.keys.filter(|_| !elsewhere),
             ..S3Config::default()
-        }
+        })
     }
 }
 
@@ -105,8 +120,8 @@ pub struct S3Store {
 }
 
 impl S3Store {
-    /// Makes the client; nothing is sent yet. Credentials come from the AWS variables, a web identity, the container or the
-    /// instance, in this order. Fails with what is wrong in the configuration.
+    /// Makes the client; nothing is sent yet. Credentials come from the config (which has them from the AWS files), the AWS
+    /// variables, a web identity, the container or the instance, in this order. Fails with what is wrong in the configuration.
     pub fn open(config: S3Config) -> Result<S3Store, String> {
         if !config.prefix.is_empty() {
             check_key(&config.prefix).map_err(|error| error.to_string())?;
@@ -121,7 +136,7 @@ impl S3Store {
         let mut builder = credentials_from_env(config.credentials.is_some())
             .with_client_options(options)
             .with_bucket_name(&config.bucket)
-            .with_region(config.region.as_deref().unwrap_or("us-east-1"))
+            .with_region(config.region.as_deref().unwrap_or(DEFAULT_REGION))
             // A dot in the bucket's name does not fit the certificate of `*.s3.amazonaws.com`.
             .with_virtual_hosted_style_request(
                 !config.path_style.unwrap_or(config.endpoint.is_some() || config.bucket.contains('.')),
@@ -133,8 +148,11 @@ impl S3Store {
         if let Some(endpoint) = &config.endpoint {
             builder = builder.with_endpoint(endpoint.trim_end_matches('/'));
         }
-        if let Some((key_id, secret)) = &config.credentials {
-            builder = builder.with_access_key_id(key_id).with_secret_access_key(secret);
+        if let Some(keys) = &config.credentials {
+            builder = builder.with_access_key_id(&keys.id).with_secret_access_key(&keys.secret);
+            if let Some(token) = &keys.token {
+                builder = builder.with_token(token);
+            }
         }
         if !config.without_checksum {
             builder = builder.with_checksum_algorithm(Checksum::CRC64NVME);
@@ -292,6 +310,15 @@ impl Store for S3Store {
 
     fn describe(&self) -> String {
         format!("s3://{}", [self.config.bucket.as_str(), &self.config.prefix].join("/").trim_end_matches('/'))
+    }
+
+    fn endpoint(&self) -> String {
+        let S3Config { endpoint, region, bucket, prefix, .. } = &self.config;
+        let server = match (endpoint, region) {
+            (Some(endpoint), _) => endpoint.trim_end_matches('/').to_owned(),
+            (None, region) => format!("s3.{}.amazonaws.com", region.as_deref().unwrap_or(DEFAULT_REGION)),
+        };
+        [server.as_str(), bucket, prefix].join("/").trim_end_matches('/').to_owned()
     }
 
     fn is_shared(&self) -> bool {

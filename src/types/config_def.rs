@@ -108,6 +108,23 @@ pub struct Definition {
     pub documentation: &'static str,
 }
 
+/// A row of a table whose configs all have defaults.
+pub(super) const fn row(
+    name: &'static str,
+    kind: Kind,
+    default: &'static str,
+    check: Check,
+    synonyms: &'static [Synonym],
+    documentation: &'static str,
+) -> Definition {
+    Definition { name, kind, default: Some(default), check, synonyms, documentation }
+}
+
+/// A broker config of the same meaning, in the same unit.
+pub(super) const fn same(name: &'static str) -> Synonym {
+    Synonym { name, unit: Unit::Same }
+}
+
 /// A value that passed the check of its definition.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {

@@ -8,24 +8,9 @@ use std::collections::BTreeMap;
 use super::broker_config;
 use super::config_def::Check::{Any, Min, OffsetReset, OneOf};
 use super::config_def::Kind::{Boolean, Int, List, String as Text};
-use super::config_def::{Check, ConfigError, Definition, Kind, Synonym, Unit, Value, find};
+use super::config_def::{ConfigError, Definition, Value, find, row, same};
 
 type Configs = BTreeMap<String, String>;
-
-const fn row(
-    name: &'static str,
-    kind: Kind,
-    default: &'static str,
-    check: Check,
-    synonyms: &'static [Synonym],
-    documentation: &'static str,
-) -> Definition {
-    Definition { name, kind, default: Some(default), check, synonyms, documentation }
-}
-
-const fn same(name: &'static str) -> Synonym {
-    Synonym { name, unit: Unit::Same }
-}
 
 #[rustfmt::skip]
 pub static GROUP_CONFIGS: &[Definition] = &[

@@ -2,22 +2,7 @@
 
 use super::config_def::Check::{Any, Between, GzipLevel, ListOf, Min, OneOf, Ratio, ThrottledReplicas};
 use super::config_def::Kind::{Boolean, Double, Int, List, Long, String};
-use super::config_def::{Check, Definition, Kind, Synonym, Unit};
-
-const fn row(
-    name: &'static str,
-    kind: Kind,
-    default: &'static str,
-    check: Check,
-    synonyms: &'static [Synonym],
-    documentation: &'static str,
-) -> Definition {
-    Definition { name, kind, default: Some(default), check, synonyms, documentation }
-}
-
-const fn same(name: &'static str) -> Synonym {
-    Synonym { name, unit: Unit::Same }
-}
+use super::config_def::{Definition, Synonym, Unit, row, same};
 
 const FOR_EVER: &str = "9223372036854775807";
 

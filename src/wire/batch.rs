@@ -7,22 +7,15 @@ use bytes::Bytes;
 use crc_fast::CrcAlgorithm;
 
 use super::codec::Codec;
+use crate::types::batch_layout::{
+    ATTRIBUTES_AT, BASE_SEQUENCE_AT, BASE_TIMESTAMP_AT, CRC_AT, EPOCH_AT, LAST_DELTA_AT, LENGTH_AT, MAGIC_AT,
+    MAX_TIMESTAMP_AT, PRODUCER_EPOCH_AT, PRODUCER_ID_AT, RECORD_COUNT_AT,
+};
+pub use crate::types::batch_layout::{HEADER_BYTES, LENGTH_END, MAGIC};
 use crate::types::{LeaseEpoch, Offset, TimestampMs};
 
-/// Bytes before the records.
-pub const HEADER_BYTES: usize = 61;
-/// Bytes before what `batch_length` counts: base offset and the length itself.
-pub const LENGTH_END: usize = 12;
-/// The only magic that is read and written.
-pub const MAGIC: i8 = 2;
 /// "No timestamp", "no producer", "no sequence".
 pub const NONE: i64 = -1;
-
-const EPOCH_AT: usize = 12;
-const MAGIC_AT: usize = 16;
-const CRC_AT: usize = 17;
-const ATTRIBUTES_AT: usize = 21;
-const MAX_TIMESTAMP_AT: usize = 35;
 
 const CODEC_MASK: i16 = 0x07;
 const LOG_APPEND_TIME: i16 = 0x08;
@@ -77,18 +70,18 @@ impl BatchHeader {
             bytes.first_chunk().ok_or(BatchError::Truncated { needed: HEADER_BYTES, found: bytes.len() })?;
         let parsed = BatchHeader {
             base_offset: i64::from_be_bytes(at(header, 0)),
-            batch_length: i32::from_be_bytes(at(header, 8)),
+            batch_length: i32::from_be_bytes(at(header, LENGTH_AT)),
             partition_leader_epoch: i32::from_be_bytes(at(header, EPOCH_AT)),
             magic: i8::from_be_bytes(at(header, MAGIC_AT)),
             crc: u32::from_be_bytes(at(header, CRC_AT)),
             attributes: i16::from_be_bytes(at(header, ATTRIBUTES_AT)),
-            last_offset_delta: i32::from_be_bytes(at(header, 23)),
-            base_timestamp: i64::from_be_bytes(at(header, 27)),
+            last_offset_delta: i32::from_be_bytes(at(header, LAST_DELTA_AT)),
+            base_timestamp: i64::from_be_bytes(at(header, BASE_TIMESTAMP_AT)),
             max_timestamp: i64::from_be_bytes(at(header, MAX_TIMESTAMP_AT)),
-            producer_id: i64::from_be_bytes(at(header, 43)),
-            producer_epoch: i16::from_be_bytes(at(header, 51)),
-            base_sequence: i32::from_be_bytes(at(header, 53)),
-            record_count: i32::from_be_bytes(at(header, 57)),
+            producer_id: i64::from_be_bytes(at(header, PRODUCER_ID_AT)),
+            producer_epoch: i16::from_be_bytes(at(header, PRODUCER_EPOCH_AT)),
+            base_sequence: i32::from_be_bytes(at(header, BASE_SEQUENCE_AT)),
+            record_count: i32::from_be_bytes(at(header, RECORD_COUNT_AT)),
         };
         if parsed.magic != MAGIC {
             return Err(BatchError::Magic(parsed.magic));
@@ -103,18 +96,18 @@ impl BatchHeader {
     pub fn encode(&self) -> [u8; HEADER_BYTES] {
         let mut out = [0; HEADER_BYTES];
         put(&mut out, 0, self.base_offset.to_be_bytes());
-        put(&mut out, 8, self.batch_length.to_be_bytes());
+        put(&mut out, LENGTH_AT, self.batch_length.to_be_bytes());
         put(&mut out, EPOCH_AT, self.partition_leader_epoch.to_be_bytes());
         put(&mut out, MAGIC_AT, self.magic.to_be_bytes());
         put(&mut out, CRC_AT, self.crc.to_be_bytes());
         put(&mut out, ATTRIBUTES_AT, self.attributes.to_be_bytes());
-        put(&mut out, 23, self.last_offset_delta.to_be_bytes());
-        put(&mut out, 27, self.base_timestamp.to_be_bytes());
+        put(&mut out, LAST_DELTA_AT, self.last_offset_delta.to_be_bytes());
+        put(&mut out, BASE_TIMESTAMP_AT, self.base_timestamp.to_be_bytes());
         put(&mut out, MAX_TIMESTAMP_AT, self.max_timestamp.to_be_bytes());
-        put(&mut out, 43, self.producer_id.to_be_bytes());
-        put(&mut out, 51, self.producer_epoch.to_be_bytes());
-        put(&mut out, 53, self.base_sequence.to_be_bytes());
-        put(&mut out, 57, self.record_count.to_be_bytes());
+        put(&mut out, PRODUCER_ID_AT, self.producer_id.to_be_bytes());
+        put(&mut out, PRODUCER_EPOCH_AT, self.producer_epoch.to_be_bytes());
+        put(&mut out, BASE_SEQUENCE_AT, self.base_sequence.to_be_bytes());
+        put(&mut out, RECORD_COUNT_AT, self.record_count.to_be_bytes());
         out
     }
 

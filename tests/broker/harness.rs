@@ -13,7 +13,7 @@ use alluvium::types::metrics::Metrics;
 use alluvium::wire::build::{BatchBuilder, BatchOptions, NewRecord};
 use alluvium::wire::codec::Codec;
 use bytes::Bytes;
-use kafka_protocol::messages::create_topics_request::CreatableTopic;
+use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::{
@@ -88,10 +88,25 @@ pub fn topic_name(name: &str) -> TopicName {
 }
 
 pub async fn create_topic(client: &mut Client<TcpStream>, name: &str, partitions: i32) -> i16 {
+    create_topic_with(client, name, partitions, &[]).await
+}
+
+/// With these configs.
+pub async fn create_topic_with(
+    client: &mut Client<TcpStream>,
+    name: &str,
+    partitions: i32,
+    configs: &[(&str, &str)],
+) -> i16 {
+    let config = |(name, value): &(&str, &str)| {
+        let text = |text: &str| StrBytes::from_string(text.to_owned());
+        CreatableTopicConfig::default().with_name(text(name)).with_value(Some(text(value)))
+    };
     let topic = CreatableTopic::default()
         .with_name(topic_name(name))
         .with_num_partitions(partitions)
-        .with_replication_factor(1);
+        .with_replication_factor(1)
+        .with_configs(configs.iter().map(config).collect());
     let request = CreateTopicsRequest::default().with_topics(vec![topic]).with_timeout_ms(10_000);
     let answer: CreateTopicsResponse =
         client.call(ApiKey::CreateTopics, CREATE_TOPICS, &request).await.expect("answers");

@@ -8,18 +8,17 @@ use alluvium::store::fault::{Call, Fault, FaultRates, FaultStore};
 use alluvium::types::env::Env;
 use alluvium::wire::batch::{BatchHeader, batches};
 use alluvium::wire::codec::Codec;
-use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
 use kafka_protocol::messages::{
-    ApiKey, ApiVersionsRequest, ApiVersionsResponse, CreateTopicsRequest, CreateTopicsResponse, FetchRequest,
-    FetchResponse, GroupId, JoinGroupRequest, JoinGroupResponse, MetadataRequest, MetadataResponse, ProduceResponse,
+    ApiKey, ApiVersionsRequest, ApiVersionsResponse, FetchRequest, FetchResponse, GroupId, JoinGroupRequest,
+    JoinGroupResponse, MetadataRequest, MetadataResponse, ProduceResponse,
 };
 use kafka_protocol::protocol::StrBytes;
 
 use crate::client::Client;
 use crate::harness::{
-    Broker, CREATE_TOPICS, FETCH, PRODUCE, batch, create_topic, fetch, produce, produce_request, produced,
+    Broker, FETCH, PRODUCE, batch, create_topic, create_topic_with, fetch, produce, produce_request, produced,
     shared_memory, topic_name,
 };
 
@@ -156,22 +155,9 @@ async fn acks_0_keeps_the_order_and_closes_on_errors() {
 async fn topics_choose_codec_and_clock() {
     let broker = Broker::start(shared_memory(), |_| {}).await;
     let mut client = broker.client().await;
-    let config = |name: &'static str, value: &'static str| {
-        CreatableTopicConfig::default()
-            .with_name(StrBytes::from_static_str(name))
-            .with_value(Some(StrBytes::from_static_str(value)))
-    };
     for (codec, expected) in [("zstd", Codec::Zstd), ("lz4", Codec::Lz4), ("uncompressed", Codec::None)] {
-        let configs = vec![config("compression.type", codec), config("message.timestamp.type", "LogAppendTime")];
-        let topic = CreatableTopic::default()
-            .with_name(topic_name(codec))
-            .with_num_partitions(1)
-            .with_replication_factor(1)
-            .with_configs(configs);
-        let request = CreateTopicsRequest::default().with_topics(vec![topic]).with_timeout_ms(10_000);
-        let made: CreateTopicsResponse =
-            client.call(ApiKey::CreateTopics, CREATE_TOPICS, &request).await.expect("answers");
-        assert_eq!(made.topics[0].error_code, 0);
+        let configs = [("compression.type", codec), ("message.timestamp.type", "LogAppendTime")];
+        assert_eq!(create_topic_with(&mut client, codec, 1, &configs).await, 0);
         let sent = crate::harness::timed_batch(Codec::Gzip, &[5; 1000]);
         let request = produce_request(codec, 0, sent, -1);
         let answer: ProduceResponse = client.call(ApiKey::Produce, PRODUCE, &request).await.expect("answers");

@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alluvium::store::fault::{Answer, Call, Fault, FaultRates, FaultStore};
+use alluvium::store::memory::MemoryStore;
+use alluvium::store::{ReadRange, Store, StoreRef};
 use alluvium::types::env::Env;
 use kafka_protocol::messages::{ApiKey, ProduceResponse};
 
@@ -47,7 +49,10 @@ async fn hundreds_of_segments_with_repeated_footers_come_back_whole() {
     let broker = Broker::start(store.clone(), settings).await;
     let mut client = broker.client().await;
     assert_eq!(create_topic(&mut client, "t", 4).await, 0);
-    // Uploads overtake each other.
+    // Uploads overtake each other. Those before a segment that repeats footers are always late: it must leave them out.
+    for number in (1..50).map(|n| n * 64 - 1) {
+        store.script(Call::Create, &format!("/{number:020}"), [Fault::DelayBefore(Duration::from_millis(150))]);
+    }
     store.set_rates(FaultRates { delay: 700, max_delay: Duration::from_millis(15), ..FaultRates::default() });
     let mut writers = tokio::task::JoinSet::new();
     for partition in 0..4 {
@@ -57,9 +62,7 @@ async fn hundreds_of_segments_with_repeated_footers_come_back_whole() {
         done.expect("all acknowledged in order");
     }
     store.set_rates(FaultRates::default());
-    let folders = alluvium::store::Store::list_folders(store.as_ref(), "segments/").await.expect("lists");
-    let prefix = format!("segments/{}/", folders[0]);
-    let segments = alluvium::store::Store::list(store.as_ref(), &prefix, None, 5000).await.expect("lists").len();
+    let segments = store.list("segments/", None, 5000).await.expect("lists").len();
     assert!(segments > 200, "only {segments} segments");
     broker.kill().await;
     let broker = Broker::start(store, settings).await;
@@ -74,16 +77,27 @@ async fn hundreds_of_segments_with_repeated_footers_come_back_whole() {
     assert_eq!(seen, expected);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_store_that_fails_for_a_while_does_not_close_partitions() {
-    let store = faulty();
-    let broker = Broker::start(store.clone(), |settings| settings.flush_interval_ms = Some(1)).await;
+/// A broker came, wrote so many records to "t", one segment each, and was killed.
+async fn written_to(store: StoreRef, records: i64) {
+    let broker = Broker::start(store, |settings| settings.flush_interval_ms = Some(1)).await;
     let mut client = broker.client().await;
     assert_eq!(create_topic(&mut client, "t", 1).await, 0);
-    for at in 0..60 {
+    for at in 0..records {
         assert_eq!(produce(&mut client, "t", batch(None, &["x"])).await, (0, at));
     }
     broker.kill().await;
+}
+
+/// A segment of the first session.
+async fn segment_key(store: &dyn Store, number: u64) -> String {
+    let folders = store.list_folders("segments/").await.expect("lists");
+    format!("segments/{}/{number:020}", folders[0])
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_fails_for_a_while_does_not_close_partitions() {
+    let store = faulty();
+    written_to(store.clone(), 60).await;
     // A segment that only the recovery of the partition reads.
     let segment = format!("/{:020}", 37);
     store.script(Call::Read, &segment, [Fault::Refused(Answer::Denied), Fault::Refused(Answer::Denied)]);
@@ -100,25 +114,64 @@ async fn a_store_that_fails_for_a_while_does_not_close_partitions() {
     assert_eq!(store.injected().refused, 2);
 }
 
+fn flipped(bytes: &[u8], at: usize) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    bytes[at] ^= 1;
+    bytes
+}
+
+/// What happens to a segment's bytes; `None`: it is gone.
+type Damage = fn(&[u8]) -> Option<Vec<u8>>;
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_segment_closes_its_partition_and_is_never_skipped() {
-    let store = faulty();
-    let broker = Broker::start(store.clone(), |settings| settings.flush_interval_ms = Some(1)).await;
-    let mut client = broker.client().await;
-    assert_eq!(create_topic(&mut client, "t", 1).await, 0);
-    for at in 0..60 {
-        assert_eq!(produce(&mut client, "t", batch(None, &["x"])).await, (0, at));
+    let damages: [(&str, Damage); 6] = [
+        ("gone", |_| None),
+        ("empty", |_| Some(Vec::new())),
+        ("without its last byte", |bytes| Some(bytes[..bytes.len() - 1].to_vec())),
+        ("without its first byte", |bytes| Some(bytes[1..].to_vec())),
+        ("a bit of the footer", |bytes| Some(flipped(bytes, bytes.len() - 45))),
+        ("a bit of the trailer", |bytes| Some(flipped(bytes, bytes.len() - 1))),
+    ];
+    for (name, damage) in damages {
+        let store = Arc::new(MemoryStore::shared());
+        written_to(store.clone(), 60).await;
+        let key = segment_key(store.as_ref(), 37).await;
+        let bytes = store.read(&key, ReadRange::Full).await.expect("there").bytes;
+        match damage(&bytes) {
+            Some(bytes) => store.overwrite(&key, bytes.into()),
+            None => store.delete(&key).await.expect("deletes"),
+        }
+        let broker = Broker::start(store, |_| {}).await;
+        let mut client = broker.client().await;
+        assert_eq!(produce(&mut client, "t", batch(None, &["after"])).await.0, 56, "{name}: a storage error");
+        assert_eq!(fetch(&mut client, "t", 0).await.0, 56, "{name}");
+        assert_eq!(create_topic(&mut client, "u", 1).await, 0, "{name}");
+        assert_eq!(produce(&mut client, "u", batch(None, &["other topics go on"])).await, (0, 0), "{name}");
     }
-    broker.kill().await;
-    let folders = alluvium::store::Store::list_folders(store.as_ref(), "segments/").await.expect("lists");
-    let key = format!("segments/{}/{:020}", folders[0], 37);
-    alluvium::store::Store::delete(store.as_ref(), &key).await.expect("deletes");
+}
+
+/// Recovery does not read bodies; who fetches is told, and gets all that stands before and behind.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_body_is_an_error_of_its_offsets_only() {
+    let store = Arc::new(MemoryStore::shared());
+    written_to(store.clone(), 10).await;
+    let key = segment_key(store.as_ref(), 5).await;
+    let bytes = store.read(&key, ReadRange::Full).await.expect("there").bytes;
+    // The last byte of the only batch is in front of the footer: its value.
+    let at = bytes.iter().rposition(|byte| *byte == b'x').expect("the value");
+    store.overwrite(&key, [&bytes[..at], b"y", &bytes[at + 1..]].concat().into());
     let broker = Broker::start(store, |_| {}).await;
     let mut client = broker.client().await;
-    assert_eq!(produce(&mut client, "t", batch(None, &["after"])).await.0, 56, "a storage error");
-    assert_eq!(fetch(&mut client, "t", 0).await.0, 56);
-    assert_eq!(create_topic(&mut client, "u", 1).await, 0);
-    assert_eq!(produce(&mut client, "u", batch(None, &["other topics go on"])).await, (0, 0));
+    let (error, high_watermark, before) = fetch(&mut client, "t", 0).await;
+    assert_eq!((error, high_watermark), (0, 10));
+    let damaged = before.len() as i64;
+    assert!((1..10).contains(&damaged), "{before:?}");
+    let (error, _, none) = fetch(&mut client, "t", damaged).await;
+    assert_eq!((error, none.len()), (56, 0));
+    let (error, _, behind) = fetch(&mut client, "t", damaged + 1).await;
+    assert_eq!((error, behind.len() as i64), (0, 9 - damaged));
+    assert_eq!(produce(&mut client, "t", batch(None, &["after"])).await, (0, 10));
 }
 
 #[tokio::test(flavor = "multi_thread")]

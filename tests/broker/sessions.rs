@@ -6,6 +6,7 @@ use std::time::Duration;
 use alluvium::broker::BrokerError;
 use alluvium::store::StoreRef;
 use alluvium::store::fault::{Answer, Call, Fault, FaultRates, FaultStore};
+use alluvium::store::measure::MeasuredStore;
 use alluvium::types::env::Env;
 use kafka_protocol::messages::{ApiKey, ProduceResponse};
 
@@ -111,7 +112,13 @@ async fn lost_and_late_answers_of_the_store_cost_time_only() {
         let value = at.to_string();
         assert_eq!(produce(&mut client, "t", batch(None, &[&value])).await, (0, at as i64), "{fault:?}");
     }
-    assert_eq!(numbered(&fetch(&mut client, "t", 0).await.2), ["0", "1", "2", "3", "4", "5"]);
+    let expected = ["0", "1", "2", "3", "4", "5"];
+    assert_eq!(numbered(&fetch(&mut client, "t", 0).await.2), expected);
+    // What this broker has in memory is no evidence that it is in the store.
+    broker.kill().await;
+    let broker = Broker::start(store, |_| {}).await;
+    let mut client = broker.client().await;
+    assert_eq!(numbered(&fetch(&mut client, "t", 0).await.2), expected);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -131,4 +138,22 @@ async fn a_committed_segment_that_was_lost_is_not_taken_for_the_end() {
     let mut client = broker.client().await;
     assert_eq!(fetch(&mut client, "t", 0).await.0, 56, "closed, and nothing skipped");
     assert_eq!(produce(&mut client, "t", batch(None, &["y"])).await.0, 56);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_start_asks_little_of_the_store() {
+    let store = shared_memory();
+    let mut starts = Vec::new();
+    for _ in 0..2 {
+        let measured = Arc::new(MeasuredStore::new(store.clone(), Env::system().clock));
+        let stats = measured.stats();
+        let broker = Broker::start(measured, |settings| settings.session_ttl_ms = 60_000).await;
+        starts.push(stats.snapshot().operations.map(|operation| operation.calls));
+        broker.stop().await.expect("a clean end");
+    }
+    let [first, second] = starts[..] else { panic!("two starts") };
+    assert!(first[0] > 20 && first[2] == 3, "the first one probes: {first:?}");
+    // The probe's two, and those of the session: open, fence the predecessor, segment 0, ready.
+    assert!(second[0] < 10 && second[1] < 25, "the second one does not: {second:?}");
+    assert_eq!(second[2], 0, "and leaves nothing to delete");
 }

@@ -48,7 +48,7 @@ fn s3(name: &'static str, variable: &str) -> Option<Backend> {
     };
     let random = Env::system().entropy.next_u64();
     let prefix = format!("test-{random:016x}-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
-    let mut config = S3Config::from_env("alluvium-test", &prefix);
+    let mut config = S3Config::from_env("alluvium-test", &prefix).expect("the AWS variables fit");
     config.endpoint = Some(endpoint);
     let store = S3Store::open(config).expect("the S3 client starts");
     Some(Backend { name, store: Arc::new(store), _folder: None })

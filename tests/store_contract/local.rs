@@ -9,6 +9,7 @@ use alluvium::store::{ReadRange, Store, StoreError};
 use bytes::Bytes;
 
 use crate::backends::fatal;
+use crate::small_disk::SmallDisk;
 
 /// Set for the child process of a test: the folder it works in.
 const CHILD_FOLDER: &str = "ALLUVIUM_TEST_CHILD_FOLDER";
@@ -178,42 +179,10 @@ async fn a_file_in_the_way_is_no_panic() {
     assert!(matches!(read, Err(StoreError::NotFound { .. })), "{read:?}");
 }
 
-/// A file system of 32 MiB in memory, unmounted at the end.
-struct SmallDisk(tempfile::TempDir);
-
-impl SmallDisk {
-    fn mount() -> Option<SmallDisk> {
-        let folder = tempfile::tempdir().expect("a folder");
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=32m", "tmpfs"])
-            .arg(folder.path())
-            .stderr(Stdio::null())
-            .status()
-            .is_ok_and(|status| status.success());
-        if !mounted {
-            assert!(
-                std::env::var("CI").as_deref() != Ok("true"),
-                "the full disk needs root to mount a tmpfs when CI=true"
-            );
-            eprintln!("NOT RUN on a full disk: needs root to mount a tmpfs");
-        }
-        mounted.then_some(SmallDisk(folder))
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let unmounted = Command::new("umount").arg("-l").arg(self.0.path()).status();
-        if !unmounted.is_ok_and(|status| status.success()) {
-            eprintln!("{} stays mounted", self.0.path().display());
-        }
-    }
-}
-
 #[tokio::test]
 async fn a_full_disk_still_takes_a_fence() {
-    let Some(disk) = SmallDisk::mount() else { return };
-    let folder = disk.0.path().join("data");
+    let Some(disk) = SmallDisk::mount(32) else { return };
+    let folder = disk.path().join("data");
     let store = open(&folder);
     let large = Bytes::from(vec![1; 1 << 20]);
     let mut written = 0;
@@ -227,7 +196,7 @@ async fn a_full_disk_still_takes_a_fence() {
     assert!(matches!(&refused, StoreError::Permanent { reason, .. } if reason.contains("no space left")), "{refused}");
     assert!((12..16).contains(&written), "16 MiB are kept back: {written}");
     // Fill the rest, so that only the reserve is left.
-    let filler = std::fs::File::create(disk.0.path().join("filler")).expect("a file");
+    let filler = std::fs::File::create(disk.path().join("filler")).expect("a file");
     let chunk = [0u8; 4096];
     while std::io::Write::write_all(&mut &filler, &chunk).is_ok() {}
 
@@ -242,7 +211,7 @@ async fn a_full_disk_still_takes_a_fence() {
 
     // A restart on the full disk works, and room brings the reserve back.
     let store = open(&folder);
-    std::fs::remove_file(disk.0.path().join("filler")).expect("removed");
+    std::fs::remove_file(disk.path().join("filler")).expect("removed");
     for number in 0..5 {
         store.delete(&format!("segments/s/{number}")).await.expect("deleted");
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use alluvium::store::s3::profile::Keys;
 use alluvium::store::s3::{S3Config, S3Store};
 use alluvium::store::{ReadRange, Store, StoreError};
 use bytes::Bytes;
@@ -14,6 +15,8 @@ use bytes::Bytes;
 #[derive(Clone)]
 enum Script {
     Answer(String),
+    /// Answers at once with so much of it, then with a byte every 100 ms.
+    Trickle(String, usize),
     /// Reads the request and closes the connection.
     Close,
     /// Reads the request and never answers.
@@ -45,7 +48,7 @@ impl Server {
         S3Store::open(S3Config {
             bucket: "bucket".to_owned(),
             endpoint: Some(format!("http://{}", self.address)),
-            credentials: Some(("key".to_owned(), "secret".to_owned())),
+            credentials: Some(Keys { id: "key".to_owned(), secret: "secret".to_owned(), token: None }),
             attempt_timeout: Some(Duration::from_secs(1)),
             ..S3Config::default()
         })
@@ -73,6 +76,17 @@ fn serve(mut stream: std::net::TcpStream, script: &Script, count: &AtomicUsize) 
     count.fetch_add(1, Ordering::SeqCst);
     match script {
         Script::Answer(answer) => stream.write_all(answer.as_bytes()).expect("answered"),
+        Script::Trickle(answer, at_once) => {
+            let (first, rest) = answer.as_bytes().split_at(*at_once);
+            stream.write_all(first).expect("answered");
+            for byte in rest {
+                std::thread::sleep(Duration::from_millis(100));
+                // Whoever has waited long enough is gone.
+                if stream.write_all(&[*byte]).is_err() {
+                    return;
+                }
+            }
+        }
         Script::Close => {}
         Script::Hang => std::thread::sleep(Duration::from_secs(5)),
     }
@@ -155,6 +169,24 @@ async fn reads_are_told_apart_and_never_short() {
         let result = shown(server.store().read("segments/s/0", ReadRange::Full).await);
         assert!(result.starts_with(expected) && result.contains(word), "{expected} {word}: {result}");
         assert_eq!(server.requests.load(Ordering::SeqCst), 1, "{result}");
+    }
+}
+
+/// The limit is for the whole answer, not for the time between two bytes.
+#[tokio::test]
+async fn slow_bodies_end_with_the_attempt() {
+    let head = |length: usize| {
+        let range = format!("Content-Range: bytes 0-{}/1000\r\nContent-Length: {length}\r\n", length - 1);
+        format!("HTTP/1.1 206 X\r\n{range}Last-Modified: Wed, 21 Oct 2015 07:28:00 GMT\r\nETag: \"e\"\r\n\r\n")
+    };
+    let whole = head(5).len();
+    for (length, at_once, expected) in [(5, whole, "ok"), (100, whole, "maybe: no answer"), (5, 20, "maybe: no answer")]
+    {
+        let server = Server::start(Script::Trickle(head(length) + &"x".repeat(length), at_once));
+        let begun = std::time::Instant::now();
+        let result = shown(server.store().read("segments/s/0", ReadRange::Range(0..length as u64)).await);
+        assert!(result.starts_with(expected), "{length} {at_once}: {result}");
+        assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
     }
 }
 

@@ -15,7 +15,6 @@ crate::on_every_store!(
     lists_more_than_a_page,
     keeps_odd_sizes,
     answers_for_absent_objects,
-    probes_clean,
 );
 
 async fn creates_once_and_reads_back(backend: &Backend) {
@@ -158,10 +157,4 @@ async fn answers_for_absent_objects(backend: &Backend) {
         let read = backend.store.read("segments/none/0", range.clone()).await;
         assert!(matches!(read, Err(StoreError::NotFound { .. })), "{range:?}: {read:?}");
     }
-}
-
-async fn probes_clean(backend: &Backend) {
-    let env = alluvium::types::env::Env::system();
-    alluvium::store::probe::probe(&backend.store, &env).await.expect("a store that keeps its promises");
-    assert_eq!(backend.store.list("meta/", None, 10).await.expect("a list"), []);
 }

@@ -16,7 +16,7 @@ pub enum Intent {
 pub fn verdict(key: &str, intent: Intent, note: &Note, text: &str) -> StoreError {
     let (status, code, message) = match note {
         Note::NotSent => {
-            let advice = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give the machine a role";
+            let advice = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or give the machine a role";
             return StoreError::busy(key, format!("no credentials: {text}; {advice}"));
         }
         Note::NotConnected { cause } => return StoreError::busy(key, format!("no connection: {cause}; {text}")),

@@ -124,6 +124,10 @@ impl Store for Bottom {
         self.inner.describe()
     }
 
+    fn endpoint(&self) -> String {
+        self.inner.endpoint()
+    }
+
     fn is_shared(&self) -> bool {
         true
     }
@@ -188,6 +192,10 @@ impl Store for Path {
 
     fn describe(&self) -> String {
         self.inner.describe()
+    }
+
+    fn endpoint(&self) -> String {
+        self.inner.endpoint()
     }
 
     fn is_shared(&self) -> bool {

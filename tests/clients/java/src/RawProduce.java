@@ -96,70 +96,69 @@ final class RawProduce {
         return answer;
     }
 
-    private void duplicates() throws Exception {
-        try (Target target = new Target("duplicate")) {
+    /** A batch of one producer, and what it is told: "error@base offset". */
+    private record Sent(String told, int epoch, int sequence, int value, int count, String what) {}
+
+    private static Sent sent(String told, int epoch, int sequence, int value, int count, String what) {
+        return new Sent(told, epoch, sequence, value, count, what);
+    }
+
+    /** Sends the batches one after the other; then the partition holds so many records. */
+    private void told(String stem, int records, List<Sent> batches) throws Exception {
+        try (Target target = new Target(stem)) {
             InitProducerIdResponse id = producer(target);
-            for (int i = 0; i < 6; i++) {
-                Suite.equal("NONE@" + 3 * i, target.send(id, 0, 3 * i, 3 * i, 3), "batch " + i);
+            for (Sent one : batches) {
+                Suite.equal(one.told, target.send(id, one.epoch, one.sequence, one.value, one.count), one.what);
             }
-            for (int i : new int[] {5, 1, 3, 5}) {
-                Suite.equal("NONE@" + 3 * i, target.send(id, 0, 3 * i, 3 * i, 3), "batch " + i + ", again");
-            }
-            // The sixth from the end is forgotten.
-            Suite.equal("OUT_OF_ORDER_SEQUENCE_NUMBER@-1", target.send(id, 0, 0, 0, 3), "the forgotten batch");
-            Suite.equal("NONE@18", target.send(id, 0, 18, 18, 2), "the next batch");
-            suite.holds(target.partition, 20);
+            suite.holds(target.partition, records);
         }
+    }
+
+    private void duplicates() throws Exception {
+        List<Sent> batches = new ArrayList<>();
+        for (int i = 0; i < 6; i++) batches.add(sent("NONE@" + 3 * i, 0, 3 * i, 3 * i, 3, "batch " + i));
+        for (int i : new int[] {5, 1, 3, 5}) {
+            batches.add(sent("NONE@" + 3 * i, 0, 3 * i, 3 * i, 3, "batch " + i + ", again"));
+        }
+        // The sixth from the end is forgotten.
+        batches.add(sent("OUT_OF_ORDER_SEQUENCE_NUMBER@-1", 0, 0, 0, 3, "the forgotten batch"));
+        batches.add(sent("NONE@18", 0, 18, 18, 2, "the next batch"));
+        told("duplicate", 20, batches);
     }
 
     private void gap() throws Exception {
-        try (Target target = new Target("gap")) {
-            InitProducerIdResponse id = producer(target);
-            Suite.equal("NONE@0", target.send(id, 0, 0, 0, 2), "first");
-            Suite.equal("OUT_OF_ORDER_SEQUENCE_NUMBER@-1", target.send(id, 0, 3, 3, 1), "after a gap");
-            Suite.equal("OUT_OF_ORDER_SEQUENCE_NUMBER@-1", target.send(id, 0, 1, 1, 2), "overlapping");
-            Suite.equal("NONE@2", target.send(id, 0, 2, 2, 1), "the right one");
-            Suite.equal("NONE@3", target.send(id, 0, 3, 3, 1), "the one that was refused");
-            suite.holds(target.partition, 4);
-        }
+        told("gap", 4, List.of(
+                sent("NONE@0", 0, 0, 0, 2, "first"),
+                sent("OUT_OF_ORDER_SEQUENCE_NUMBER@-1", 0, 3, 3, 1, "after a gap"),
+                sent("OUT_OF_ORDER_SEQUENCE_NUMBER@-1", 0, 1, 1, 2, "overlapping"),
+                sent("NONE@2", 0, 2, 2, 1, "the right one"),
+                sent("NONE@3", 0, 3, 3, 1, "the one that was refused")));
     }
 
     private void unknownProducer() throws Exception {
-        try (Target target = new Target("unknown")) {
-            Suite.equal("NONE@0", target.send(producer(target), 0, 17, 0, 1), "first batch of an unknown producer");
-            suite.holds(target.partition, 1);
-        }
+        told("unknown", 1, List.of(sent("NONE@0", 0, 17, 0, 1, "first batch of an unknown producer")));
     }
 
     private void wrapAround() throws Exception {
-        try (Target target = new Target("wrap")) {
-            InitProducerIdResponse id = producer(target);
-            Suite.equal("NONE@0", target.send(id, 0, Integer.MAX_VALUE - 1, 0, 4), "over the edge");
-            Suite.equal("NONE@4", target.send(id, 0, 2, 4, 1), "the next");
-            Suite.equal("NONE@0", target.send(id, 0, Integer.MAX_VALUE - 1, 0, 4), "again");
-            Suite.equal("OUT_OF_ORDER_SEQUENCE_NUMBER@-1", target.send(id, 0, 4, 4, 1), "a gap");
-            suite.holds(target.partition, 5);
-        }
+        told("wrap", 5, List.of(
+                sent("NONE@0", 0, Integer.MAX_VALUE - 1, 0, 4, "over the edge"),
+                sent("NONE@4", 0, 2, 4, 1, "the next"),
+                sent("NONE@0", 0, Integer.MAX_VALUE - 1, 0, 4, "again"),
+                sent("OUT_OF_ORDER_SEQUENCE_NUMBER@-1", 0, 4, 4, 1, "a gap")));
     }
 
     private void staleEpoch() throws Exception {
-        try (Target target = new Target("epoch")) {
-            InitProducerIdResponse id = producer(target);
-            Suite.equal("NONE@0", target.send(id, 1, 0, 0, 1), "epoch 1");
-            Suite.equal("INVALID_PRODUCER_EPOCH@-1", target.send(id, 0, 0, 0, 1), "epoch 0 after it");
-            Suite.equal("NONE@1", target.send(id, 1, 1, 1, 1), "epoch 1 goes on");
-            suite.holds(target.partition, 2);
-        }
+        told("epoch", 2, List.of(
+                sent("NONE@0", 1, 0, 0, 1, "epoch 1"),
+                sent("INVALID_PRODUCER_EPOCH@-1", 0, 0, 0, 1, "epoch 0 after it"),
+                sent("NONE@1", 1, 1, 1, 1, "epoch 1 goes on")));
     }
 
     private void newEpoch() throws Exception {
-        try (Target target = new Target("new-epoch")) {
-            InitProducerIdResponse id = producer(target);
-            Suite.equal("NONE@0", target.send(id, 0, 0, 0, 1), "epoch 0");
-            Suite.equal("OUT_OF_ORDER_SEQUENCE_NUMBER@-1", target.send(id, 1, 1, 1, 1), "epoch 1 with sequence 1");
-            Suite.equal("NONE@1", target.send(id, 1, 0, 1, 1), "epoch 1 with sequence 0");
-            suite.holds(target.partition, 2);
-        }
+        told("new-epoch", 2, List.of(
+                sent("NONE@0", 0, 0, 0, 1, "epoch 0"),
+                sent("OUT_OF_ORDER_SEQUENCE_NUMBER@-1", 1, 1, 1, 1, "epoch 1 with sequence 1"),
+                sent("NONE@1", 1, 0, 1, 1, "epoch 1 with sequence 0")));
     }
 
     private void producerIds() throws Exception {

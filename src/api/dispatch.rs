@@ -8,7 +8,7 @@ use kafka_protocol::messages::ApiKey;
 use kafka_protocol::messages::{self as m};
 use kafka_protocol::protocol::{Decodable, Encodable};
 
-use super::context::RequestContext;
+use super::context::{CoordinatorLocator, RequestContext};
 use super::ports::AdminServices;
 use super::{
     Chunks, Services, alter_configs, alter_partition_reassignments, api_versions, create_partitions, create_topics,
@@ -143,14 +143,16 @@ async fn answer(services: &Arc<Services>, to: To, cx: &RequestContext, body: Byt
     })
 }
 
-/// What a group coordinator answers is state: it is shown only under proof.
+/// What a group coordinator answers is state, which [`crate::coord::Groups`] shows only under proof, else it says NOT_COORDINATOR.
 async fn answer_group(services: &Services, to: To, cx: &RequestContext, body: Bytes) -> Result<Reply, String> {
     let groups = &services.groups;
     let version = to.version;
     let topics = services.topics.view();
-    let reply = match to.key {
+    Ok(match to.key {
         ApiKey::FindCoordinator => {
-            send(to, &find_coordinator::handle(groups, services, cx, decode(body, version)?).await)
+            let proven = services.log.proof.awaited(PARK_LIMIT).await;
+            let locator: &dyn CoordinatorLocator = if proven { services } else { &Nobody };
+            send(to, &find_coordinator::handle(groups, locator, cx, decode(body, version)?).await)
         }
         ApiKey::JoinGroup => send(to, &join_group::handle(groups, cx, decode(body, version)?).await),
         ApiKey::SyncGroup => send(to, &sync_group::handle(groups, cx, decode(body, version)?).await),
@@ -163,10 +165,15 @@ async fn answer_group(services: &Services, to: To, cx: &RequestContext, body: By
         ApiKey::ListGroups => send(to, &list_groups::handle(groups, cx, decode(body, version)?).await),
         ApiKey::DeleteGroups => send(to, &delete_groups::handle(groups, cx, decode(body, version)?).await),
         _ => return answer_admin(&services.admin, to, cx, body).await,
-    };
-    match services.log.proof.awaited(PARK_LIMIT).await {
-        true => Ok(reply),
-        false => Err("this broker can't show that its session still lives".to_owned()),
+    })
+}
+
+/// Where coordinators are, as a session says that can't show that it lives: COORDINATOR_NOT_AVAILABLE.
+struct Nobody;
+
+impl CoordinatorLocator for Nobody {
+    fn locate(&self, _group: &str) -> Option<(i32, String, u16)> {
+        None
     }
 }
 

@@ -451,3 +451,38 @@ async fn handlers_run_in_tasks() {
     spawn!(list_groups, ListGroupsRequest);
     spawn!(delete_groups, DeleteGroupsRequest);
 }
+
+#[tokio::test(start_paused = true)]
+async fn without_proof_groups_wait_a_little_and_are_told_not_coordinator() {
+    let (groups, log) = start();
+    let (member, generation) = stable(&groups, "g", None).await;
+    let prove = |proof: bool| (0..3).for_each(|index| log.set_proof(index, proof));
+    prove(false);
+    let topic = OffsetFetchRequestTopic::default().with_name(TopicName(s("t"))).with_partition_indexes(vec![0]);
+    let fetch = OffsetFetchRequest::default().with_group_id(id("g")).with_topics(Some(vec![topic]));
+    let beat =
+        HeartbeatRequest::default().with_group_id(id("g")).with_member_id(s(&member)).with_generation_id(generation);
+    let leave = LeaveGroupRequest::default().with_group_id(id("g")).with_member_id(s(&member));
+    let describe = DescribeGroupsRequest::default().with_groups(vec![id("g")]);
+    let delete = DeleteGroupsRequest::default().with_groups_names(vec![id("g")]);
+    let answers = [
+        ("JoinGroup", join(&groups, 5, join_request("g", "", Some("j"))).await.error_code, 16),
+        ("SyncGroup", sync(&groups, 5, "g", &member, generation).await.error_code, 16),
+        ("Heartbeat", heartbeat::handle(&groups, &cx(4), beat.clone()).await.error_code, 16),
+        ("LeaveGroup", leave_group::handle(&groups, &cx(2), leave).await.error_code, 16),
+        ("OffsetCommit", commit(&groups, 9, commit_request("g", &member, generation, 9, 0)).await, 16),
+        ("OffsetFetch", offset_fetch::handle(&groups, &World, &cx(7), fetch).await.error_code, 16),
+        ("DescribeGroups", describe_groups::handle(&groups, &cx(6), describe).await.groups[0].error_code, 16),
+        ("DeleteGroups", delete_groups::handle(&groups, &cx(2), delete).await.results[0].error_code, 16),
+        ("ListGroups", list_groups::handle(&groups, &cx(5), ListGroupsRequest::default()).await.error_code, 15),
+    ];
+    for (name, answer, expected) in answers {
+        assert_eq!(answer, expected, "{name}");
+    }
+    let context = cx(4);
+    let (answer, ()) = tokio::join!(heartbeat::handle(&groups, &context, beat), async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        prove(true);
+    });
+    assert_eq!(answer.error_code, 0, "a short lapse costs time only");
+}

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kafka_protocol::error::ResponseError;
-use kafka_protocol::messages::produce_request::{PartitionProduceData, ProduceRequest, TopicProduceData};
+use kafka_protocol::messages::produce_request::{ProduceRequest, TopicProduceData};
 use kafka_protocol::messages::produce_response::{
     BatchIndexAndErrorMessage, LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse, ProduceResponse,
     TopicProduceResponse,
@@ -26,6 +26,8 @@ use super::topics::{TopicView, TopicsView};
 use crate::log::PARK_LIMIT;
 use crate::log::append::budget::Charge;
 use crate::log::append::{AppendError, Appended};
+use crate::log::refusals::{RefusedBatch, TopicKey};
+use crate::log::slot::PartitionSlot;
 use crate::segment::BatchMeta;
 use crate::types::mutant::{self, Mutant};
 use crate::types::{PartitionId, SegmentNumber, TopicId};
@@ -79,9 +81,9 @@ pub async fn admit(
         let mut response = TopicProduceResponse::default().with_name(data.name.clone()).with_topic_id(data.topic_id);
         for (place, partition) in data.partition_data.into_iter().enumerate() {
             let index = partition.index;
-            let outcome = match &topic {
-                Ok(topic) => call.partition(topic, partition).await,
-                Err(code) => Err(Refused::from(*code)),
+            let outcome = match call.target(topic.as_ref(), index) {
+                Ok(target) => call.partition(target, partition.records).await,
+                Err(code) => Err(call.without_slot(&response, index, partition.records.as_ref(), code)),
             };
             if let Ok(Appended { admitted: batch, .. }) = &outcome
                 && let Some(segment) = batch.segment
@@ -183,6 +185,23 @@ impl From<Refusal> for Refused {
     }
 }
 
+/// Whether a producer sends a batch again that was refused so. Out of order: what is missing comes first, by itself.
+fn will_be_retried(code: ResponseError) -> bool {
+    code.is_retriable() && code != ResponseError::OutOfOrderSequenceNumber
+}
+
+fn refused_batch(header: &BatchHeader) -> RefusedBatch {
+    RefusedBatch { producer_id: header.producer_id, epoch: header.producer_epoch, first_sequence: header.base_sequence }
+}
+
+/// A partition that has a slot.
+struct Target<'a> {
+    topic: &'a TopicView,
+    rules: &'a ProduceRules,
+    id: PartitionId,
+    slot: Arc<PartitionSlot>,
+}
+
 struct Call<'a> {
     services: &'a Services,
     version: i16,
@@ -209,14 +228,44 @@ impl Call<'_> {
         Ok(topic.clone())
     }
 
-    async fn partition(&self, topic: &TopicView, data: PartitionProduceData) -> Result<Appended, Refused> {
-        let id = topic.partition(data.index).ok_or(ResponseError::UnknownTopicOrPartition)?;
-        let rules = &topic.rules[usize::try_from(data.index).unwrap_or_default()];
+    /// Where a batch is to be written.
+    fn target<'a>(
+        &self,
+        topic: Result<&'a Arc<TopicView>, &ResponseError>,
+        index: i32,
+    ) -> Result<Target<'a>, ResponseError> {
+        let topic = topic.map_err(|code| *code)?;
+        let id = topic.partition(index).ok_or(ResponseError::UnknownTopicOrPartition)?;
         let slot = self.services.log.slot(id).map_err(|error| errors::of_unavailable(&error))?;
+        Ok(Target { topic, rules: &topic.rules[usize::try_from(index).unwrap_or_default()], id, slot })
+    }
+
+    /// Refuses a batch for a partition that has no slot. Its successors may find one.
+    fn without_slot(
+        &self,
+        topic: &TopicProduceResponse,
+        index: i32,
+        records: Option<&Bytes>,
+        code: ResponseError,
+    ) -> Refused {
+        if will_be_retried(code)
+            && let Some(header) = records.and_then(|records| BatchHeader::parse(records).ok())
+        {
+            let by_id = self.version >= 13;
+            let key = if by_id { TopicKey::Id(topic.topic_id.into()) } else { TopicKey::Name(topic.name.to_string()) };
+            let now = self.services.env.clock.wall_ms();
+            self.services.log.refused.remember(key, index, refused_batch(&header), now);
+        }
+        code.into()
+    }
+
+    async fn partition(&self, target: Target<'_>, records: Option<Bytes>) -> Result<Appended, Refused> {
+        let Target { topic, rules, id, slot } = target;
         self.services.log.settled(&slot, self.parked).await;
         let now = self.services.env.clock.wall_ms();
-        let received = data.records.as_ref().map_or(0, Bytes::len);
-        let (batch, header) = self.valid(rules, data.records, now);
+        slot.lock().recall(|| self.services.log.refused.take(id, &topic.name, now));
+        let received = records.as_ref().map_or(0, Bytes::len);
+        let (batch, header) = self.valid(rules, records, now);
         let outcome = match batch {
             Err(refusal) => Err(Refused::from(refusal)),
             // No transaction can be open here: stored, the batch would be shown as committed for ever.
@@ -232,10 +281,13 @@ impl Call<'_> {
             tokio::task::yield_now().await;
         }
         if let (Err(refused), Some(header)) = (&outcome, header)
-            && refused.code.is_retriable()
-            && refused.code != ResponseError::OutOfOrderSequenceNumber
+            && will_be_retried(refused.code)
         {
-            slot.lock().refuse(header.producer_id, header.producer_epoch, header.base_sequence, now);
+            let batch = refused_batch(&header);
+            // The slot may be closed, and another one may follow.
+            if !slot.lock().refuse(batch, now) {
+                self.services.log.refused.remember(TopicKey::Id(id.topic), id.index, batch, now);
+            }
         }
         outcome
     }
@@ -268,7 +320,7 @@ impl Call<'_> {
     fn append(
         &self,
         id: PartitionId,
-        slot: &crate::log::slot::PartitionSlot,
+        slot: &PartitionSlot,
         batch: ValidBatch,
         growth: Charge,
         now: i64,

@@ -27,6 +27,7 @@ use crate::log::fence::fence_own;
 use crate::log::fetch::Reader;
 use crate::log::proof::Proof;
 use crate::log::recover::FooterReader;
+use crate::log::refusals::WithoutSlot;
 use crate::log::session::{self, Identity, OpenError, OpenedSession};
 use crate::log::slot::Slots;
 use crate::meta::Metadata;
@@ -119,6 +120,7 @@ fn build<L>(
         internal_budget: Budget::new(settings.buffer_bytes / 8),
         control_budget: Budget::new(settings.buffer_bytes / 8),
         footers,
+        refused: WithoutSlot::default(),
         reconciling: Mutex::new(()),
     });
     Session {

@@ -6,11 +6,12 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use tokio::time::Instant;
 
-use super::log::{CoordRecord, LogError, OffsetsLog};
+use super::log::{CoordRecord, Lease, LogError, OffsetsLog};
 use crate::log::Log;
 use crate::log::append::Appended;
-use crate::log::slot::PartitionSlot;
+use crate::log::slot::{PartitionSlot, Unavailable};
 use crate::meta::entry::Change;
 use crate::meta::image::Image;
 use crate::types::mutant::{self, Mutant};
@@ -96,6 +97,19 @@ impl OffsetsLog for DurableOffsets {
         let slot = self.slot(partition)?;
         let epoch = slot.lock().partition().ok()?.epoch();
         self.log.proof.holds().then_some(epoch)
+    }
+
+    async fn awaited(&self, partition: i32, until: Instant) -> Lease {
+        let Some(slot) = self.slot(partition) else { return Lease::Elsewhere };
+        self.log.settled(&slot, until).await;
+        let epoch = slot.lock().partition().map(|partition| partition.epoch());
+        match epoch {
+            Ok(epoch) if self.log.proof.awaited(until.saturating_duration_since(Instant::now())).await => {
+                Lease::Held(epoch)
+            }
+            Ok(_) | Err(Unavailable::Recovering) => Lease::Unproven,
+            Err(Unavailable::NotHeld | Unavailable::Damaged(_)) => Lease::Elsewhere,
+        }
     }
 
     fn admits(&self, _partition: i32) -> bool {

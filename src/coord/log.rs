@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::future::BoxFuture;
+use tokio::time::Instant;
 
 use crate::types::{LeaseEpoch, Offset};
 
@@ -30,6 +31,17 @@ pub enum LogError {
     Failed(String),
 }
 
+/// What is known of a partition's lease after some patience.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lease {
+    /// Held here, and what was read under it may be shown.
+    Held(LeaseEpoch),
+    /// Held here, but the partition is still being recovered, or nothing shows that the session lives: nothing may be said.
+    Unproven,
+    /// Not held here, or damaged.
+    Elsewhere,
+}
+
 /// The partitions of `__consumer_offsets` as the coordinator sees them.
 ///
 /// `holds` and `append` are called while the coordinator decides: they must return at once and not call back into it.
@@ -44,6 +56,9 @@ pub trait OffsetsLog: Send + Sync {
 
     /// The epoch of the partition's lease if this broker holds it now and may answer reads from it (holds a proof).
     fn holds(&self, partition: i32) -> Option<LeaseEpoch>;
+
+    /// As [`OffsetsLog::holds`], after a wait until `until` at most for the recovery and the proof.
+    async fn awaited(&self, partition: i32, until: Instant) -> Lease;
 
     /// Whether appends are taken now. Where not, the coordinator refuses commits and deletions of offsets with a retriable error
     /// before it decides on them: an append that fails afterwards costs a reload of all groups of the partition.
@@ -69,8 +84,12 @@ pub mod memory {
     use futures::FutureExt;
     use parking_lot::Mutex;
     use tokio::sync::watch;
+    use tokio::time::Instant;
 
-    use super::{BoxFuture, CoordRecord, LeaseEpoch, LogError, Offset, OffsetsLog, async_trait};
+    use super::{BoxFuture, CoordRecord, Lease, LeaseEpoch, LogError, Offset, OffsetsLog, async_trait};
+
+    /// The proof is looked at so often by who waits for it.
+    const LOOK: Duration = Duration::from_millis(10);
 
     #[derive(Default)]
     struct Partition {
@@ -166,6 +185,17 @@ pub mod memory {
         fn holds(&self, partition: i32) -> Option<LeaseEpoch> {
             let state = self.state.lock();
             state.partitions.get(&partition).filter(|partition| !partition.without_proof)?.epoch
+        }
+
+        async fn awaited(&self, index: i32, until: Instant) -> Lease {
+            loop {
+                match self.with(index, |partition| (partition.epoch, partition.without_proof)) {
+                    (None, _) => return Lease::Elsewhere,
+                    (Some(epoch), false) => return Lease::Held(epoch),
+                    (Some(_), true) if Instant::now() >= until => return Lease::Unproven,
+                    (Some(_), true) => tokio::time::sleep(LOOK).await,
+                }
+            }
         }
 
         fn admits(&self, partition: i32) -> bool {

@@ -2,8 +2,8 @@
 //! waits for the commit, drives the timers.
 //!
 //! Every partition has one [`Shard`] whose mutex is held only for synchronous decisions, never across an await. A reply leaves
-//! when (1) all records that it may depend on are committed and (2) the lease under which it was decided is still held,
-//! looked up after the commit. A handler that is dropped while it waits loses its reply and nothing else.
+//! when (1) all records that it may depend on are committed and (2) the lease under which it was decided is still held, under
+//! proof, looked up after the commit. Without proof requests wait a little and are then told NOT_COORDINATOR. A handler that is dropped while it waits loses its reply and nothing else.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::error::GroupError;
 use super::group::Group;
-use super::log::{LogError, OffsetsLog};
+use super::log::{Lease, LogError, OffsetsLog};
 use super::message::{Input, Limits, Now, Reply, ReplyTo};
 use super::partition::Partition;
 use super::partition_for;
@@ -25,7 +25,7 @@ use super::shard::{Loaded, Shard, ShardState};
 use crate::types::env::Env;
 use crate::types::{LeaseEpoch, TopicId};
 
-/// Requests wait so long for a partition that is being loaded before they are told to come back.
+/// Requests wait so long for a partition that is being loaded, and for the session's proof, before they are told to come back.
 const PARK: Duration = Duration::from_secs(2);
 /// First and longest pause after a load that failed.
 const RELOAD_PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
@@ -120,12 +120,22 @@ impl Groups {
     }
 
     /// Looks at all groups of this broker, by partition and id.
-    pub async fn read_all<T>(&self, mut look: impl FnMut(&Group) -> Option<T>) -> Result<Vec<T>, GroupError> {
+    pub async fn read_all<T>(&self, look: impl FnMut(&Group) -> Option<T>) -> Result<Vec<T>, GroupError> {
+        // Kafka's clients ask again for COORDINATOR_NOT_AVAILABLE; who lists groups asks no particular coordinator.
+        let list = self.list(look).await;
+        list.map_err(|error| if error == GroupError::NotCoordinator { GroupError::NotAvailable } else { error })
+    }
+
+    async fn list<T>(&self, mut look: impl FnMut(&Group) -> Option<T>) -> Result<Vec<T>, GroupError> {
         let mut all = Vec::new();
         let mut receivers = Vec::new();
+        let deadline = Instant::now() + PARK;
         for index in 0..self.inner.log.partition_count().unwrap_or(0) {
-            if self.inner.log.holds(index).is_none() {
-                continue;
+            match self.inner.log.awaited(index, deadline).await {
+                Lease::Held(_) => {}
+                Lease::Elsewhere => continue,
+                // A list that leaves groups out would say that they are gone.
+                Lease::Unproven => return Err(GroupError::NotCoordinator),
             }
             let act = |loaded: &mut Loaded, _: Now| {
                 let seen: Vec<T> = loaded.partition.groups().filter_map(&mut look).collect();
@@ -213,7 +223,9 @@ impl Inner {
             let changed = shard.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            let epoch = self.log.holds(index).ok_or(GroupError::NotCoordinator)?;
+            let Lease::Held(epoch) = self.log.awaited(index, deadline).await else {
+                return Err(GroupError::NotCoordinator);
+            };
             {
                 let mut state = shard.state.lock();
                 self.keep_or_unload(&shard, &mut state);
@@ -241,7 +253,10 @@ impl Inner {
         epoch: LeaseEpoch,
     ) -> Result<Reply, GroupError> {
         let reply = receiver.await.map_err(|_| GroupError::NotCoordinator)?;
-        if self.log.holds(index) == Some(epoch) { Ok(reply) } else { Err(GroupError::NotCoordinator) }
+        match self.log.awaited(index, Instant::now() + PARK).await {
+            Lease::Held(now) if now == epoch => Ok(reply),
+            _ => Err(GroupError::NotCoordinator),
+        }
     }
 
     fn keep_or_unload(&self, shard: &Shard, state: &mut ShardState) {

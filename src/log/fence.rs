@@ -47,7 +47,8 @@ pub async fn fence(
     if mutant::on(Mutant::FenceAheadOnly) {
         return Ok(seen.highest.map_or(0, |highest| highest + 1));
     }
-    walk(reader, policy, target, seen.committed, fencer).await
+    let start = if mutant::on(Mutant::FenceFromZero) { 0 } else { seen.committed };
+    walk(reader, policy, target, start, fencer).await
 }
 
 /// Fences our own session, whose first `committed` segments are committed and which seals no more. What it may have in flight races

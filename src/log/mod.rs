@@ -16,6 +16,7 @@ pub mod partition;
 pub mod producers;
 pub mod proof;
 pub mod recover;
+pub mod refusals;
 pub mod session;
 pub mod slot;
 
@@ -32,6 +33,7 @@ use self::fetch::Reader;
 use self::partition::Partition;
 use self::proof::Proof;
 use self::recover::FooterReader;
+use self::refusals::WithoutSlot;
 use self::slot::{PartitionSlot, SlotState, Slots, Unavailable};
 use crate::meta::Metadata;
 use crate::meta::image::PartitionState;
@@ -62,6 +64,8 @@ pub struct Log {
     /// For requests that carry no records: they are read and answered while producers wait.
     pub control_budget: Budget,
     pub footers: FooterReader,
+    /// Batches refused for partitions that have no slot.
+    pub refused: WithoutSlot,
     /// Held by [`Log::reconcile`] from its look at the image to the last slot.
     pub reconciling: Mutex<()>,
 }
@@ -140,6 +144,7 @@ impl Log {
         loop {
             tokio::time::sleep(Duration::from_secs(600)).await;
             let now = self.env.clock.wall_ms();
+            self.refused.expire(now);
             for slot in self.slots.ids().into_iter().filter_map(|id| self.slots.get(id)) {
                 if let Ok(partition) = slot.lock().partition() {
                     partition.expire_producers(now, expiration_ms);

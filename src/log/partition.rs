@@ -5,6 +5,7 @@
 
 use super::index::{Index, IndexedExtent, ObjectRef};
 use super::producers::{Claim, Producers, Verdict, Written};
+use super::refusals::{Refusals, RefusedBatch};
 use crate::segment::{BatchMeta, ExtentMeta};
 use crate::types::mutant::{self, Mutant};
 use crate::types::{LeaseEpoch, Offset, PartitionId, SegmentNumber, TimestampMs};
@@ -137,8 +138,13 @@ impl Partition {
     }
 
     /// See [`Producers::refuse`].
-    pub fn refuse(&mut self, producer_id: i64, epoch: i16, first_sequence: i32, now: TimestampMs) {
-        self.producers.refuse(producer_id, epoch, first_sequence, now);
+    pub fn refuse(&mut self, batch: RefusedBatch, now: TimestampMs) {
+        self.producers.refuse(batch, now);
+    }
+
+    /// See [`Producers::recall`].
+    pub fn recall(&mut self, refused: Refusals) {
+        self.producers.recall(refused);
     }
 
     /// Shows an extent whose segment, and all before it, are committed.

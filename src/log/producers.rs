@@ -6,18 +6,12 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use super::refusals::{Refusals, RefusedBatch};
 use crate::segment::BatchMeta;
-use crate::types::mutant::{self, Mutant};
 use crate::types::{Offset, SegmentNumber, TimestampMs};
 
 /// Batches remembered per producer, as in Kafka: the most that a client may have in flight.
 const REMEMBERED_BATCHES: usize = 5;
-
-/// A refused sequence is remembered for so long.
-const REFUSAL_MEMORY_MS: i64 = 10 * 60 * 1000;
-
-/// At most so many refusals are remembered per partition; the oldest go first.
-const REFUSALS_MAX: usize = 1000;
 
 /// A batch in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,8 +55,8 @@ pub enum Verdict {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Producers {
     by_id: BTreeMap<i64, Producer>,
-    /// (producer id, epoch) → lowest sequence refused with a retriable error, and when.
-    refused: BTreeMap<(i64, i16), (i32, TimestampMs)>,
+    /// Sequences refused with a retriable error.
+    refused: Refusals,
 }
 
 impl Producers {
@@ -71,12 +65,7 @@ impl Producers {
             return Verdict::New;
         }
         let Some(producer) = self.by_id.get(&claim.producer_id) else {
-            return match self.refused.get(&(claim.producer_id, claim.epoch)) {
-                Some((lowest, at)) if now - at < REFUSAL_MEMORY_MS && claim.first_sequence > *lowest => {
-                    Verdict::OutOfOrder
-                }
-                _ => Verdict::New,
-            };
+            return if self.refused.bar(claim, now) { Verdict::OutOfOrder } else { Verdict::New };
         };
         if claim.epoch < producer.epoch {
             return Verdict::StaleEpoch;
@@ -109,27 +98,23 @@ impl Producers {
             producer.batches.pop_front();
         }
         producer.batches.push_back(written);
-        self.refused.remove(&(claim.producer_id, claim.epoch));
+        self.refused.forget(claim.producer_id, claim.epoch);
     }
 
-    /// Remembers that a batch was refused with an error that its producer will retry: until it comes again, nothing of the same
-    /// producer may overtake it, or the retry would be lost as "out of order" (or written twice).
-    pub fn refuse(&mut self, producer_id: i64, epoch: i16, first_sequence: i32, now: TimestampMs) {
-        if producer_id < 0 || first_sequence < 0 || mutant::on(Mutant::ForgetRefused) {
-            return;
-        }
-        if self.refused.len() >= REFUSALS_MAX && !self.refused.contains_key(&(producer_id, epoch)) {
-            let oldest = self.refused.iter().min_by_key(|(_, (_, at))| *at).map(|(key, _)| *key);
-            oldest.map(|key| self.refused.remove(&key));
-        }
-        let slot = self.refused.entry((producer_id, epoch)).or_insert((first_sequence, now));
-        *slot = (slot.0.min(first_sequence), now);
+    /// Remembers that a batch was refused with an error that its producer will retry, see [`Refusals`].
+    pub fn refuse(&mut self, batch: RefusedBatch, now: TimestampMs) {
+        self.refused.remember(batch, now);
+    }
+
+    /// The same for what was refused before there was a partition to ask.
+    pub fn recall(&mut self, refused: Refusals) {
+        self.refused.absorb(refused);
     }
 
     /// Forgets producers that wrote nothing for `expiration_ms` (`producer.id.expiration.ms`).
     pub fn expire(&mut self, now: TimestampMs, expiration_ms: i64) {
         self.by_id.retain(|_, producer| now - producer.last_written_ms < expiration_ms);
-        self.refused.retain(|_, (_, at)| now - *at < REFUSAL_MEMORY_MS);
+        self.refused.expire(now);
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (i64, &Producer)> {
@@ -168,6 +153,7 @@ fn follows(last: i32, next: i32) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::log::refusals::REFUSAL_MEMORY_MS;
 
     fn claim(epoch: i16, first: i32, count: i32) -> Claim {
         Claim { producer_id: 7, epoch, first_sequence: first, last_sequence: last_sequence(first, count - 1) }
@@ -223,17 +209,14 @@ mod tests {
     #[test]
     fn p03_failed_batch_poisons_successors() {
         let mut producers = Producers::default();
-        producers.refuse(7, 0, 5, 100);
-        producers.refuse(7, 0, 8, 101);
+        let refused = |first_sequence| RefusedBatch { producer_id: 7, epoch: 0, first_sequence };
+        producers.refuse(refused(5), 100);
+        producers.refuse(refused(8), 101);
         assert_eq!(producers.judge(claim(0, 8, 1), 102), Verdict::OutOfOrder);
         assert_eq!(producers.judge(claim(0, 6, 1), 102), Verdict::OutOfOrder);
         assert_eq!(producers.judge(claim(1, 6, 1), 102), Verdict::New, "another epoch");
         assert_eq!(producers.judge(claim(0, 5, 1), 102), Verdict::New, "the refused one itself");
         assert_eq!(producers.judge(claim(0, 8, 1), 102 + REFUSAL_MEMORY_MS), Verdict::New, "forgotten");
-        for id in 0..2000 {
-            producers.refuse(id, 0, 1, 200 + id);
-        }
-        assert!(producers.refused.len() <= REFUSALS_MAX);
     }
 
     #[test]

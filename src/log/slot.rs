@@ -11,10 +11,8 @@ use parking_lot::{Mutex, MutexGuard, RwLock};
 use tokio::sync::{Notify, watch};
 
 use super::partition::Partition;
+use super::refusals::{Refusals, RefusedBatch};
 use crate::types::{PartitionId, TimestampMs};
-
-/// A slot that recovers remembers so many refusals.
-const REFUSED_EARLY_MAX: usize = 1000;
 
 /// What the slot's partition is doing.
 pub enum SlotState {
@@ -29,8 +27,8 @@ pub enum SlotState {
 
 pub struct SlotInner {
     pub state: SlotState,
-    /// Sequences refused before there was a partition to remember them: (producer id, epoch, first sequence, when).
-    refused_early: Vec<(i64, i16, i32, TimestampMs)>,
+    /// Sequences refused before there was a partition to remember them.
+    refused_early: Refusals,
     waiters: BTreeMap<u64, Arc<Notify>>,
 }
 
@@ -58,7 +56,7 @@ impl PartitionSlot {
             id,
             inner: Mutex::new(SlotInner {
                 state: SlotState::Recovering,
-                refused_early: Vec::new(),
+                refused_early: Refusals::default(),
                 waiters: BTreeMap::new(),
             }),
             settled: watch::Sender::new(false),
@@ -74,9 +72,7 @@ impl PartitionSlot {
         let mut inner = self.inner.lock();
         let refused = std::mem::take(&mut inner.refused_early);
         if let SlotState::Serving(partition) = &mut state {
-            for (producer_id, epoch, sequence, at) in refused {
-                partition.refuse(producer_id, epoch, sequence, at);
-            }
+            partition.recall(refused);
         }
         inner.state = state;
         inner.wake();
@@ -102,14 +98,33 @@ impl SlotInner {
         }
     }
 
-    /// Remembers a batch that was refused with a retriable error, see [`Producers::refuse`](super::producers::Producers::refuse).
-    pub fn refuse(&mut self, producer_id: i64, epoch: i16, first_sequence: i32, now: TimestampMs) {
+    /// Remembers a batch that was refused with a retriable error, see [`Refusals`]. `false`: this slot is closed, another one may
+    /// follow it, and somebody else must remember.
+    pub fn refuse(&mut self, batch: RefusedBatch, now: TimestampMs) -> bool {
         match &mut self.state {
-            SlotState::Serving(partition) => partition.refuse(producer_id, epoch, first_sequence, now),
-            SlotState::Recovering if self.refused_early.len() < REFUSED_EARLY_MAX => {
-                self.refused_early.push((producer_id, epoch, first_sequence, now));
+            SlotState::Serving(partition) => partition.refuse(batch, now),
+            SlotState::Recovering => self.refused_early.remember(batch, now),
+            // It serves no more in this session, and its clients' connections end with that.
+            SlotState::Damaged(_) => {}
+            SlotState::Closed => return false,
+        }
+        true
+    }
+
+    /// Takes over what `refusals` has of this partition, unless this slot is closed.
+    pub fn recall(&mut self, refusals: impl FnOnce() -> Option<Refusals>) {
+        match &mut self.state {
+            SlotState::Serving(partition) => {
+                if let Some(refusals) = refusals() {
+                    partition.recall(refusals);
+                }
             }
-            SlotState::Recovering | SlotState::Damaged(_) | SlotState::Closed => {}
+            SlotState::Recovering => {
+                if let Some(refusals) = refusals() {
+                    self.refused_early.absorb(refusals);
+                }
+            }
+            SlotState::Damaged(_) | SlotState::Closed => {}
         }
     }
 

@@ -34,10 +34,14 @@ pub enum Mutant {
     ForgetProducers,
     /// A refused batch may be overtaken by its successors.
     ForgetRefused,
+    /// The same where the refusal finds no slot: the topic is not known yet.
+    ForgetRefusedWithoutSlot,
     /// Recovery believes that repeated footers leave nothing out.
     RepeatedAreAll,
     /// A fencer puts a fence ahead and does not go up to it.
     FenceAheadOnly,
+    /// A fencer's walk starts at 0, whatever the segments say.
+    FenceFromZero,
     /// A fencer takes the end from what it reads.
     EndFromReads,
     /// A session that meets a fence goes on.
@@ -68,8 +72,10 @@ impl Mutant {
         Mutant::ForgetLogStart,
         Mutant::ForgetProducers,
         Mutant::ForgetRefused,
+        Mutant::ForgetRefusedWithoutSlot,
         Mutant::RepeatedAreAll,
         Mutant::FenceAheadOnly,
+        Mutant::FenceFromZero,
         Mutant::EndFromReads,
         Mutant::IgnoreFence,
         Mutant::ServeWithoutProof,

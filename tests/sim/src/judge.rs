@@ -13,10 +13,20 @@ pub type Place = (String, i32);
 #[derive(Clone, Debug)]
 pub struct Sent {
     pub place: Place,
-    /// Idempotent producers send in order of `index` and again until acknowledged; others send once.
-    pub idempotent: bool,
+    pub order: Order,
+    /// Who sent it; where the order counts, over which connection.
     pub producer: String,
     pub index: u64,
+}
+
+/// In which order the records of one producer have to stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    Any,
+    /// Sent once, in order of their indexes: none is overtaken, some may be missing.
+    Rising,
+    /// Sent again until acknowledged: in order of their indexes, none missing.
+    Whole,
 }
 
 #[derive(Default)]
@@ -29,6 +39,8 @@ struct Log {
     delete_asked: i64,
     delete_acked: Vec<(Duration, i64)>,
     acked: BTreeSet<i64>,
+    /// Values that have to be there, wherever.
+    promised: BTreeSet<String>,
 }
 
 impl Log {
@@ -47,10 +59,24 @@ struct GroupPlace {
     unknown: BTreeSet<i64>,
 }
 
+/// A group whose members commit only what is higher than what they found.
+#[derive(Default)]
+struct Team {
+    /// (generation, partition) → member.
+    owners: BTreeMap<(i32, i32), String>,
+    /// Acknowledged commits by partition: (when, highest offset).
+    acked: BTreeMap<i32, Vec<(Duration, i64)>>,
+    /// Highest offset that anybody tried to commit.
+    asked: BTreeMap<i32, i64>,
+}
+
 pub struct Judge {
     logs: BTreeMap<Place, Log>,
     sent: BTreeMap<String, Sent>,
     groups: BTreeMap<(String, Place), GroupPlace>,
+    team: Team,
+    /// Topics by id that somebody tried to delete, and when that was acknowledged.
+    deleted_topics: BTreeMap<String, Option<Duration>>,
     topics: BTreeSet<String>,
     producer_ids: BTreeSet<i64>,
     /// A broker that lost its partitions to a second one of its node id may show its old state for so long.
@@ -64,6 +90,8 @@ impl Judge {
             logs: BTreeMap::new(),
             sent: BTreeMap::new(),
             groups: BTreeMap::new(),
+            team: Team::default(),
+            deleted_topics: BTreeMap::new(),
             topics: BTreeSet::new(),
             producer_ids: BTreeSet::new(),
             staleness,
@@ -200,6 +228,71 @@ impl Judge {
         acked.iter().rev().find(|(at, _)| *at <= moment).map_or(0, |(_, low)| *low)
     }
 
+    /// What was sent without acknowledgement before something on the same connection that was acknowledged: it has to be there.
+    pub fn promise(&mut self, place: &Place, values: Vec<String>) {
+        self.log(place).promised.extend(values);
+    }
+
+    /// A member was given partitions in a generation.
+    pub fn owns(&mut self, member: &str, generation: i32, partitions: &[i32]) {
+        for partition in partitions {
+            let owner = self.team.owners.entry((generation, *partition)).or_insert_with(|| member.to_owned()).clone();
+            if owner != member {
+                let what = format!("generation {generation}, partition {partition}: {owner} and {member}");
+                self.object("owned-twice", what);
+            }
+        }
+    }
+
+    pub fn team_commits(&mut self, partition: i32, offset: i64) {
+        let asked = self.team.asked.entry(partition).or_insert(offset);
+        *asked = offset.max(*asked);
+    }
+
+    pub fn team_committed(&mut self, partition: i32, offset: i64, now: Duration) {
+        let acked = self.team.acked.entry(partition).or_default();
+        if acked.last().is_none_or(|(_, last)| *last < offset) {
+            acked.push((now, offset));
+        }
+    }
+
+    /// Where the team stands, as an answer to a question sent at `asked` says.
+    pub fn team_shown(&mut self, partition: i32, offset: i64, asked: Duration) {
+        let moment = asked.saturating_sub(self.staleness);
+        let acked = self.team.acked.get(&partition).map_or(&[][..], |acked| acked);
+        let least = acked.iter().rev().find(|(at, _)| *at <= moment).map_or(-1, |(_, offset)| *offset);
+        let most = self.team.asked.get(&partition).copied().unwrap_or(-1);
+        if offset < least {
+            self.object("commit-went-back", format_args!("partition {partition}: {offset}, was {least}"));
+        }
+        if offset > most {
+            self.object("commit-of-nobody", format_args!("partition {partition}: {offset}, most was {most}"));
+        }
+    }
+
+    pub fn deletes_topic(&mut self, id: &str) {
+        self.deleted_topics.entry(id.to_owned()).or_default();
+    }
+
+    pub fn topic_deleted(&mut self, id: &str, now: Duration) {
+        self.deleted_topics.entry(id.to_owned()).or_default().get_or_insert(now);
+    }
+
+    /// An answer said that there is no topic of this id. Only a broker that was replaced may not know of it.
+    pub fn topic_is_gone(&mut self, id: &str) {
+        if self.staleness.is_zero() && !self.deleted_topics.contains_key(id) {
+            self.object("topic-gone-without-cause", id);
+        }
+    }
+
+    /// A question sent at `asked` was answered as if the topic were there.
+    pub fn topic_is_there(&mut self, id: &str, asked: Duration) {
+        let moment = asked.saturating_sub(self.staleness);
+        if self.deleted_topics.get(id).is_some_and(|at| at.is_some_and(|at| at < moment)) {
+            self.object("deleted-topic-is-back", id);
+        }
+    }
+
     pub fn topic_created(&mut self, name: &str) {
         self.topics.insert(name.to_owned());
     }
@@ -257,20 +350,27 @@ impl Judge {
             let rule = if acked { "lost-acknowledged-record" } else { "lost-record-that-was-shown" };
             self.object(rule, format_args!("{place:?} offset {offset}: {value}"));
         }
+        let log = self.log(place);
+        let broken: Vec<String> =
+            log.promised.iter().filter(|value| start == 0 && !log.offsets.contains_key(*value)).cloned().collect();
+        for value in broken {
+            self.object("lost-without-a-word", format_args!("{place:?}: {value}"));
+        }
         self.order(place, start);
     }
 
-    /// Records of one idempotent producer stand in the order in which it made them, none left out.
+    /// Records of one producer stand in the order that it was promised.
     fn order(&mut self, place: &Place, start: i64) {
         let log = &self.logs[place];
         let mut last: BTreeMap<&str, u64> = BTreeMap::new();
         let mut faults = Vec::new();
         for (offset, value) in &log.values {
-            let Some(sent) = self.sent.get(value).filter(|sent| sent.idempotent) else { continue };
+            let Some(sent) = self.sent.get(value).filter(|sent| sent.order != Order::Any) else { continue };
             let before = last.insert(&sent.producer, sent.index);
-            let follows = match before {
-                Some(before) => sent.index == before + 1,
-                None => sent.index == 0 || start > 0,
+            let follows = match (before, sent.order) {
+                (Some(before), Order::Whole) => sent.index == before + 1,
+                (None, Order::Whole) => sent.index == 0 || start > 0,
+                (before, _) => before.is_none_or(|before| before < sent.index),
             };
             if !follows {
                 faults.push(format!("{place:?} offset {offset}: {value} after index {before:?} of its producer"));

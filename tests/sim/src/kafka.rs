@@ -39,11 +39,11 @@ pub struct Conn {
     pub patience: Duration,
 }
 
-fn text(value: &str) -> StrBytes {
+pub fn text(value: &str) -> StrBytes {
     StrBytes::from_string(value.to_owned())
 }
 
-fn topic_name(name: &str) -> TopicName {
+pub fn topic_name(name: &str) -> TopicName {
     TopicName(text(name))
 }
 
@@ -67,7 +67,7 @@ impl Conn {
         Ok(Conn { client: Client::new(stream), patience })
     }
 
-    async fn call<Q, A>(&mut self, key: ApiKey, version: i16, request: &Q) -> io::Result<A>
+    pub async fn call<Q, A>(&mut self, key: ApiKey, version: i16, request: &Q) -> io::Result<A>
     where
         Q: Encodable + HeaderVersion,
         A: Decodable + HeaderVersion,
@@ -77,9 +77,14 @@ impl Conn {
     }
 
     pub async fn send_batch(&mut self, place: &Place, records: Bytes) -> io::Result<i32> {
+        self.send_with_acks(place, records, -1).await
+    }
+
+    /// With acks=0 no answer comes.
+    pub async fn send_with_acks(&mut self, place: &Place, records: Bytes, acks: i16) -> io::Result<i32> {
         let data = PartitionProduceData::default().with_index(place.1).with_records(Some(records));
         let topic = TopicProduceData::default().with_name(topic_name(&place.0)).with_partition_data(vec![data]);
-        let request = ProduceRequest::default().with_acks(-1).with_timeout_ms(10_000).with_topic_data(vec![topic]);
+        let request = ProduceRequest::default().with_acks(acks).with_timeout_ms(10_000).with_topic_data(vec![topic]);
         let send = self.client.send(ApiKey::Produce, PRODUCE, &request);
         tokio::time::timeout(self.patience, send).await.map_err(|_| late())?
     }
@@ -216,7 +221,7 @@ pub fn batch(producer: Option<(i64, i16, i32)>, values: &[String]) -> Bytes {
 }
 
 /// Records from `from` on; `None` if a batch is damaged, which every client would notice.
-fn values(records: &Bytes, from: i64) -> Option<Vec<(i64, String)>> {
+pub fn values(records: &Bytes, from: i64) -> Option<Vec<(i64, String)>> {
     let mut values = Vec::new();
     for batch in batches(records) {
         let (header, bytes) = batch.ok()?;

@@ -9,6 +9,7 @@
 
 pub mod bucket;
 pub mod child;
+pub mod churn;
 #[path = "../../broker/client.rs"]
 #[allow(dead_code, reason = "the broker's own tests use more of it")]
 pub mod client;
@@ -20,4 +21,5 @@ pub mod producers;
 pub mod roles;
 pub mod run;
 pub mod runner;
+pub mod team;
 pub mod world;

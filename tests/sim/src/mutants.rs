@@ -19,7 +19,7 @@ pub fn kinds(mutant: Mutant) -> &'static [Kind] {
             &[Kind::Paused, Kind::CutOff, Kind::Takeover]
         }
         Mutant::TruncateWithoutMarker | Mutant::AppendWithoutLook => &[Kind::CutOff, Kind::Paused],
-        Mutant::SkipDamaged => &[Kind::Damage],
+        Mutant::SkipDamaged | Mutant::FenceFromZero => &[Kind::Damage],
         Mutant::TrustLostMeta | Mutant::TrustTaken | Mutant::TrustUnclear | Mutant::RetryTakesMore => {
             &[Kind::Unclear, Kind::Crashes, Kind::Slow]
         }

@@ -119,6 +119,15 @@ impl Plan {
         if dice.chance(40) {
             clients.push("reader-2");
         }
+        if dice.chance(35) {
+            clients.extend(["member-1", "member-2", "member-3"]);
+        }
+        if dice.chance(30) {
+            clients.extend(["churn-1", "churn-2"]);
+        }
+        if dice.chance(35) {
+            clients.push("silent-1");
+        }
         let busy_table = kind == Kind::CutOff || dice.chance(25);
         let mut plan = Plan {
             kind,

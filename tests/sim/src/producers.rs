@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 
-use crate::judge::{Place, Sent};
+use crate::judge::{Order, Place, Sent};
 use crate::kafka::{Conn, batch};
 use crate::roles::{Ctx, wait_for_topic};
 
@@ -21,7 +21,10 @@ struct Unacked {
 
 /// An idempotent producer: up to five batches in flight per partition, retried in order with their sequences, as Java's does.
 pub async fn idempotent(ctx: Ctx, pace_ms: (u64, u64)) {
-    wait_for_topic(&ctx).await;
+    // Some send before there is a topic: they are refused until it is made.
+    if ctx.dice.chance(70) {
+        wait_for_topic(&ctx).await;
+    }
     let (mut generation, mut producer) = (0, None);
     loop {
         let mut conn = ctx.connect().await;
@@ -81,7 +84,7 @@ impl<'a> Producer<'a> {
         let values: Vec<String> = (index..index + count).map(|at| format!("{name}/{at}")).collect();
         let end_before = world.judge(|judge, now| {
             for (at, value) in (index..).zip(&values) {
-                let sent = Sent { place: place.clone(), idempotent: true, producer: name.clone(), index: at };
+                let sent = Sent { place: place.clone(), order: Order::Whole, producer: name.clone(), index: at };
                 judge.sent(value, sent);
             }
             judge.end(place, now)
@@ -171,8 +174,10 @@ impl<'a> Producer<'a> {
 pub async fn plain(ctx: Ctx) {
     wait_for_topic(&ctx).await;
     let mut index = 0;
+    let mut connections = 0;
     while ctx.storm() {
         let mut conn = ctx.connect().await;
+        connections += 1;
         while ctx.storm() {
             ctx.pause(5, 60).await;
             let mut flying = VecDeque::new();
@@ -180,8 +185,8 @@ pub async fn plain(ctx: Ctx) {
                 let place = ctx.place(ctx.dice.below(ctx.partitions as u64) as i32);
                 let values = vec![format!("{}/{index}", ctx.name)];
                 let end = ctx.world.judge(|judge, now| {
-                    let producer = ctx.name.to_owned();
-                    judge.sent(&values[0], Sent { place: place.clone(), idempotent: false, producer, index });
+                    let producer = format!("{}.{connections}", ctx.name);
+                    judge.sent(&values[0], Sent { place: place.clone(), order: Order::Rising, producer, index });
                     judge.end(&place, now)
                 });
                 index += 1;
@@ -207,6 +212,48 @@ pub async fn plain(ctx: Ctx) {
             }
             if lost {
                 break;
+            }
+        }
+    }
+}
+
+/// A producer that asks for no answers (acks=0). Now and then it sends something that is answered: once that is acknowledged, all that
+/// went before it on the connection has to be there, for an error would have closed it.
+pub async fn silent(ctx: Ctx) {
+    wait_for_topic(&ctx).await;
+    let mut index = 0;
+    let mut connections = 0;
+    while ctx.storm() {
+        let mut conn = ctx.connect().await;
+        connections += 1;
+        let mut unsure: BTreeMap<Place, Vec<String>> = BTreeMap::new();
+        while ctx.storm() {
+            ctx.pause(1, 40).await;
+            let place = ctx.place(ctx.dice.below(ctx.partitions as u64) as i32);
+            let answered = ctx.dice.chance(20);
+            let values = vec![format!("{}/{index}", ctx.name)];
+            let end = ctx.world.judge(|judge, now| {
+                let producer = format!("{}.{connections}", ctx.name);
+                judge.sent(&values[0], Sent { place: place.clone(), order: Order::Rising, producer, index });
+                judge.end(&place, now)
+            });
+            index += 1;
+            let acks = if answered { -1 } else { 0 };
+            let Ok(id) = conn.send_with_acks(&place, batch(None, &values), acks).await else { break };
+            if !answered {
+                unsure.entry(place).or_default().extend(values);
+                continue;
+            }
+            match conn.receive_ack(id).await {
+                Ok((0, base)) => ctx.world.judge(|judge, now| {
+                    judge.acked(&place, base, &values, end, now);
+                    std::mem::take(&mut unsure).into_iter().for_each(|(place, values)| judge.promise(&place, values));
+                }),
+                Ok((code, _)) => {
+                    ctx.check_code("produce after silent ones", code);
+                    break;
+                }
+                Err(_) => break,
             }
         }
     }

@@ -8,9 +8,10 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::judge::{Place, Sent};
+use crate::judge::{Order, Place, Sent};
 use crate::kafka::{Conn, DAMAGED, Fetched, batch};
 use crate::world::{self, Dice, Phase, World};
+use crate::{churn, team};
 
 pub const TOPIC: &str = "t";
 
@@ -264,8 +265,15 @@ async fn make_another(ctx: &Ctx, conn: &mut Conn, name: &str) -> io::Result<()> 
     Ok(())
 }
 
+/// What a run has besides producers and consumers.
+#[derive(Clone, Copy, Debug)]
+pub struct Besides {
+    pub team: bool,
+    pub churn: bool,
+}
+
 /// Comes when the storm is over: writes to every partition and reads all of them, before and after one more restart.
-pub async fn verifier(ctx: Ctx, groups: BTreeSet<&'static str>) {
+pub async fn verifier(ctx: Ctx, groups: BTreeSet<&'static str>, besides: Besides) {
     for (phase, round) in [(Phase::Quiet, 0), (Phase::Reborn, 1)] {
         world::until(&ctx.world.phase, |now| *now >= phase).await;
         for place in ctx.places() {
@@ -276,6 +284,12 @@ pub async fn verifier(ctx: Ctx, groups: BTreeSet<&'static str>) {
             for group in &groups {
                 until(&ctx, async |conn| look_at_commit(&ctx, conn, group, &place).await).await;
             }
+        }
+        if besides.team {
+            until(&ctx, async |conn| team::verify(&ctx, conn).await).await;
+        }
+        if besides.churn {
+            churn::verify(&ctx, round).await;
         }
         until(&ctx, async |conn| {
             let topics = conn.topics().await?;
@@ -295,7 +309,7 @@ pub async fn verifier(ctx: Ctx, groups: BTreeSet<&'static str>) {
 }
 
 /// Tries until it is done, with a new connection after each fault.
-async fn until(ctx: &Ctx, mut step: impl AsyncFnMut(&mut Conn) -> io::Result<bool>) {
+pub async fn until(ctx: &Ctx, mut step: impl AsyncFnMut(&mut Conn) -> io::Result<bool>) {
     loop {
         let mut conn = ctx.connect().await;
         if matches!(step(&mut conn).await, Ok(true)) {
@@ -312,7 +326,7 @@ async fn write_one(ctx: &Ctx, place: &Place, round: u64) {
         attempt += 1;
         let end = ctx.world.judge(|judge, now| {
             let producer = ctx.name.to_owned();
-            judge.sent(&values[0], Sent { place: place.clone(), idempotent: false, producer, index: 0 });
+            judge.sent(&values[0], Sent { place: place.clone(), order: Order::Any, producer, index: 0 });
             judge.end(place, now)
         });
         let id = conn.send_batch(place, batch(None, &values)).await?;
@@ -330,7 +344,8 @@ async fn write_one(ctx: &Ctx, place: &Place, round: u64) {
 async fn read_all(ctx: &Ctx, place: &Place) {
     let mut start = None;
     let mut next = 0;
-    let mut records = Vec::new();
+    let mut out_of_range = None;
+    let mut records: Vec<(i64, String)> = Vec::new();
     until(ctx, async |conn| {
         loop {
             if start.is_none() {
@@ -342,13 +357,22 @@ async fn read_all(ctx: &Ctx, place: &Place) {
                 ctx.world.judge(|judge, now| {
                     let deleted = judge.deleted(place, now);
                     judge.shown_start(place, low, deleted);
+                    if let Some(from) = out_of_range.take().filter(|from| low <= *from) {
+                        judge.object("lost-its-place", format_args!("{place:?}: {from} is out of range, start {low}"));
+                    }
                 });
                 (start, next) = (Some(low), low);
+                records.clear();
             }
             let asked = ctx.world.now();
             let fetched = conn.fetch(&[(place.clone(), next)], 0, 1 << 20).await?.remove(0);
             if fetched.error != 0 {
                 ctx.world.note(ctx.name, format_args!("read {place:?} from {next}: code {}", fetched.error));
+                // A DeleteRecords of the storm may still be at work: whoever asked is known to the judge, who looks at the new start.
+                if fetched.error == OUT_OF_RANGE {
+                    (start, out_of_range) = (None, Some(next));
+                    return Ok(false);
+                }
                 ctx.check_code("last fetch", fetched.error);
                 return Ok(false);
             }

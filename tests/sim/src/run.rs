@@ -13,6 +13,7 @@ use alluvium::admin::Readiness;
 use alluvium::broker::{BrokerError, Ports, run_with};
 use alluvium::config::Settings;
 use alluvium::meta::MetaOptions;
+use alluvium::segment::{Tail, parse_segment_key, parse_tail};
 use alluvium::server::Listener;
 use alluvium::store::fault::FaultRates;
 use alluvium::store::{ReadRange, Store, StoreError};
@@ -28,9 +29,9 @@ use turmoil::net::{TcpListener, TcpStream};
 use crate::bucket::{self, Bucket, HostStore};
 use crate::judge::Judge;
 use crate::plan::{A, Action, Kind, Plan};
-use crate::producers;
-use crate::roles::{self, Ctx};
+use crate::roles::{self, Besides, Ctx};
 use crate::world::{Dice, Exit, Phase, World, until};
+use crate::{churn, producers, team};
 
 const TICK: Duration = Duration::from_millis(1);
 
@@ -151,12 +152,14 @@ impl<'a> Run<'a> {
         let contexts: Vec<Ctx> = plan.clients.iter().map(|name| ctx(name)).collect();
         let (maker, verifier) = (ctx("maker"), ctx("verifier"));
         let groups = plan.clients.iter().filter_map(|name| group_of(name)).collect();
+        let has = |what: &str| plan.clients.iter().any(|name| name.starts_with(what));
+        let besides = Besides { team: has("member"), churn: has("churn") };
         self.sim.client("maker", async move {
             roles::make_topic(&maker).await;
             Ok(())
         });
         self.sim.client("verifier", async move {
-            roles::verifier(verifier, groups).await;
+            roles::verifier(verifier, groups, besides).await;
             Ok(())
         });
         let (producer_pace, admin_pace, deletes) = (plan.producer_pace_ms, plan.admin_pace_ms, plan.deletes);
@@ -165,6 +168,9 @@ impl<'a> Run<'a> {
                 match (ctx.name.split('-').next(), group_of(ctx.name)) {
                     (Some("idem"), _) => producers::idempotent(ctx, producer_pace).await,
                     (Some("plain"), _) => producers::plain(ctx).await,
+                    (Some("silent"), _) => producers::silent(ctx).await,
+                    (Some("member"), _) => team::member(ctx).await,
+                    (Some("churn"), _) => churn::churn(ctx).await,
                     (_, Some(group)) => roles::consumer(ctx, group).await,
                     _ => roles::admin(ctx, admin_pace, deletes).await,
                 }
@@ -320,11 +326,21 @@ impl<'a> Run<'a> {
         let memory = self.bucket.memory.clone();
         let listed = at_once(memory.list("segments/", None, 10_000));
         // A segment lost from the tail of a session that nobody has fenced yet looks like one that was never written; what is lost
-        // here lies below an end that is known.
-        let session_of = |key: &str| key.split('/').nth(1).map(str::to_owned);
+        // here lies below an end that is known, or is counted by a later segment.
+        let session_of = |key: &str| parse_segment_key(key).map(|(session, _)| session).ok();
         let newest = listed.last().and_then(|object| session_of(&object.key));
+        let counted = listed.iter().filter(|object| session_of(&object.key) == newest).map(|object| {
+            let read = at_once(memory.read(&object.key, ReadRange::Full));
+            match parse_tail(&object.key, read.object_size, &read.bytes) {
+                Ok(Tail::Segment(segment)) => segment.footer.committed,
+                _ => 0,
+            }
+        });
+        let counted = counted.max().unwrap_or(0);
+        let stands_below = |key: &str| parse_segment_key(key).is_ok_and(|(_, number)| number < counted);
         let data: Vec<_> = listed.into_iter().filter(|object| object.size > 400).collect();
-        let closed: Vec<_> = data.iter().filter(|object| session_of(&object.key) != newest).collect();
+        let closed: Vec<_> =
+            data.iter().filter(|object| session_of(&object.key) != newest || stands_below(&object.key)).collect();
         let lose = !closed.is_empty() && self.dice.chance(60);
         let candidates = if lose { closed } else { data.iter().collect() };
         if candidates.is_empty() {
@@ -367,6 +383,7 @@ fn settings(plan: &Plan) -> Settings {
     };
     settings.kafka.offsets_topic_num_partitions = 2;
     settings.kafka.group_initial_rebalance_delay_ms = 0;
+    settings.kafka.group_min_session_timeout_ms = 100;
     settings
 }
 

@@ -1,0 +1,244 @@
+//! Sequences that were refused with an error that their producers retry. Until a refused batch comes again nothing of the same producer
+//! may overtake it: an unknown producer may start anywhere, so its successor would be taken, and the retry would be lost as "out of
+//! order" (or written twice).
+//!
+//! What finds no room is not forgotten in silence: for as long as it would have been remembered no unknown producer starts above 0.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::Mutex;
+
+use super::producers::Claim;
+use crate::types::mutant::{self, Mutant};
+use crate::types::{PartitionId, TimestampMs, TopicId};
+
+/// A refused sequence is remembered for so long.
+pub const REFUSAL_MEMORY_MS: i64 = 10 * 60 * 1000;
+
+/// So many producers' refusals are remembered per partition; the oldest go first.
+pub const REFUSALS_MAX: usize = 1000;
+
+/// So many are remembered of all partitions that have no slot: half a kilobyte each at most.
+const WITHOUT_SLOT_MAX: usize = 10_000;
+
+/// No topic has a longer name: a refusal for one need not be remembered.
+const NAME_BYTES_MAX: usize = 249;
+
+fn recent(at: TimestampMs, now: TimestampMs) -> bool {
+    now - at < REFUSAL_MEMORY_MS
+}
+
+/// A batch that was refused, as its header says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RefusedBatch {
+    pub producer_id: i64,
+    pub epoch: i16,
+    pub first_sequence: i32,
+}
+
+impl RefusedBatch {
+    fn is_idempotent(&self) -> bool {
+        self.producer_id >= 0 && self.first_sequence >= 0
+    }
+}
+
+/// The refusals of one partition.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Refusals {
+    /// (producer id, epoch) → lowest sequence refused, and when the last was.
+    lowest: BTreeMap<(i64, i16), (i32, TimestampMs)>,
+    /// When one found no room.
+    dropped_at: Option<TimestampMs>,
+}
+
+impl Refusals {
+    pub fn remember(&mut self, batch: RefusedBatch, now: TimestampMs) {
+        if !batch.is_idempotent() || mutant::on(Mutant::ForgetRefused) {
+            return;
+        }
+        let key = (batch.producer_id, batch.epoch);
+        if self.lowest.len() >= REFUSALS_MAX && !self.lowest.contains_key(&key) {
+            let oldest = self.lowest.iter().min_by_key(|(_, (_, at))| *at).map(|(key, (_, at))| (*key, *at));
+            if let Some((oldest, at)) = oldest {
+                self.lowest.remove(&oldest);
+                self.dropped_at = self.dropped_at.max(Some(at));
+            }
+        }
+        let known = self.lowest.entry(key).or_insert((batch.first_sequence, now));
+        *known = (known.0.min(batch.first_sequence), now.max(known.1));
+    }
+
+    /// Whether a batch of a producer that is not known would overtake one that was refused.
+    pub fn bar(&self, claim: Claim, now: TimestampMs) -> bool {
+        let lowest = self.lowest.get(&(claim.producer_id, claim.epoch)).filter(|(_, at)| recent(*at, now));
+        let dropped = self.dropped_at.is_some_and(|at| recent(at, now));
+        lowest.is_some_and(|(lowest, _)| claim.first_sequence > *lowest) || (dropped && claim.first_sequence > 0)
+    }
+
+    /// The producer is known from now on.
+    pub fn forget(&mut self, producer_id: i64, epoch: i16) {
+        self.lowest.remove(&(producer_id, epoch));
+    }
+
+    pub fn absorb(&mut self, others: Refusals) {
+        self.dropped_at = self.dropped_at.max(others.dropped_at);
+        for ((producer_id, epoch), (first_sequence, at)) in others.lowest {
+            self.remember(RefusedBatch { producer_id, epoch, first_sequence }, at);
+        }
+    }
+
+    pub fn expire(&mut self, now: TimestampMs) {
+        self.lowest.retain(|_, (_, at)| recent(*at, now));
+        self.dropped_at = self.dropped_at.filter(|at| recent(*at, now));
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.lowest.is_empty() && self.dropped_at.is_none()
+    }
+}
+
+/// A topic as a request names it: it need not exist (yet).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TopicKey {
+    Id(TopicId),
+    Name(String),
+}
+
+type Place = (TopicKey, i32);
+
+/// Refusals for partitions that have no slot: the topic is not known yet, or the lease is not here. A batch that is admitted
+/// later takes them along, by [`WithoutSlot::take`].
+#[derive(Default)]
+pub struct WithoutSlot {
+    inner: Mutex<Places>,
+    /// Spares the lock where nothing is remembered.
+    any: AtomicBool,
+}
+
+#[derive(Default)]
+struct Places {
+    refused: BTreeMap<Place, Refusals>,
+    count: usize,
+    dropped_at: Option<TimestampMs>,
+}
+
+impl WithoutSlot {
+    pub fn remember(&self, topic: TopicKey, index: i32, batch: RefusedBatch, now: TimestampMs) {
+        let no_topic = matches!(&topic, TopicKey::Name(name) if name.len() > NAME_BYTES_MAX);
+        if !batch.is_idempotent() || no_topic || mutant::on(Mutant::ForgetRefusedWithoutSlot) {
+            return;
+        }
+        let mut places = self.inner.lock();
+        if places.count >= WITHOUT_SLOT_MAX {
+            *places = Places { dropped_at: Some(now), ..Places::default() };
+        }
+        let Places { refused, count, .. } = &mut *places;
+        let refusals = refused.entry((topic, index)).or_default();
+        let before = refusals.lowest.len();
+        refusals.remember(batch, now);
+        *count += refusals.lowest.len() - before;
+        self.any.store(true, Ordering::SeqCst);
+    }
+
+    /// What was refused of a partition, under its id or its name; it is not kept here.
+    pub fn take(&self, id: PartitionId, name: &str, now: TimestampMs) -> Option<Refusals> {
+        if !self.any.load(Ordering::SeqCst) {
+            return None;
+        }
+        let mut places = self.inner.lock();
+        let mut taken = Refusals { dropped_at: places.dropped_at, ..Refusals::default() };
+        for topic in [TopicKey::Id(id.topic), TopicKey::Name(name.to_owned())] {
+            if let Some(refusals) = places.refused.remove(&(topic, id.index)) {
+                places.count -= refusals.lowest.len();
+                taken.absorb(refusals);
+            }
+        }
+        taken.expire(now);
+        if places.refused.is_empty() && places.dropped_at.is_none_or(|at| !recent(at, now)) {
+            places.dropped_at = None;
+            self.any.store(false, Ordering::SeqCst);
+        }
+        (!taken.is_empty()).then_some(taken)
+    }
+
+    /// Forgets what is old.
+    pub fn expire(&self, now: TimestampMs) {
+        let mut places = self.inner.lock();
+        places.refused.retain(|_, refusals| {
+            refusals.expire(now);
+            !refusals.is_empty()
+        });
+        places.count = places.refused.values().map(|refusals| refusals.lowest.len()).sum();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: PartitionId = PartitionId { topic: TopicId(5), index: 2 };
+
+    fn batch(producer_id: i64, first_sequence: i32) -> RefusedBatch {
+        RefusedBatch { producer_id, epoch: 0, first_sequence }
+    }
+
+    fn claim(producer_id: i64, first_sequence: i32) -> Claim {
+        Claim { producer_id, epoch: 0, first_sequence, last_sequence: first_sequence }
+    }
+
+    #[test]
+    fn what_finds_no_room_bars_all_that_start_above_zero() {
+        let mut refusals = Refusals::default();
+        let producers = REFUSALS_MAX as i64 + 1;
+        (0..producers).for_each(|id| refusals.remember(batch(id, 4), id));
+        assert_eq!(refusals.lowest.len(), REFUSALS_MAX);
+        // (producer, first sequence, when, barred)
+        let table = [
+            (0, 5, 2000, true, "the one that was dropped"),
+            (0, 0, 2000, false, "starts at 0"),
+            (producers + 7, 1, 2000, true, "anybody may be the one that was dropped"),
+            (0, 5, REFUSAL_MEMORY_MS, false, "too long ago"),
+            (3, 5, REFUSAL_MEMORY_MS, true, "this one is remembered still"),
+        ];
+        for (producer, sequence, now, barred, what) in table {
+            assert_eq!(refusals.bar(claim(producer, sequence), now), barred, "{what}");
+        }
+    }
+
+    #[test]
+    fn refusals_without_a_slot_are_found_under_id_and_name() {
+        let named = || TopicKey::Name("t".to_owned());
+        // (topic, index, batch, then asked for at, found)
+        let table = [
+            (TopicKey::Id(ID.topic), 2, batch(1, 3), 100, true, "by id"),
+            (named(), 2, batch(1, 3), 100, true, "by name"),
+            (named(), 1, batch(1, 3), 100, false, "another partition"),
+            (TopicKey::Id(TopicId(6)), 2, batch(1, 3), 100, false, "another topic"),
+            (named(), 2, batch(-1, -1), 100, false, "not idempotent"),
+            (named(), 2, batch(1, 3), 100 + REFUSAL_MEMORY_MS, false, "too long ago"),
+            (TopicKey::Name("t".repeat(300)), 2, batch(1, 3), 100, false, "no topic has such a name"),
+        ];
+        for (topic, index, refused, now, found, what) in table {
+            let memory = WithoutSlot::default();
+            memory.remember(topic, index, refused, 50);
+            let taken = memory.take(ID, "t", now);
+            assert_eq!(taken.is_some_and(|taken| taken.bar(claim(1, 4), now)), found, "{what}");
+            assert_eq!(memory.take(ID, "t", now), None, "{what}: only once");
+        }
+    }
+
+    #[test]
+    fn too_many_without_a_slot_make_the_broker_strict() {
+        let memory = WithoutSlot::default();
+        for at in 0..=WITHOUT_SLOT_MAX as i64 {
+            memory.remember(TopicKey::Name(format!("t{at}")), 0, batch(at, 0), 50);
+        }
+        assert_eq!(memory.inner.lock().count, 1);
+        let taken = memory.take(ID, "other", 60).expect("something was dropped");
+        assert!(taken.bar(claim(99, 1), 60) && !taken.bar(claim(99, 0), 60));
+        memory.expire(60 + REFUSAL_MEMORY_MS);
+        assert_eq!(memory.take(ID, "other", 60 + REFUSAL_MEMORY_MS), None);
+        assert!(!memory.any.load(Ordering::SeqCst));
+    }
+}

@@ -34,7 +34,8 @@ impl Gen {
         self.next() as u8
     }
 
-    fn below(&mut self, limit: u64) -> u64 {
+    /// From 0 to `limit` - 1.
+    pub fn below(&mut self, limit: u64) -> u64 {
         self.next() % limit
     }
 

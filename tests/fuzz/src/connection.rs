@@ -104,7 +104,13 @@ fn frames(data: &[u8]) -> (Vec<Vec<u8>>, VecDeque<Sent>) {
                 let (row, version) = requests::chosen(*row, *version);
                 let correlation_id = i32::try_from(index).unwrap_or(0);
                 sent.push_back(Sent { key: row.key, version, correlation_id });
-                frames.push(framed(&request(row.key, version, correlation_id, row.request_header_version(version), body)));
+                frames.push(framed(&request(
+                    row.key,
+                    version,
+                    correlation_id,
+                    row.request_header_version(version),
+                    body,
+                )));
             }
             (_, None) => {}
         }

@@ -82,7 +82,8 @@ fn snapshot(bytes: &[u8]) {
     let every = image.topics.keys().map(|id| Change::CreatePartitions { id: *id, count: 9 });
     let sessions: Vec<_> = image.sessions.keys().copied().collect();
     let ready = sessions.iter().map(|session| Change::Ready { session: *session });
-    let fence = sessions.iter().map(|session| Change::FenceSession { session: *session, end: 1, ready: sessions.clone() });
+    let fence =
+        sessions.iter().map(|session| Change::FenceSession { session: *session, end: 1, ready: sessions.clone() });
     let ids = sessions.iter().map(|session| Change::AllocateProducerIds { session: *session, count: u32::MAX });
     let grant = Change::GrantVacant { ready: sessions.clone() };
     let changes: Vec<_> = every.chain(ready).chain([grant]).chain(ids).chain(fence).take(64).collect();

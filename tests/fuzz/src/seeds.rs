@@ -94,7 +94,10 @@ fn piece<T: Encodable>(key: ApiKey, version: i16, request: &T) -> Vec<u8> {
 fn connections(out: &Out) {
     for row in API_TABLE {
         for version in [row.min, row.max] {
-            let pieces = [[vec![0], random(row, version, 3)].concat(), piece(ApiKey::ApiVersions, 0, &ApiVersionsRequest::default())];
+            let pieces = [
+                [vec![0], random(row, version, 3)].concat(),
+                piece(ApiKey::ApiVersions, 0, &ApiVersionsRequest::default()),
+            ];
             out.put("connection", &format!("{}-{version}", row.name), [&[0x80], &pieces::join(&pieces)[..]].concat());
         }
     }
@@ -153,10 +156,13 @@ fn group(create: Vec<u8>) -> Vec<Vec<u8>> {
         .with_protocol_type(text("consumer"))
         .with_protocols(vec![protocol]);
     let fixed = join.clone().with_group_instance_id(Some(text("i")));
-    let partition = OffsetCommitRequestPartition::default().with_committed_offset(5).with_committed_metadata(Some(text("m")));
+    let partition =
+        OffsetCommitRequestPartition::default().with_committed_offset(5).with_committed_metadata(Some(text("m")));
     let topic = OffsetCommitRequestTopic::default().with_name(name("t")).with_partitions(vec![partition]);
-    let commit =
-        OffsetCommitRequest::default().with_group_id(id()).with_generation_id_or_member_epoch(-1).with_topics(vec![topic]);
+    let commit = OffsetCommitRequest::default()
+        .with_group_id(id())
+        .with_generation_id_or_member_epoch(-1)
+        .with_topics(vec![topic]);
     let fetch_offsets = OffsetFetchRequest::default().with_group_id(id()).with_topics(None);
     vec![
         create,
@@ -168,7 +174,12 @@ fn group(create: Vec<u8>) -> Vec<Vec<u8>> {
         piece(ApiKey::DescribeGroups, 5, &DescribeGroupsRequest::default().with_groups(vec![id()])),
         piece(ApiKey::ListGroups, 4, &ListGroupsRequest::default()),
         piece(ApiKey::DeleteGroups, 2, &DeleteGroupsRequest::default().with_groups_names(vec![id()])),
-        piece(ApiKey::Metadata, 9, &MetadataRequest::default().with_topics(Some(vec![MetadataRequestTopic::default().with_name(Some(name("auto")))]))),
+        piece(
+            ApiKey::Metadata,
+            9,
+            &MetadataRequest::default()
+                .with_topics(Some(vec![MetadataRequestTopic::default().with_name(Some(name("auto")))])),
+        ),
     ]
 }
 
@@ -274,7 +285,8 @@ fn settings(out: &Out) {
     let file = "Fstore = \"s3://bucket/prefix\"\nlisten = \"0.0.0.0:9092\"\nadvertise = \"[::1]:9092\"\nflush_bytes = \"1MiB\"\n\
                 log_format = \"json\"\ns3-path-style = true\n[kafka]\nnum.partitions = 3\n\"group.max.size\" = 9\n";
     let variables = ["VALLUVIUM_FLUSH_INTERVAL_MS=5s", "VALLUVIUM_KAFKA_MESSAGE_MAX_BYTES=1MB", "VALLUVIUM_LOG=debug"];
-    let flags = ["Onode-id=7", "Orack=a", "Os3-endpoint=http://h:1", "Sbuffer-bytes=64MiB", "Soffsets.retention.minutes=7d"];
+    let flags =
+        ["Onode-id=7", "Orack=a", "Os3-endpoint=http://h:1", "Sbuffer-bytes=64MiB", "Soffsets.retention.minutes=7d"];
     let wrong = ["Onode-di=7", "Snum.partitions=0", "Fa = [1]", "Fx.y.z = 1.5", "Ostore=x"];
     let configs = [
         "cleanup.policy= compact , delete",

@@ -33,7 +33,8 @@ fn pieces(text: &str) {
             _ => drop(configs.insert(pair.0, pair.1)),
         }
     }
-    memory::within(64 * text.len() + 256 * 1024, || {
+    // The parser of TOML takes some hundred bytes for a bracket.
+    memory::within(512 * text.len() + 256 * 1024, || {
         settings(&given);
         topic_and_group(&configs);
     });

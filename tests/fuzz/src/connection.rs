@@ -19,15 +19,16 @@ use alluvium::store::memory::MemoryStore;
 use alluvium::types::env::testing::env;
 use alluvium::types::metrics::Metrics;
 use bytes::{BufMut, Bytes};
-use kafka_protocol::messages::{ApiKey, ResponseHeader, ResponseKind};
+use kafka_protocol::messages::{ApiKey, MetadataRequest, MetadataResponse, ResponseHeader, ResponseKind};
 use kafka_protocol::protocol::Decodable;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
-use crate::{memory, pieces, requests};
+use crate::{memory, pieces, requests, samples};
 
 /// What the broker may hold because of one input: two records sections of 128 MiB for a topic that compresses anew, and its caches.
 const HELD: usize = 384 << 20;
@@ -182,6 +183,24 @@ async fn is_well(broker: &Broker) {
     stream.write_all(&frame).await.expect("the broker reads");
     let answer = timeout(PATIENCE, answer(&mut stream)).await.expect("in time").expect("an answer");
     assert_eq!(answer[..6], [0, 0, 0, 77, 0, 0], "an ApiVersions answer without error");
+}
+
+/// Ids of the topics that `samples::create_topics` makes when it is the first request: the same in every run.
+pub fn topic_ids() -> Vec<Uuid> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
+    runtime.expect("a runtime starts").block_on(async {
+        let broker = Broker::start(Arc::new(MemoryStore::new()), SEED).await;
+        let mut stream = broker.connect().await;
+        let (create, _) = frames(&samples::create_topics());
+        let all = MetadataRequest::default().with_topics(None);
+        let (ask, _) = frames(&samples::piece(ApiKey::Metadata, 12, &all));
+        stream.write_all(&[&create[0][..], &ask[0]].concat()).await.expect("the broker reads");
+        answer(&mut stream).await.expect("topics are made");
+        let mut answer = answer(&mut stream).await.expect("they are shown");
+        ResponseHeader::decode(&mut answer, 1).expect("a header");
+        let shown = MetadataResponse::decode(&mut answer, 12).expect("a body");
+        shown.topics.iter().map(|topic| topic.topic_id).collect()
+    })
 }
 
 pub struct Broker {

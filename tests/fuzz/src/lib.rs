@@ -9,9 +9,11 @@ pub mod connection;
 pub mod inspect;
 pub mod memory;
 pub mod metadata;
+pub mod mutate;
 pub mod offsets;
 pub mod pieces;
 pub mod requests;
+pub mod samples;
 pub mod segments;
 pub mod settings;
 

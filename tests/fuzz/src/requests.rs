@@ -1,6 +1,7 @@
 //! Request bodies of every served API and version: `[API] [version] body`. What the guard takes must decode in bounded memory, and
 //! end where the guard said.
 
+use alluvium::wire::frame::RequestHead;
 use alluvium::wire::guard;
 use alluvium::wire::table::{API_TABLE, ApiRow};
 use bytes::Bytes;
@@ -12,6 +13,9 @@ const AMPLIFICATION: usize = 160;
 const CONSTANT: usize = 8 * 1024;
 
 pub fn run(data: &[u8]) {
+    if let Ok(head) = RequestHead::parse(data) {
+        assert!(head.body_start <= data.len());
+    }
     let Some(([row, version], body)) = data.split_first_chunk() else { return };
     let (row, version) = chosen(*row, *version);
     let Ok(left) = guard::check(row.key as i16, version, body) else { return };

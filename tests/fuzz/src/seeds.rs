@@ -9,8 +9,8 @@ use alluvium::wire::codec::{Codec, compress};
 use alluvium::wire::table::{API_TABLE, ApiRow};
 use alluvium_fuzz::messages::{Gen, random_body};
 use alluvium_fuzz::pieces;
+use alluvium_fuzz::samples::{NOW_MS, batch, create_topics, head, piece};
 use bytes::Bytes;
-use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
@@ -18,12 +18,10 @@ use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::*;
-use kafka_protocol::protocol::{Encodable, StrBytes};
+use kafka_protocol::protocol::StrBytes;
 
 // Not a target: the instrumented crates want libFuzzer at linking, and libFuzzer wants one.
 libfuzzer_sys::fuzz_target!(|_data: &[u8]| {});
-
-const NOW_MS: i64 = 1_700_000_000_000;
 
 struct Out(PathBuf);
 
@@ -53,13 +51,6 @@ fn golden(name: &str) -> Vec<u8> {
     std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// API and version as the targets choose them.
-fn head(key: ApiKey, version: i16) -> [u8; 2] {
-    let row = API_TABLE.iter().position(|row| row.key == key).expect("it is served");
-    let version = version - API_TABLE[row].min;
-    [u8::try_from(row).expect("few APIs"), u8::try_from(version).expect("few versions")]
-}
-
 fn random(row: &ApiRow, version: i16, seed: u64) -> Vec<u8> {
     let body = random_body(row.key, &mut Gen::new(seed, version, row.is_flexible(version)));
     [&head(row.key, version)[..], &body].concat()
@@ -83,14 +74,6 @@ fn name(name: &str) -> TopicName {
     TopicName(text(name))
 }
 
-/// A piece of the `connection` target.
-fn piece<T: Encodable>(key: ApiKey, version: i16, request: &T) -> Vec<u8> {
-    let mut out = vec![0];
-    out.extend(head(key, version));
-    request.encode(&mut out, version).expect("it fits its version");
-    out
-}
-
 fn connections(out: &Out) {
     for row in API_TABLE {
         for version in [row.min, row.max] {
@@ -101,11 +84,7 @@ fn connections(out: &Out) {
             out.put("connection", &format!("{}-{version}", row.name), [&[0x80], &pieces::join(&pieces)[..]].concat());
         }
     }
-    let topic = CreatableTopic::default().with_name(name("t")).with_num_partitions(2).with_replication_factor(1);
-    let config = CreatableTopicConfig::default().with_name(text("compression.type")).with_value(Some(text("zstd")));
-    let recompressing = topic.clone().with_name(name("z")).with_configs(vec![config]);
-    let create = CreateTopicsRequest::default().with_topics(vec![topic, recompressing]).with_timeout_ms(1000);
-    let create = piece(ApiKey::CreateTopics, 7, &create);
+    let create = create_topics();
     let init = InitProducerIdRequest::default().with_transactional_id(None).with_transaction_timeout_ms(60_000);
     let init = piece(ApiKey::InitProducerId, 4, &init);
     for (at, codec) in Codec::ALL.into_iter().enumerate() {
@@ -181,22 +160,6 @@ fn group(create: Vec<u8>) -> Vec<Vec<u8>> {
                 .with_topics(Some(vec![MetadataRequestTopic::default().with_name(Some(name("auto")))])),
         ),
     ]
-}
-
-fn batch(codec: Codec, (producer_id, producer_epoch, base_sequence): (i64, i16, i32)) -> Bytes {
-    let options = BatchOptions { codec, producer_id, producer_epoch, base_sequence, ..BatchOptions::default() };
-    let mut builder = BatchBuilder::new(options);
-    for at in 0..3 {
-        let record = NewRecord {
-            offset_delta: at,
-            timestamp: NOW_MS + i64::from(at),
-            key: (at != 1).then_some(b"key"),
-            value: (at != 2).then_some(b"value value value"),
-            headers: &[(b"h", Some(b"1")), (b"", None)],
-        };
-        builder.push(record).expect("fits");
-    }
-    builder.build().expect("builds")
 }
 
 fn batches(out: &Out) {

@@ -375,3 +375,10 @@ fn we_read_what_java_writes() {
         assert_eq!(records::find_max_timestamp(&batch), Ok(Some((1, 1_700_000_000_007))));
     }
 }
+
+/// A stream of unknown length would make readers and writers of level 22 reserve 128 MiB and more.
+#[test]
+fn zstd_frames_say_how_much_they_hold() {
+    let frame = compress(Codec::Zstd, Some(22), &[7; 1000]).expect("compresses");
+    assert_eq!(zstd::zstd_safe::get_frame_content_size(&frame).ok().flatten(), Some(1000));
+}

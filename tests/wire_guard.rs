@@ -2,6 +2,9 @@
 //!
 //! Random messages of every served API and version are encoded by kafka-protocol: the guard must take them, refuse each
 //! prefix of them, and whatever it takes of their mutants must decode within a small multiple of its bytes.
+//!
+//! `GUARD_CASES=10000000 cargo test --release --test wire_guard -- --nocapture` runs so many random cases more than the sample (a case
+//! is a message, a prefix or a mutant). A failure names its seed: `GUARD_SEED=… GUARD_CASES=1` runs that message again.
 
 mod messages;
 
@@ -25,6 +28,10 @@ const AMPLIFICATION: usize = 160;
 /// What an error costs.
 const CONSTANT: usize = 8 * 1024;
 const MESSAGES_PER_VERSION: u64 = 6;
+/// Random cases when `GUARD_CASES` does not say how many: some seconds.
+const SAMPLE: u64 = 300_000;
+/// Of one message: prefixes and mutants.
+const CASES_PER_MESSAGE: u64 = 60;
 
 /// The only test of this binary, because it counts what the process allocates.
 #[test]
@@ -43,6 +50,7 @@ fn what_the_guard_takes_decodes_in_bounded_memory() {
             }
         }
     }
+    random_cases();
     huge_counts_are_refused();
     bombs_cost_a_window();
     declared_sizes_cost_nothing();
@@ -69,6 +77,73 @@ fn mutants_are_bounded(key: ApiKey, version: i16, body: &[u8], random: &mut Gen,
         mutant[at..end].copy_from_slice(&[0xff, 0xff, 0xff, 0xff, 0x0f][..end - at]);
         is_bounded(key, version, mutant, what);
     }
+}
+
+fn number(variable: &str, default: u64) -> u64 {
+    std::env::var(variable)
+        .map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{variable} is no number: {text}")))
+}
+
+/// Messages of APIs and versions drawn at random, each with prefixes and with mutants that differ in several places.
+fn random_cases() {
+    let (cases, first) = (number("GUARD_CASES", SAMPLE), number("GUARD_SEED", 1_000_000));
+    let (mut done, mut seed) = (0, first);
+    while done < cases {
+        done += one_message(seed);
+        seed += 1;
+    }
+    println!("{done} random cases, seeds {first} to {}", seed - 1);
+}
+
+fn one_message(seed: u64) -> u64 {
+    let mut dice = Gen::new(seed, 0, false);
+    let row = &API_TABLE[dice.below(API_TABLE.len() as u64) as usize];
+    let version = row.min + dice.below((row.max - row.min + 1) as u64) as i16;
+    let mut random = Gen::new(seed, version, row.is_flexible(version));
+    let body = random_body(row.key, &mut random);
+    let other = random_body(row.key, &mut random);
+    let key = row.key as i16;
+    let what = format!("{} v{version}, GUARD_SEED={seed}", row.name);
+    assert_eq!(guard::check(key, version, &body), Ok(0), "{what}");
+    assert_eq!(decode(row.key, version, Bytes::from(body.clone())).ok(), Some(0), "{what}");
+    is_bounded(row.key, version, body.clone(), &what);
+    for case in 1..CASES_PER_MESSAGE {
+        if case % 8 == 0 && !body.is_empty() {
+            let cut = dice.below(body.len() as u64) as usize;
+            assert!(guard::check(key, version, &body[..cut]).is_err(), "{what} cut at {cut}");
+        } else {
+            is_bounded(row.key, version, mutant(&body, &other, &mut dice), &what);
+        }
+    }
+    CASES_PER_MESSAGE
+}
+
+/// A body with up to eight changes: bytes, lengths, what is cut out, doubled, or comes from another body.
+fn mutant(body: &[u8], other: &[u8], dice: &mut Gen) -> Vec<u8> {
+    const LENGTHS: [&[u8]; 6] =
+        [&[0x7f, 0xff, 0xff, 0xff], &[0x7f, 0xff], &[0xff; 4], &[0xff, 0xff, 0xff, 0xff, 0x0f], &[0xff, 0x7f], &[0; 4]];
+    let mut mutant = body.to_vec();
+    for _ in 0..=dice.below(8) {
+        let at = dice.below(mutant.len() as u64 + 1) as usize;
+        let end = (at + dice.below(9) as usize).min(mutant.len());
+        match dice.below(7) {
+            0 if at < mutant.len() => mutant[at] = dice.byte(),
+            1 if at < mutant.len() => mutant[at] ^= 1 << dice.below(8),
+            2 => drop(mutant.drain(at..end)),
+            3 => mutant.extend_from_within(at..end),
+            4 => {
+                let from = dice.below(other.len() as u64 + 1) as usize;
+                mutant.splice(at..end, other[from..].iter().copied());
+            }
+            5 => {
+                let length = LENGTHS[dice.below(LENGTHS.len() as u64) as usize];
+                let end = (at + length.len()).min(mutant.len());
+                mutant.splice(at..end, length.iter().copied());
+            }
+            _ => mutant.insert(at, dice.byte()),
+        }
+    }
+    mutant
 }
 
 fn is_bounded(key: ApiKey, version: i16, mutant: Vec<u8>, what: &str) {

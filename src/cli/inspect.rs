@@ -28,7 +28,7 @@ struct Object {
 
 pub fn inspect(settings: &Settings, what: &str, as_json: bool) -> Result<(), Failure> {
     let object = fetch(settings, what)?;
-    let text = describe(&object, as_json).map_err(Failure::Run)?;
+    let text = describe(&object.label, object.key.as_deref(), &object.bytes, as_json).map_err(Failure::Run)?;
     super::print(&text);
     Ok(())
 }
@@ -88,10 +88,11 @@ fn read_store(settings: &Settings, key: &str) -> Result<Object, Failure> {
     Ok(Object { label: key.to_owned(), key: Some(key.to_owned()), bytes: read.bytes.to_vec() })
 }
 
-fn describe(object: &Object, as_json: bool) -> Result<String, String> {
-    let Object { label, key, bytes } = object;
-    if key.as_ref().is_some_and(|key| key.starts_with(METADATA)) || bytes.first() == Some(&b'{') {
-        return metadata(label, key.as_deref(), bytes);
+/// What `inspect` prints of the bytes of an object, as text or JSON, or what is wrong with them. `label` names it in both; `key` is
+/// its name in the store, if that is known.
+pub fn describe(label: &str, key: Option<&str>, bytes: &[u8], as_json: bool) -> Result<String, String> {
+    if key.is_some_and(|key| key.starts_with(METADATA)) || bytes.first() == Some(&b'{') {
+        return metadata(label, key, bytes);
     }
     let size = bytes.len() as u64;
     let tail = match key {
@@ -131,6 +132,10 @@ fn metadata(label: &str, key: Option<&str>, bytes: &[u8]) -> Result<String, Stri
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn describe(object: &Object, as_json: bool) -> Result<String, String> {
+        super::describe(&object.label, object.key.as_deref(), &object.bytes, as_json)
+    }
     use crate::meta::entry::Change;
 
     fn object(name: &str, key: Option<&str>) -> Object {

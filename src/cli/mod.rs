@@ -10,6 +10,7 @@ mod render;
 mod serve;
 
 pub use banner::banner;
+pub use inspect::describe;
 
 use std::ffi::OsString;
 use std::fmt;

@@ -97,7 +97,9 @@ impl Loaded {
 }
 
 fn unknown(name: &str, source: &Source, spelling: fn(&Setting) -> String) -> ConfigError {
-    let nearest = SETTINGS.iter().map(spelling).min_by_key(|known| edit_distance(known, name));
+    // A name much longer or shorter than all has no nearest one, and is not worth a table of letters.
+    let similar = SETTINGS.iter().map(spelling).filter(|known| known.len().abs_diff(name.len()) <= FARTHEST_NAME);
+    let nearest = similar.min_by_key(|known| edit_distance(known, name));
     let nearest = nearest.filter(|known| edit_distance(known, name) <= FARTHEST_NAME.min(name.len()));
     ConfigError::Unknown { name: name.to_owned(), source_name: source.to_string(), nearest }
 }
@@ -235,6 +237,7 @@ mod tests {
             load(&Given { file: Some(("f".to_owned(), text.to_owned())), ..Given::default() }).unwrap_err().to_string()
         };
         assert!(in_file("listenn = \"x\"").contains("the nearest is \"listen\""));
+        assert!(!in_file(&format!("{} = 1", "n".repeat(100_000))).contains("nearest"));
         assert!(in_file("listen = [").starts_with("file f: "));
         assert_eq!(in_file("listen = [1]"), "file f: listen: no setting takes a value of type array");
     }

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::entry::{Change, ConfigResource, ENTRY_VERSION, Endpoint, Entry};
 use super::hash;
 use super::image::{Configs, Image, PartitionState, Session, SessionState, Tenure, Topic};
+use super::rules::PARTITIONS_MAX;
 use crate::types::{NodeId, Offset, Revision, SegmentNumber, SessionId, TopicId};
 
 /// Why an entry can't be applied. The image is unchanged; the broker has to stop.
@@ -26,7 +27,7 @@ impl Image {
         if entry.version != ENTRY_VERSION {
             return Err(UnknownEntry::Version(entry.version));
         }
-        if entry.revision != self.revision + 1 {
+        if self.revision.checked_add(1) != Some(entry.revision) {
             return Err(UnknownEntry::NotNext { image: self.revision, found: entry.revision });
         }
         for change in &entry.changes {
@@ -122,9 +123,10 @@ impl Image {
         });
     }
 
-    /// No effect: the id or the name is taken, or there would be no partition.
+    /// No effect: the id or the name is taken, there would be no partition, or more than a topic may have.
     fn create_topic(&mut self, id: TopicId, topic: Topic, partitions: i32) {
-        if self.topics.contains_key(&id) || self.names.contains_key(&topic.name) || partitions < 1 {
+        let taken = self.topics.contains_key(&id) || self.names.contains_key(&topic.name);
+        if taken || !(1..=PARTITIONS_MAX).contains(&partitions) {
             return;
         }
         self.names.insert(topic.name.clone(), id);
@@ -139,8 +141,11 @@ impl Image {
         }
     }
 
-    /// No effect: the topic is unknown, or has as many partitions or more.
+    /// No effect: the topic is unknown, has as many partitions or more, or would have more than it may.
     fn create_partitions(&mut self, id: TopicId, count: i32) {
+        if count > PARTITIONS_MAX {
+            return;
+        }
         let candidates: Vec<_> = self.ready_sessions().map(|(session, state)| (session, state.node_id)).collect();
         let Some(topic) = self.topics.get_mut(&id) else { return };
         let present = i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX);
@@ -214,10 +219,11 @@ fn alter(configs: &mut Configs, set: &BTreeMap<String, Option<String>>) {
     }
 }
 
-/// Gives a vacant partition its next tenure; it stays vacant, with its epoch, when there is no candidate.
+/// Gives a vacant partition its next tenure; it stays vacant, with its epoch, when there is no candidate or no epoch left.
 fn grant(partition: &mut PartitionState, topic: TopicId, index: i32, candidates: &[(SessionId, NodeId)]) {
     let Some(session) = hash::choose(topic, index, candidates) else { return };
-    partition.epoch += 1;
+    let Some(epoch) = partition.epoch.checked_add(1) else { return };
+    partition.epoch = epoch;
     partition.holder = Some(session);
     partition.tenures.push(Tenure { session, epoch: partition.epoch, end: None });
 }

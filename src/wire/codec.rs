@@ -119,7 +119,8 @@ pub fn compress(codec: Codec, level: Option<i32>, section: &[u8]) -> io::Result<
             let (bytes, result) = encoder.finish();
             result.map(|()| bytes)
         }
-        Codec::Zstd => zstd::stream::encode_all(section, level.unwrap_or(3).clamp(-131_072, 22)),
+        // At once, not as a stream: told the size, level 22 takes memory for what is there and not for 128 MiB.
+        Codec::Zstd => zstd::bulk::compress(section, level.unwrap_or(3).clamp(-131_072, 22)),
     }
 }
 

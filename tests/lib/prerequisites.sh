@@ -8,6 +8,7 @@ missing() {
 }
 
 need_cargo() { command -v cargo >/dev/null || missing cargo "rustup, Rust's installer (or apt-get install -y rustup)"; }
+need_cxx() { command -v c++ >/dev/null || missing "a C++ compiler" "apt-get install -y g++"; }
 need_go() { command -v go >/dev/null || missing go "apt-get install -y golang-go (1.24 or later)"; }
 need_node() { command -v npm >/dev/null || missing npm "apt-get install -y nodejs npm (Node 20 or later)"; }
 need_curl() { command -v curl >/dev/null || missing curl "apt-get install -y curl"; }

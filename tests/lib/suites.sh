@@ -98,6 +98,9 @@ sim_tests() {
   if [[ -x run ]]; then ./run; else cargo test --release --locked; fi
 }
 
+# Replays the kept corpus of every target and fuzzes on for FUZZ_SECONDS each (10).
+fuzz_tests() { "$ROOT/tests/fuzz/run"; }
+
 # chaos_tests local|minio: the suite starts and kills the broker itself, by the command that it is given.
 chaos_tests() {
   local port admin command

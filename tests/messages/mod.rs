@@ -14,11 +14,38 @@ pub struct Gen {
     version: i16,
     flexible: bool,
     nulls: bool,
+    known: &'static Known,
 }
+
+/// Values that mean something to a broker; most random ones are of these, if there are any.
+#[derive(Default)]
+pub struct Known {
+    pub numbers: Vec<i64>,
+    pub names: Vec<String>,
+    pub ids: Vec<Uuid>,
+    pub blobs: Vec<Bytes>,
+}
+
+static NOTHING: Known = Known { numbers: Vec::new(), names: Vec::new(), ids: Vec::new(), blobs: Vec::new() };
 
 impl Gen {
     pub fn new(seed: u64, version: i16, flexible: bool) -> Gen {
-        Gen { state: seed.wrapping_mul(0x1234_5678_9abc_def1) ^ version as u64, version, flexible, nulls: true }
+        let state = seed.wrapping_mul(0x1234_5678_9abc_def1) ^ version as u64;
+        Gen { state, version, flexible, nulls: true, known: &NOTHING }
+    }
+
+    #[allow(dead_code, reason = "only fuzzing knows any")]
+    pub fn with(self, known: &'static Known) -> Gen {
+        Gen { known, ..self }
+    }
+
+    /// One of those that are known, most of the time.
+    fn familiar<T>(&mut self, known: &'static [T]) -> Option<&'static T> {
+        if known.is_empty() || self.below(8) == 0 {
+            None
+        } else {
+            Some(&known[self.below(known.len() as u64) as usize])
+        }
     }
 
     /// splitmix64
@@ -34,7 +61,8 @@ impl Gen {
         self.next() as u8
     }
 
-    fn below(&mut self, limit: u64) -> u64 {
+    /// From 0 to `limit` - 1.
+    pub fn below(&mut self, limit: u64) -> u64 {
         self.next() % limit
     }
 
@@ -63,7 +91,7 @@ macro_rules! numbers {
     ($($number:ty),*) => {$(
         impl Random for $number {
             fn random(g: &mut Gen) -> Self {
-                g.next() as $number
+                g.familiar(&g.known.numbers).map_or_else(|| g.next(), |number| *number as u64) as $number
             }
         }
     )*};
@@ -89,12 +117,17 @@ impl Random for bool {
 
 impl Random for Uuid {
     fn random(g: &mut Gen) -> Self {
-        Uuid::from_u128(u128::from(g.next()) << 64 | u128::from(g.next()))
+        g.familiar(&g.known.ids)
+            .copied()
+            .unwrap_or_else(|| Uuid::from_u128(u128::from(g.next()) << 64 | u128::from(g.next())))
     }
 }
 
 impl Random for StrBytes {
     fn random(g: &mut Gen) -> Self {
+        if let Some(name) = g.familiar(&g.known.names) {
+            return StrBytes::from_string(name.clone());
+        }
         let length = if g.below(20) == 0 { 200 } else { g.below(9) };
         StrBytes::from_string((0..length).map(|_| (b'a' + g.below(26) as u8) as char).collect())
     }
@@ -102,6 +135,9 @@ impl Random for StrBytes {
 
 impl Random for Bytes {
     fn random(g: &mut Gen) -> Self {
+        if let Some(blob) = g.familiar(&g.known.blobs) {
+            return blob.clone();
+        }
         let length = if g.below(20) == 0 { 200 } else { g.below(9) };
         (0..length).map(|_| g.byte()).collect()
     }

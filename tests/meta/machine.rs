@@ -189,3 +189,24 @@ fn refuses_unknown_versions_and_gaps_and_keeps_the_image() {
     }
     assert_eq!(image, before);
 }
+
+/// What no proposer appends and damage could bring: nothing overflows, and no entry of a few bytes fills the memory.
+#[test]
+fn numbers_at_their_ends_change_nothing() {
+    let mut image = cluster();
+    let id = TopicId(5);
+    apply(&mut image, vec![topic(5, "a", 2)]);
+    let before = image.clone();
+    apply(&mut image, vec![topic(6, "b", i32::MAX), Change::CreatePartitions { id, count: i32::MAX }]);
+    assert_eq!(image, Image { revision: image.revision, ..before });
+
+    for partition in &mut image.topics.get_mut(&id).unwrap().partitions {
+        (partition.holder, partition.epoch) = (None, i32::MAX);
+    }
+    apply(&mut image, vec![Change::GrantVacant { ready: vec![session(1, 7)] }]);
+    assert_eq!(holders(&image, id), [None, None], "there is no epoch left");
+
+    image.revision = u64::MAX;
+    let next = image.apply(&Entry::new(0, 0, vec![]));
+    assert_eq!(next, Err(UnknownEntry::NotNext { image: u64::MAX, found: 0 }));
+}

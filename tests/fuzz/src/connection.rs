@@ -1,0 +1,273 @@
+//! A client that sends anything to a whole broker: pieces, each `[how] [API] [version] body`, written to one connection as requests
+//! with right headers, as frames with a right length only, or as they are.
+//!
+//! The broker is the one that ships, started for each input on a store in memory, on one thread whose clock jumps when nothing can run.
+//! Answers come in the order of the requests and are what the protocol says of their version; afterwards another connection is
+//! served, and a stop is clean; if the input says so, a second broker starts from what the first one left.
+
+use std::collections::VecDeque;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use alluvium::admin::Readiness;
+use alluvium::broker::{BrokerError, Ports, run_on};
+use alluvium::config::Settings;
+use alluvium::server::Listener;
+use alluvium::store::StoreRef;
+use alluvium::store::memory::MemoryStore;
+use alluvium::types::env::testing::env;
+use alluvium::types::metrics::Metrics;
+use bytes::{BufMut, Bytes};
+use kafka_protocol::messages::{ApiKey, MetadataRequest, MetadataResponse, ResponseHeader, ResponseKind};
+use kafka_protocol::protocol::Decodable;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::{memory, pieces, requests, samples};
+
+/// What the broker may hold because of one input: two records sections of 128 MiB for a topic that compresses anew, and its caches.
+const HELD: usize = 384 << 20;
+/// Requests of one input.
+const REQUESTS: usize = 64;
+/// Waiting for what comes only if something happens that never will. On the jumping clock it costs nothing.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// The broker's own promises are shorter than this; longer is a hang.
+const HANG: Duration = Duration::from_secs(300);
+const SEED: u64 = 7;
+
+/// Bit of the first byte: a second broker starts from the store.
+const RESTART: u8 = 0x80;
+/// How a piece is sent, by the lowest bits of its first byte; every other value sends a request.
+const FRAMED: u8 = 6;
+const RAW: u8 = 7;
+
+pub fn run(data: &[u8]) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
+    let runtime = runtime.expect("a runtime starts");
+    memory::within(HELD, || runtime.block_on(case(data)));
+    memory::within(HELD, || drop(runtime));
+}
+
+async fn case(data: &[u8]) {
+    let Some((first, data)) = data.split_first() else { return };
+    let store: StoreRef = Arc::new(MemoryStore::new());
+    let broker = Broker::start(store.clone(), SEED).await;
+    converse(&broker, data).await;
+    is_well(&broker).await;
+    broker.stop().await;
+    if first & RESTART != 0 {
+        let broker = Broker::start(store, SEED + 1).await;
+        is_well(&broker).await;
+        broker.stop().await;
+    }
+}
+
+/// A request whose answer must be its version's.
+#[derive(Clone, Copy)]
+struct Sent {
+    key: ApiKey,
+    version: i16,
+    correlation_id: i32,
+}
+
+/// Sends all pieces while the answers are read; gives the peer up when nothing comes any more.
+async fn converse(broker: &Broker, data: &[u8]) {
+    let (input, mut output) = tokio::io::split(broker.connect().await);
+    let (frames, sent) = frames(data);
+    let write = async {
+        for frame in &frames {
+            // The broker closes when it has read enough.
+            if output.write_all(frame).await.is_err() {
+                return;
+            }
+        }
+        let _ = output.shutdown().await;
+    };
+    let read = async {
+        let _ = timeout(PATIENCE, answers(input, sent)).await;
+    };
+    let _ = timeout(HANG, async { tokio::join!(write, read) }).await;
+}
+
+fn frames(data: &[u8]) -> (Vec<Vec<u8>>, VecDeque<Sent>) {
+    let (mut frames, mut sent) = (Vec::new(), VecDeque::new());
+    for (index, piece) in pieces::split(data).into_iter().take(REQUESTS).enumerate() {
+        let Some((how, body)) = piece.split_first() else { continue };
+        match (how & 7, body.split_first_chunk()) {
+            (RAW, _) => frames.push(body.to_vec()),
+            (FRAMED, _) => frames.push(framed(body)),
+            (_, Some(([row, version], body))) => {
+                let (row, version) = requests::chosen(*row, *version);
+                let correlation_id = i32::try_from(index).unwrap_or(0);
+                sent.push_back(Sent { key: row.key, version, correlation_id });
+                frames.push(framed(&request(
+                    row.key,
+                    version,
+                    correlation_id,
+                    row.request_header_version(version),
+                    body,
+                )));
+            }
+            (_, None) => {}
+        }
+    }
+    // What bytes that are no requests of ours are answered with can't be told.
+    let known = frames.len() == sent.len();
+    (frames, if known { sent } else { VecDeque::new() })
+}
+
+fn framed(body: &[u8]) -> Vec<u8> {
+    [&u32::try_from(body.len()).unwrap_or(u32::MAX).to_be_bytes(), body].concat()
+}
+
+pub fn request(key: ApiKey, version: i16, correlation_id: i32, header_version: i16, body: &[u8]) -> Vec<u8> {
+    let mut frame = Vec::with_capacity(16 + body.len());
+    frame.put_i16(key as i16);
+    frame.put_i16(version);
+    frame.put_i32(correlation_id);
+    frame.put_slice(&[0, 4]);
+    frame.put_slice(b"fuzz");
+    if header_version >= 2 {
+        frame.put_u8(0);
+    }
+    frame.put_slice(body);
+    frame
+}
+
+/// Reads answers to the end of the connection. Requests without an answer (acks=0) are passed over.
+async fn answers(mut input: impl AsyncRead + Unpin, mut sent: VecDeque<Sent>) {
+    let checked = !sent.is_empty();
+    while let Some(mut answer) = answer(&mut input).await {
+        if !checked {
+            continue;
+        }
+        let correlation_id = i32::from_be_bytes(answer[..4].try_into().expect("four bytes"));
+        let of = loop {
+            let next = sent.pop_front().expect("an answer to a request that is unknown or was answered");
+            if next.correlation_id == correlation_id {
+                break next;
+            }
+            assert_eq!(next.key, ApiKey::Produce, "{:?} was not answered in its turn", next.key);
+        };
+        decode(of, &mut answer);
+    }
+}
+
+fn decode(of: Sent, answer: &mut Bytes) {
+    let Sent { key, version, .. } = of;
+    let header = ResponseHeader::decode(answer, key.response_header_version(version));
+    assert!(header.is_ok(), "{key:?} v{version}: {header:?}");
+    let body = ResponseKind::decode(key, answer, version);
+    assert!(body.is_ok(), "{key:?} v{version}: {:?}", body.err());
+    assert!(answer.is_empty(), "{key:?} v{version}: {} bytes behind the answer", answer.len());
+}
+
+/// The next answer without its length; `None` at the end.
+async fn answer(input: &mut (impl AsyncRead + Unpin)) -> Option<Bytes> {
+    let length = input.read_i32().await.ok()?;
+    let mut answer = vec![0; usize::try_from(length).expect("lengths are positive")];
+    assert!(answer.len() >= 4, "an answer without a header");
+    input.read_exact(&mut answer).await.ok()?;
+    Some(Bytes::from(answer))
+}
+
+/// A new connection is answered.
+async fn is_well(broker: &Broker) {
+    let mut stream = broker.connect().await;
+    let frame = framed(&request(ApiKey::ApiVersions, 0, 77, 1, &[]));
+    stream.write_all(&frame).await.expect("the broker reads");
+    let answer = timeout(PATIENCE, answer(&mut stream)).await.expect("in time").expect("an answer");
+    assert_eq!(answer[..6], [0, 0, 0, 77, 0, 0], "an ApiVersions answer without error");
+}
+
+/// Ids of the topics that `samples::create_topics` makes when it is the first request: the same in every run.
+pub fn topic_ids() -> Vec<Uuid> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
+    runtime.expect("a runtime starts").block_on(async {
+        let broker = Broker::start(Arc::new(MemoryStore::new()), SEED).await;
+        let mut stream = broker.connect().await;
+        let (create, _) = frames(&samples::create_topics());
+        let all = MetadataRequest::default().with_topics(None);
+        let (ask, _) = frames(&samples::piece(ApiKey::Metadata, 12, &all));
+        stream.write_all(&[&create[0][..], &ask[0]].concat()).await.expect("the broker reads");
+        answer(&mut stream).await.expect("topics are made");
+        let mut answer = answer(&mut stream).await.expect("they are shown");
+        ResponseHeader::decode(&mut answer, 1).expect("a header");
+        let shown = MetadataResponse::decode(&mut answer, 12).expect("a body");
+        shown.topics.iter().map(|topic| topic.topic_id).collect()
+    })
+}
+
+pub struct Broker {
+    connections: mpsc::Sender<DuplexStream>,
+    shutdown: CancellationToken,
+    running: JoinHandle<Result<(), BrokerError>>,
+}
+
+impl Broker {
+    pub async fn start(store: StoreRef, seed: u64) -> Broker {
+        let (connections, accepted) = mpsc::channel(4);
+        let ports = Ports {
+            store,
+            env: env(seed),
+            listener: Accepted(accepted),
+            advertised: ("fuzz".to_owned(), 9092),
+            metrics: Metrics::new(),
+            readiness: watch::Sender::new(Readiness::NotReady("starting".to_owned())),
+        };
+        let shutdown = CancellationToken::new();
+        let (ready, is_ready) = oneshot::channel();
+        let stop = shutdown.clone();
+        let running = tokio::spawn(async move {
+            let ready = || {
+                let _ = ready.send(());
+            };
+            run_on(ports, settings(), stop, ready).await
+        });
+        timeout(HANG, is_ready).await.expect("the broker starts in time").expect("the broker starts");
+        Broker { connections, shutdown, running }
+    }
+
+    pub async fn connect(&self) -> DuplexStream {
+        let (near, far) = tokio::io::duplex(64 << 10);
+        self.connections.send(far).await.expect("the broker accepts");
+        near
+    }
+
+    pub async fn stop(self) {
+        self.shutdown.cancel();
+        let ended = timeout(HANG, self.running).await.expect("the broker stops in time").expect("no panic");
+        ended.expect("a clean end");
+    }
+}
+
+/// Small, so that a start costs little.
+fn settings() -> Settings {
+    let mut settings = Settings {
+        buffer_bytes: 16 << 20,
+        tail_cache_bytes: 1 << 20,
+        block_cache_bytes: 1 << 20,
+        ..Settings::default()
+    };
+    settings.kafka.group_initial_rebalance_delay_ms = 0;
+    settings.kafka.offsets_topic_num_partitions = 1;
+    settings
+}
+
+struct Accepted(mpsc::Receiver<DuplexStream>);
+
+impl Listener for Accepted {
+    type Stream = DuplexStream;
+
+    async fn accept(&mut self) -> std::io::Result<(DuplexStream, SocketAddr)> {
+        match self.0.recv().await {
+            Some(stream) => Ok((stream, SocketAddr::from((Ipv4Addr::LOCALHOST, 50_000)))),
+            None => std::future::pending().await,
+        }
+    }
+}

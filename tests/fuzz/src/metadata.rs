@@ -1,0 +1,105 @@
+//! Entries, snapshots and the cluster's object of the metadata table: `[what] bytes`, sealed with a right CRC on demand. What is
+//! read is written and read back the same; what the rules allow is applied.
+
+use alluvium::meta::entry::{Change, Entry};
+use alluvium::meta::image::Image;
+use alluvium::meta::{cluster, rules, snapshot};
+use serde_json::Value;
+
+use crate::memory;
+
+/// An image has a few hundred bytes per partition, and a topic of one change up to `rules::PARTITIONS_MAX` of them.
+const IMAGE: usize = 64 << 20;
+/// Partitions that one input may ask for.
+const PARTITIONS: i64 = 200_000;
+
+pub fn run(data: &[u8]) {
+    let Some((what, content)) = data.split_first() else { return };
+    memory::within(IMAGE + 256 * data.len(), || match what % 6 {
+        0 => entry(content),
+        1 => entry(&seal(content)),
+        2 => snapshot(content),
+        3 => snapshot(&head(content)),
+        4 => drop(cluster::decode(content)),
+        _ => drop(cluster::decode(&seal(content))),
+    });
+}
+
+/// `content` is JSON without its last brace.
+pub fn seal(content: &[u8]) -> Vec<u8> {
+    let crc = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, content);
+    [content, format!(",\"crc32c\":\"{crc:08x}\"}}").as_bytes()].concat()
+}
+
+/// Puts the right head before the image of a snapshot.
+fn head(image: &[u8]) -> Vec<u8> {
+    let crc = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, image);
+    let (revision, bytes) = (revision(image), image.len());
+    let head = format!(
+        "{{\"format\":\"alluvium metadata snapshot\",\"version\":1,\"revision\":{revision},\"bytes\":{bytes},\"crc32c\":\"{crc:08x}\"}}\n"
+    );
+    [head.as_bytes(), image].concat()
+}
+
+fn revision(json: &[u8]) -> u64 {
+    let first = serde_json::Deserializer::from_slice(json).into_iter::<Value>().next();
+    first.and_then(Result::ok).and_then(|value| value["revision"].as_u64()).unwrap_or(0)
+}
+
+fn entry(bytes: &[u8]) {
+    let revision = revision(bytes);
+    let Ok(entry) = Entry::decode(revision, bytes) else { return };
+    assert_eq!(Entry::decode(revision, &entry.encode()).as_ref(), Ok(&entry));
+    let mut image = Image { revision: revision.saturating_sub(1), ..furnished() };
+    for change in &entry.changes {
+        let _ = rules::check(&image, change);
+    }
+    apply(&mut image, &entry);
+}
+
+fn apply(image: &mut Image, entry: &Entry) {
+    let asked = |change: &Change| match change {
+        Change::CreateTopic { partitions: count, .. } | Change::CreatePartitions { count, .. } => {
+            i64::from(*count).min(i64::from(rules::PARTITIONS_MAX))
+        }
+        _ => 0,
+    };
+    if entry.changes.iter().map(asked).sum::<i64>() > PARTITIONS {
+        return;
+    }
+    let before = image.clone();
+    match image.apply(entry) {
+        Ok(()) => same_when_read_back(image),
+        Err(_) => assert_eq!(*image, before),
+    }
+}
+
+fn snapshot(bytes: &[u8]) {
+    let line = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let Ok(mut image) = snapshot::decode(revision(line), bytes) else { return };
+    same_when_read_back(&image);
+    let revision = image.revision.saturating_add(1);
+    let every = image.topics.keys().map(|id| Change::CreatePartitions { id: *id, count: 9 });
+    let sessions: Vec<_> = image.sessions.keys().copied().collect();
+    let ready = sessions.iter().map(|session| Change::Ready { session: *session });
+    let fence =
+        sessions.iter().map(|session| Change::FenceSession { session: *session, end: 1, ready: sessions.clone() });
+    let ids = sessions.iter().map(|session| Change::AllocateProducerIds { session: *session, count: u32::MAX });
+    let grant = Change::GrantVacant { ready: sessions.clone() };
+    let changes: Vec<_> = every.chain(ready).chain([grant]).chain(ids).chain(fence).take(64).collect();
+    apply(&mut image, &Entry::new(revision, 7, changes));
+    for id in image.sessions.keys() {
+        image.held_by(*id).for_each(|(partition, epoch)| assert_eq!(image.holder(partition), Some((*id, epoch))));
+    }
+}
+
+fn same_when_read_back(image: &Image) {
+    let read = snapshot::decode(image.revision, &snapshot::encode(image));
+    assert_eq!(read.as_ref().ok(), Some(image));
+}
+
+/// An image in which there is something to change: a ready session, one that is open, two topics.
+fn furnished() -> Image {
+    let bytes = include_bytes!("../../golden/meta/snapshot-11.json");
+    snapshot::decode(11, bytes).expect("the golden snapshot is good")
+}

@@ -1,7 +1,7 @@
 # Versions of everything that the tests install. One place, so that an update is one line.
 
 KAFKA_VERSION=4.3.1
-KAFKA_ARTIFACTS="kafka_2.13 kafka-tools kafka-clients connect-runtime connect-file kafka-streams"
+KAFKA_ARTIFACTS="kafka_2.13 kafka-tools kafka-clients connect-runtime connect-file connect-mirror kafka-streams"
 MINIO_VERSION=v0.0.0-20260212201848-7aac2a2c5b7c
 LOCALSTACK_VERSION=2026.3.0
 LOCALSTACK_PYTHON_VERSION=3.13

@@ -30,7 +30,7 @@ stamp() { mkdir -p "$CACHE/stamps" && echo "$2" >"$CACHE/stamps/$1"; }
 
 need_kafka() {
   need_maven || return 1
-  installed kafka "$KAFKA_VERSION" && return
+  installed kafka "$KAFKA_VERSION $KAFKA_ARTIFACTS" && return
   say "  installing the Apache Kafka $KAFKA_VERSION jars"
   local dir=$CACHE/kafka-$KAFKA_VERSION artifact dependencies=
   rm -rf "$dir" && mkdir -p "$dir" || return 1
@@ -44,7 +44,7 @@ need_kafka() {
   <dependencies>$dependencies</dependencies>
 </project>
 XML
-  (cd "$dir" && mvn -q -B dependency:copy-dependencies -DoutputDirectory=libs) && stamp kafka "$KAFKA_VERSION"
+  (cd "$dir" && mvn -q -B dependency:copy-dependencies -DoutputDirectory=libs) && stamp kafka "$KAFKA_VERSION $KAFKA_ARTIFACTS"
 }
 
 need_minio() {

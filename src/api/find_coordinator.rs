@@ -14,6 +14,8 @@ use crate::coord::Groups;
 const COORDINATOR_NOT_AVAILABLE: i16 = 15;
 const INVALID_REQUEST: i16 = 42;
 const GROUP: i8 = 0;
+const TRANSACTION: i8 = 1;
+const SHARE: i8 = 2;
 
 pub async fn handle(
     groups: &Groups,
@@ -47,8 +49,11 @@ fn find(locator: &dyn CoordinatorLocator, key_type: i8, ready: bool, key: &StrBy
             .with_error_code(code)
             .with_error_message(Some(StrBytes::from_static_str(why)))
     };
-    if key_type != GROUP {
-        return nobody(INVALID_REQUEST, "Only groups have coordinators on this broker.");
+    match key_type {
+        GROUP => {}
+        TRANSACTION => return nobody(INVALID_REQUEST, "Transactions are not served by this broker."),
+        SHARE => return nobody(INVALID_REQUEST, "Share groups are not served by this broker."),
+        _ => return nobody(INVALID_REQUEST, "This broker knows no coordinators of this type."),
     }
     match locator.locate(key.as_str()).filter(|_| ready) {
         None => nobody(COORDINATOR_NOT_AVAILABLE, "The coordinator is not available."),

@@ -11,7 +11,7 @@ final class Refusals {
 
     void register() {
         suite.smoke("exactly_once_v2", () -> run("exactly-once", "processing.guarantee", "exactly_once_v2",
-                "Transactions are not served by this broker."));
+                "Transactional Id authorization failed"));
         suite.smoke("streams_group_protocol", () -> run("protocol", "group.protocol", "streams", "UnsupportedVersionException"));
     }
 

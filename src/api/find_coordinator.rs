@@ -1,8 +1,8 @@
 //! FindCoordinator (10), v0-6: which broker coordinates a group.
 //!
-//! v1 key types · v4 several keys, each with its answer · v6 share groups. Only groups have coordinators here; transactions and
-//! share groups are refused with INVALID_REQUEST and a message. `__consumer_offsets` is created on the way, so that a client's first
-//! question already has an answer.
+//! v1 key types · v4 several keys, each with its answer · v6 share groups. Only groups have coordinators here, the rest is refused with a
+//! message: transactions with the code that InitProducerId explains (librdkafka asks on for ever after INVALID_REQUEST), others with
+//! INVALID_REQUEST. `__consumer_offsets` is created on the way, so that a client's first question already has an answer.
 
 use kafka_protocol::messages::find_coordinator_response::Coordinator;
 use kafka_protocol::messages::{BrokerId, FindCoordinatorRequest, FindCoordinatorResponse};
@@ -13,7 +13,10 @@ use crate::coord::Groups;
 
 const COORDINATOR_NOT_AVAILABLE: i16 = 15;
 const INVALID_REQUEST: i16 = 42;
+const TRANSACTIONAL_ID_AUTHORIZATION_FAILED: i16 = 53;
 const GROUP: i8 = 0;
+const TRANSACTION: i8 = 1;
+const SHARE: i8 = 2;
 
 pub async fn handle(
     groups: &Groups,
@@ -47,8 +50,11 @@ fn find(locator: &dyn CoordinatorLocator, key_type: i8, ready: bool, key: &StrBy
             .with_error_code(code)
             .with_error_message(Some(StrBytes::from_static_str(why)))
     };
-    if key_type != GROUP {
-        return nobody(INVALID_REQUEST, "Only groups have coordinators on this broker.");
+    match key_type {
+        GROUP => {}
+        TRANSACTION => return nobody(TRANSACTIONAL_ID_AUTHORIZATION_FAILED, "Transactions are not served by this broker."),
+        SHARE => return nobody(INVALID_REQUEST, "Share groups are not served by this broker."),
+        _ => return nobody(INVALID_REQUEST, "This broker knows no coordinators of this type."),
     }
     match locator.locate(key.as_str()).filter(|_| ready) {
         None => nobody(COORDINATOR_NOT_AVAILABLE, "The coordinator is not available."),

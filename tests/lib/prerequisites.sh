@@ -31,7 +31,7 @@ stamp() { mkdir -p "$CACHE/stamps" && echo "$2" >"$CACHE/stamps/$1"; }
 
 need_kafka() {
   need_maven || return 1
-  installed kafka "$KAFKA_VERSION" && return
+  installed kafka "$KAFKA_VERSION $KAFKA_ARTIFACTS" && return
   say "  installing the Apache Kafka $KAFKA_VERSION jars"
   local dir=$CACHE/kafka-$KAFKA_VERSION artifact dependencies=
   rm -rf "$dir" && mkdir -p "$dir" || return 1
@@ -45,7 +45,30 @@ need_kafka() {
   <dependencies>$dependencies</dependencies>
 </project>
 XML
-  (cd "$dir" && mvn -q -B dependency:copy-dependencies -DoutputDirectory=libs) && stamp kafka "$KAFKA_VERSION"
+  (cd "$dir" && mvn -q -B dependency:copy-dependencies -DoutputDirectory=libs) && stamp kafka "$KAFKA_VERSION $KAFKA_ARTIFACTS"
+}
+
+# Debian's kcat and rsyslogd with omkafka: those of the machine, or unpacked into the cache, which needs no root.
+need_kcat() {
+  local root=$CACHE/debian/root
+  if command -v kcat rsyslogd >/dev/null && compgen -G "/usr/lib/*/rsyslog/omkafka.so" >/dev/null; then
+    DEBIAN_ROOT=/
+  else
+    command -v apt-get dpkg-deb >/dev/null || { missing "kcat and rsyslogd" "apt-get install -y kcat rsyslog-kafka (Debian)"; return; }
+    DEBIAN_ROOT=$root
+    installed debian "$DEBIAN_PACKAGES" || unpack_debian "$root" || missing "kcat and rsyslogd" "apt-get install -y kcat rsyslog-kafka"
+  fi || return 1
+  export DEBIAN_ROOT
+}
+
+unpack_debian() {
+  say "  installing kcat and rsyslog from Debian's packages"
+  local packages=$CACHE/debian/packages file
+  rm -rf "$CACHE/debian" && mkdir -p "$packages" "$1" || return 1
+  # shellcheck disable=SC2086 # it is words
+  (cd "$packages" && { apt-get -q download $DEBIAN_PACKAGES || { apt-get -q update && apt-get -q download $DEBIAN_PACKAGES; }; }) || return 1
+  for file in "$packages"/*.deb; do dpkg-deb -x "$file" "$1" || return 1; done
+  stamp debian "$DEBIAN_PACKAGES"
 }
 
 need_minio() {

@@ -10,9 +10,9 @@ kafka_answers() {
 
 port_open() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 
-# Apache Kafka: one KRaft node in both roles. Sets KAFKA_BOOTSTRAP and KAFKA_PID.
+# start_kafka [NAME]: Apache Kafka, one KRaft node in both roles. Sets KAFKA_BOOTSTRAP and KAFKA_PID.
 start_kafka() {
-  local ports port controller dir=$WORK/kafka
+  local port controller name=${1:-kafka} dir=$WORK/${1:-kafka}
   read -r port controller <<<"$(free_ports 2)"
   rm -rf "$dir" && mkdir -p "$dir" || return 1
   cat >"$dir/server.properties" <<CONFIG
@@ -32,12 +32,20 @@ share.coordinator.state.topic.min.isr=1
 group.initial.rebalance.delay.ms=0
 CONFIG
   java -XX:TieredStopAtLevel=1 -cp "$KAFKA_LIBS/*" kafka.tools.StorageTool format -t 4L6g3nShT-eMCtK--X86sw \
-    -c "$dir/server.properties" >"$LOGS/server-kafka.log" 2>&1 || return 1
-  java "-Xms${KAFKA_HEAP:-512m}" "-Xmx${KAFKA_HEAP:-512m}" -XX:+UseG1GC -cp "$KAFKA_LIBS/*" kafka.Kafka "$dir/server.properties" >>"$LOGS/server-kafka.log" 2>&1 &
+    -c "$dir/server.properties" >"$LOGS/server-$name.log" 2>&1 || return 1
+  java "-Xms${KAFKA_HEAP:-512m}" "-Xmx${KAFKA_HEAP:-512m}" -XX:+UseG1GC -cp "$KAFKA_LIBS/*" kafka.Kafka "$dir/server.properties" >>"$LOGS/server-$name.log" 2>&1 &
   KAFKA_PID=$!
   track "$KAFKA_PID"
   KAFKA_BOOTSTRAP=127.0.0.1:$port
   wait_until 60 "$KAFKA_PID" port_open "$port" && wait_until 60 "$KAFKA_PID" kafka_answers "$KAFKA_BOOTSTRAP"
+}
+
+# A second Apache Kafka beside the target, once per run, for suites that need two clusters. Sets PEER_BOOTSTRAP.
+need_peer() {
+  [[ -n ${PEER_BOOTSTRAP:-} ]] && return
+  local pid=${KAFKA_PID:-} bootstrap=${KAFKA_BOOTSTRAP:-}
+  need_kafka && start_kafka peer && export PEER_BOOTSTRAP=$KAFKA_BOOTSTRAP || return 1
+  KAFKA_PID=$pid KAFKA_BOOTSTRAP=$bootstrap
 }
 
 # The very hook that LocalStack's container runs; it makes the bucket on any S3 server.

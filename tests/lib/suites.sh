@@ -118,7 +118,7 @@ client_suite() {
     tail -n 20 "$LOGS/target-$3.log"
     return 1
   fi
-  BOOTSTRAP=$4 LEVEL=$2 timeout -k 5 600 "$ROOT/tests/clients/$1/run" || return
+  BOOTSTRAP=$4 LEVEL=$2 TARGET=$3 timeout -k 5 600 "$ROOT/tests/clients/$1/run" || return
   kill -0 "$5" 2>/dev/null || { echo "FAIL server: it ended during this suite"; return 1; }
 }
 

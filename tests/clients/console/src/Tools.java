@@ -118,7 +118,8 @@ final class Tools {
 
     private static String place(Throwable e) {
         for (StackTraceElement frame : e.getStackTrace()) {
-            if (frame.getClassName().equals("Console")) return " (Console.java:" + frame.getLineNumber() + ")";
+            boolean ours = !frame.getClassName().contains(".") && !frame.getClassName().startsWith("Tools");
+            if (ours) return " (" + frame.getFileName() + ":" + frame.getLineNumber() + ")";
         }
         return "";
     }

@@ -1,0 +1,109 @@
+import com.fasterxml.jackson.databind.JsonNode;
+import com.fasterxml.jackson.databind.ObjectMapper;
+import java.io.BufferedReader;
+import java.io.InputStreamReader;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Map;
+import java.util.TreeMap;
+import java.util.concurrent.TimeUnit;
+
+/** Tools that write and read records. */
+final class Traffic {
+    private static final String TOOLS = "org.apache.kafka.tools.";
+    private static final ObjectMapper JSON = new ObjectMapper();
+    private final Tools tools;
+    private final Given given;
+
+    Traffic(Tools tools) {
+        this.tools = tools;
+        this.given = new Given(tools);
+    }
+
+    void register() {
+        tools.smoke("verifiable_producer_and_consumer", this::verifiable);
+        tools.smoke("e2e_latency", this::latency);
+        tools.smoke("replica_verification", this::replicas);
+        tools.smoke("client_compatibility", this::compatibility);
+    }
+
+    /** The kinds of events, in order of their first one, each with the sum of its counts. */
+    private static List<String> events(String out) throws Exception {
+        Map<String, Long> sums = new TreeMap<>();
+        for (String line : out.lines().toList()) {
+            JsonNode event = JSON.readTree(line);
+            sums.merge(event.get("name").asText(), event.path("count").asLong(), Long::sum);
+            if (event.path("name").asText().equals("tool_data")) {
+                sums.put("sent", event.get("sent").asLong());
+                sums.put("acked", event.get("acked").asLong());
+            }
+        }
+        List<String> lines = new ArrayList<>();
+        sums.forEach((name, sum) -> lines.add(name + " " + sum));
+        return lines;
+    }
+
+    private void verifiable() throws Exception {
+        String topic = given.topic("verifiable", 3, 0);
+        Transcript transcript = new Transcript(tools, "verifiable_producer_and_consumer");
+        Tools.Result produced = tools.run(TOOLS + "VerifiableProducer", "--topic", topic, "--max-messages", "1000", "--acks", "-1").good();
+        transcript.add(List.of("$ kafka-verifiable-producer"));
+        transcript.add(events(produced.out()));
+        Tools.Result consumed = tools.run(TOOLS + "VerifiableConsumer", "--topic", topic, "--group-id", topic, "--max-messages", "1000",
+                "--reset-policy", "earliest").good();
+        transcript.add(List.of("$ kafka-verifiable-consumer"));
+        transcript.add(events(consumed.out()));
+        given.shown(transcript, topic);
+        transcript.keep("(?!committed).*|committed.*");
+        transcript.compare();
+    }
+
+    private void latency() throws Exception {
+        String topic = given.topic("latency", 1, 0);
+        Transcript transcript = new Transcript(tools, "e2e_latency").mask("\\d+(\\.\\d+)?(E-?\\d+)? ms", "N ms").mask("th = \\d+", "th = N")
+                .mask("^\\d+\\t\\d+\\.\\d+$", "N\tN");
+        transcript.call("kafka-e2e-latency", TOOLS + "EndToEndLatency", 0, "--topic", topic, "--num-records", "200", "--producer-acks", "all",
+                "--record-size", "100");
+        transcript.compare();
+    }
+
+    /** It runs until it is ended. */
+    private void replicas() throws Exception {
+        String topic = given.topic("replicas", 1, 10);
+        Process process = new ProcessBuilder(Path.of(System.getProperty("java.home"), "bin", "java").toString(), "-Xmx128m",
+                "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", System.getProperty("java.class.path"), TOOLS + "ReplicaVerificationTool",
+                "--broker-list", tools.bootstrap, "--topics-include", topic, "--time", "-2", "--report-interval-ms", "500")
+                .redirectErrorStream(true).start();
+        Transcript transcript = new Transcript(tools, "replica_verification").mask("^\\d{4}-[^:]+:\\d\\d:\\d\\d,\\d+: ", "TIME: ");
+        try (var lines = new BufferedReader(new InputStreamReader(process.getInputStream(), StandardCharsets.UTF_8))) {
+            List<String> shown = new ArrayList<>(List.of("$ kafka-replica-verification"));
+            long end = System.nanoTime() + TimeUnit.SECONDS.toNanos(30);
+            String line;
+            while (System.nanoTime() < end && (line = lines.readLine()) != null) {
+                if (line.startsWith("SLF4J")) continue;
+                shown.add(line);
+                if (line.contains("max lag is")) break;
+            }
+            transcript.add(shown);
+        } finally {
+            process.destroyForcibly().waitFor();
+        }
+        transcript.compare();
+    }
+
+    private void compatibility() throws Exception {
+        String topic = given.topic("compatibility", 1, 0);
+        Transcript transcript = new Transcript(tools, "client_compatibility").mask("[A-Za-z0-9_-]{22}", "22 CHARACTERS");
+        List<String> args = new ArrayList<>(List.of("--topic", topic, "--num-cluster-nodes", "1"));
+        for (String supported : List.of("offsets-for-times", "cluster-id", "create-topics", "describe-acls", "describe-configs",
+                "idempotent-producer")) {
+            boolean expected = Transcript.kafka() || !supported.equals("describe-acls");
+            args.addAll(List.of("--" + supported + "-supported", "" + expected));
+        }
+        args.addAll(List.of("--expect-record-too-large-exception", "false"));
+        transcript.call("ClientCompatibilityTest", TOOLS + "ClientCompatibilityTest", 0, args.toArray(String[]::new));
+        transcript.compare();
+    }
+}

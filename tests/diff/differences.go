@@ -1,0 +1,10 @@
+package main
+
+// The differences between Apache Kafka and this broker that are wanted. Each is printed at the end of a run with how
+// often it occurred; one that no longer occurs fails the run. `path` has [] for every index.
+var differences = []entry{}
+
+// The lists whose order Kafka leaves to a hash map. They are compared as sets.
+var sets = []set{
+	{"Metadata", "Topics", "Kafka answers in the order of a hash set"},
+}

@@ -3,6 +3,8 @@ package main
 import (
 	"fmt"
 	"regexp"
+	"slices"
+	"strings"
 )
 
 // difference is one leaf of one answer that the two brokers fill differently.
@@ -20,6 +22,27 @@ type verdict struct {
 	used           map[string]int // accepted difference → how often
 	steps, leaves  map[string]int // by API
 	versions       map[string]map[int16]bool
+	groups         groups
+}
+
+// groups gather what is the same difference in several versions and places.
+type groups struct {
+	order []string
+	seen  map[string][]string
+}
+
+func (g *groups) add(d difference) {
+	base, _, _ := strings.Cut(d.scenario, "/")
+	key := fmt.Sprintf("%s [%s] %s %s: Kafka %s, here %s", base, d.label, d.api, indexes.ReplaceAllString(d.path, "[]"), d.kafka, d.subject)
+	if g.seen == nil {
+		g.seen = map[string][]string{}
+	}
+	if g.seen[key] == nil {
+		g.order = append(g.order, key)
+	}
+	if version := fmt.Sprintf("v%d", d.version); !slices.Contains(g.seen[key], version) {
+		g.seen[key] = append(g.seen[key], version)
+	}
 }
 
 func newVerdict() *verdict {
@@ -49,11 +72,10 @@ func (v *verdict) judge(c scenario, kafka, subject *S) {
 		fmt.Printf("ok %s\n", c.name)
 	}
 	for i, d := range unknown {
-		if i == 25 {
-			fmt.Printf("  and %d more\n", len(unknown)-i)
-			break
+		if i < 3 {
+			fmt.Printf("  %s\n", d)
 		}
-		fmt.Printf("  %s\n", d)
+		v.groups.add(d)
 	}
 }
 
@@ -76,12 +98,22 @@ func (v *verdict) compare(name string, kafka, subject *S) (out []difference) {
 		}
 		v.versions[k.api][k.version] = true
 		theirs := map[string]string{}
+		ours := map[string]string{}
+		for _, l := range k.lines {
+			ours[l.path] = l.value
+		}
+		own := map[string]string{}
+		for _, l := range s.lines {
+			own[l.path] = l.value
+		}
 		for _, l := range s.lines {
 			theirs[l.path] = l.value
 		}
 		for _, l := range k.lines {
 			value, ok := theirs[l.path]
-			if !ok {
+			if !ok && missesElement(l.path, own) {
+				continue
+			} else if !ok {
 				value = "(absent)"
 			}
 			if delete(theirs, l.path); value != l.value {
@@ -89,12 +121,26 @@ func (v *verdict) compare(name string, kafka, subject *S) (out []difference) {
 			}
 		}
 		for _, l := range s.lines {
-			if value, left := theirs[l.path]; left {
+			if value, left := theirs[l.path]; left && !missesElement(l.path, ours) {
 				out = append(out, difference{name, k.label, k.api, l.path, "(absent)", value, k.version})
 			}
 		}
 	}
 	return out
+}
+
+// missesElement: the path lies in an element of a list that is shorter on this side; the list's length says so already.
+func missesElement(path string, lines map[string]string) bool {
+	for _, at := range elements.FindAllStringIndex(path, -1) {
+		if _, there := lines[path[:at[0]]+".length"]; !there {
+			continue
+		}
+		element := path[:at[1]]
+		if !slices.ContainsFunc(sortedKeys(lines), func(p string) bool { return strings.HasPrefix(p, element) }) {
+			return true
+		}
+	}
+	return false
 }
 
 func labelAt(s *S, i int) string {
@@ -106,6 +152,12 @@ func labelAt(s *S, i int) string {
 
 // report prints the table and the counts, and fails for entries of the table that nothing needed.
 func (v *verdict) report(whole bool) {
+	if len(v.groups.order) > 0 {
+		fmt.Println("\ndifferences that are not accepted:")
+	}
+	for _, key := range v.groups.order {
+		fmt.Printf("  %s (%s)\n", key, strings.Join(v.groups.seen[key], " "))
+	}
 	fmt.Println("\naccepted differences:")
 	for _, e := range differences {
 		fmt.Printf("  %-28s %5d × %s\n", e.id, v.used[e.id], e.reason)
@@ -149,6 +201,9 @@ func (e entry) matches(d difference) bool {
 
 var indexes = regexp.MustCompile(`\[\d+\]`)
 
+// elements are all indexes, named ones too.
+var elements = regexp.MustCompile(`\[[^\]]+\]`)
+
 func full(pattern, text string) bool {
 	return pattern == "" || regexp.MustCompile("^(?s:"+pattern+")$").MatchString(text)
 }
@@ -158,7 +213,7 @@ type set struct{ api, field, reason string }
 
 func unordered(api, field string) bool {
 	for _, e := range sets {
-		if e.field == field && full(e.api, api) {
+		if full(e.field, field) && full(e.api, api) {
 			return true
 		}
 	}

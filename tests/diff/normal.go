@@ -42,6 +42,16 @@ func (s *symbols) of(kind, value string) string {
 	return name
 }
 
+func (s *symbols) topicID(topic string, id [16]byte) {
+	key := "topic-id\x00" + base64ID(id)
+	if _, known := s.names[key]; known {
+		return
+	}
+	s.counts[topic]++
+	s.names[key] = fmt.Sprintf("<id %d of %s>", s.counts[topic], topic)
+	s.text = append(s.text, replacement{base64ID(id), s.names[key]})
+}
+
 func (s *symbols) message(text string) string {
 	for _, r := range s.text {
 		text = strings.ReplaceAll(text, r.from, r.to)
@@ -97,6 +107,7 @@ func (n *normaliser) walk(path, field string, v reflect.Value) {
 			n.walk(path, field, v.Elem())
 		}
 	case reflect.Struct:
+		n.learnTopicID(v)
 		for i := range v.NumField() {
 			name := v.Type().Field(i).Name
 			if path == "" && name == "Version" {
@@ -113,6 +124,24 @@ func (n *normaliser) walk(path, field string, v reflect.Value) {
 	}
 }
 
+// learnTopicID names an id after its topic; made again, the topic has a second id.
+func (n *normaliser) learnTopicID(v reflect.Value) {
+	field := v.FieldByName("TopicID")
+	if !field.IsValid() || field.IsZero() {
+		return
+	}
+	for _, name := range []string{"Topic", "Name"} {
+		if topic := v.FieldByName(name); topic.IsValid() {
+			for topic.Kind() == reflect.Pointer && !topic.IsNil() {
+				topic = topic.Elem()
+			}
+			if topic.Kind() == reflect.String && topic.String() != "" {
+				n.symbols.topicID(topic.String(), field.Interface().([16]byte))
+			}
+		}
+	}
+}
+
 func join(path, name string) string {
 	if path == "" {
 		return name
@@ -122,7 +151,7 @@ func join(path, name string) string {
 
 func (n *normaliser) slice(path, field string, v reflect.Value) {
 	if v.IsNil() {
-		n.add(path, "null or []")
+		n.add(path+".length", "none") // null, or empty where null is not possible
 		return
 	}
 	n.add(path+".length", fmt.Sprint(v.Len()))
@@ -138,8 +167,19 @@ func (n *normaliser) slice(path, field string, v reflect.Value) {
 		sort.SliceStable(order, func(a, b int) bool { return keys[order[a]] < keys[order[b]] })
 	}
 	for i, at := range order {
-		n.walk(fmt.Sprintf("%s[%d]", path, i), field, v.Index(at))
+		n.walk(fmt.Sprintf("%s[%s]", path, elementName(field, i, v.Index(at))), field, v.Index(at))
 	}
+}
+
+// elementName is the index, or for configs and API keys what tells them apart.
+func elementName(field string, i int, v reflect.Value) string {
+	switch field {
+	case "Configs":
+		return v.FieldByName("Name").String()
+	case "ApiKeys":
+		return kmsg.NameForKey(int16(v.FieldByName("ApiKey").Int()))
+	}
+	return fmt.Sprint(i)
 }
 
 // sortKey orders the elements of a set by what the request named them by.
@@ -153,7 +193,7 @@ func sortKey(v reflect.Value) string {
 	var key strings.Builder
 	for i := range v.NumField() {
 		field := v.Field(i)
-		if slices.Contains([]string{"Topic", "Name", "Partition", "Group", "ResourceName", "ResourceType", "GroupID", "Coordinator", "Key", "TransactionalID", "InstanceID", "ApiKey"}, v.Type().Field(i).Name) {
+		if slices.Contains([]string{"Topic", "Name", "Partition", "Group", "ResourceName", "ResourceType", "GroupID", "Coordinator", "Key", "TransactionalID", "InstanceID", "ApiKey", "Type"}, v.Type().Field(i).Name) {
 			for field.Kind() == reflect.Pointer && !field.IsNil() {
 				field = field.Elem()
 			}
@@ -167,7 +207,10 @@ func (n *normaliser) uuid(id [16]byte) string {
 	if id == [16]byte{} {
 		return "zero"
 	}
-	return n.symbols.of("topic-id", base64.RawURLEncoding.EncodeToString(id[:]))
+	if name, known := n.symbols.names["topic-id\x00"+base64ID(id)]; known {
+		return name
+	}
+	return base64ID(id) // the request's own
 }
 
 func (n *normaliser) text(field, value string) string {

@@ -42,6 +42,7 @@ type S struct {
 	steps   []step
 	open    map[string]*connection
 	aborted string
+	count   int
 }
 
 // abort ends a scenario on this broker; its steps so far are still compared.

@@ -6,5 +6,8 @@ import "slices"
 func scenarios() []scenario {
 	return slices.Concat(
 		metadataScenarios(),
+		topicScenarios(),
+		configScenarios(),
+		produceScenarios(),
 	)
 }

@@ -112,7 +112,10 @@ func compress(codec kgo.CompressionCodecType, body []byte) []byte {
 
 // batches writes the lines of a Fetch answer's data. A batch that ends too early is a line too.
 func (n *normaliser) batches(path string, raw []byte) {
+	count := 0
+	defer func() { n.add(path+".length", fmt.Sprint(count)) }()
 	for i := 0; len(raw) > 0; i++ {
+		count++
 		at := fmt.Sprintf("%s[%d]", path, i)
 		if len(raw) < 61 || len(raw) < 12+int(binary.BigEndian.Uint32(raw[8:])) {
 			n.add(at, "cut")
@@ -122,7 +125,6 @@ func (n *normaliser) batches(path string, raw []byte) {
 		n.batch(at, raw[:length])
 		raw = raw[length:]
 	}
-	n.add(path+".end", "whole")
 }
 
 func (n *normaliser) batch(at string, raw []byte) {
@@ -169,10 +171,23 @@ func (n *normaliser) batch(at string, raw []byte) {
 		if len(r.Value) > 200 {
 			value = fmt.Sprintf("%d bytes, crc %08x", len(r.Value), crc32.ChecksumIEEE(r.Value))
 		}
-		text := fmt.Sprintf("offset +%d time +%d key %q null %v value %s null %v", r.OffsetDelta, r.TimestampDelta64, r.Key, r.Key == nil, value, r.Value == nil)
+		text := fmt.Sprintf("offset +%d time %s key %q null %v value %s null %v", r.OffsetDelta, n.time(b.FirstTimestamp+r.TimestampDelta64), r.Key, r.Key == nil, value, r.Value == nil)
 		for _, h := range r.Headers {
 			text += fmt.Sprintf(" %s=%q/%v", h.Key, h.Value, h.Value == nil)
 		}
 		n.add(fmt.Sprintf("%s.Records[%d]", at, i), text)
 	}
+}
+
+// wholeLength is the length of the whole batches at the start.
+func wholeLength(raw []byte) int {
+	at := 0
+	for len(raw)-at >= 61 {
+		length := 12 + int(binary.BigEndian.Uint32(raw[at+8:]))
+		if length > len(raw)-at {
+			break
+		}
+		at += length
+	}
+	return at
 }

@@ -63,6 +63,19 @@ func (c *connection) receive(limit time.Duration) ([]byte, error) {
 	return body, err
 }
 
+// ask sends a request and decodes the answer.
+func (c *connection) ask(request kmsg.Request) (kmsg.Response, error) {
+	if err := c.send(request); err != nil {
+		return nil, err
+	}
+	body, err := c.receive(answerLimit)
+	if err != nil {
+		return nil, err
+	}
+	response, _, err := decode(request.Key(), request.GetVersion(), body)
+	return response, err
+}
+
 // decode reads a response of this key and version. exact says whether its encoding is the canonical one to the byte.
 func decode(key, version int16, body []byte) (response kmsg.Response, exact bool, err error) {
 	response = kmsg.ResponseForKey(key)

@@ -13,6 +13,8 @@ var sets = []set{
 	{"DeleteRecords", "Partitions", "Kafka answers in the order of a hash map"},
 	{"DeleteRecords", "Topics", "Kafka answers in the order of a hash map"},
 	{"ElectLeaders", "Topics|Partitions", "Kafka answers in the order of a hash map"},
+	{"Produce", "Topics|Partitions", "Kafka answers in the order of a hash map"},
+	{"DescribeProducers", "ActiveProducers", "Kafka answers in the order of a hash map"},
 	{"DescribeConfigs", "Configs|Resources", "Kafka answers in the order of a hash map"},
 	{"CreateTopics", "Configs", "Kafka answers in the order of a hash map"},
 	{"AlterConfigs|IncrementalAlterConfigs", "Resources", "Kafka answers in the order of a hash map"},

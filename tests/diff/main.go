@@ -3,6 +3,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"regexp"
@@ -37,6 +38,12 @@ func main() {
 	subject := &broker{name: "subject", address: os.Getenv("BOOTSTRAP")}
 	for _, b := range []*broker{kafka, subject} {
 		if err := b.learn(); err != nil {
+			fmt.Printf("FAIL diff: %s at %s: %v\n", b.name, b.address, err)
+			os.Exit(1)
+		}
+	}
+	for _, b := range []*broker{kafka, subject} {
+		if err := b.warm(); err != nil {
 			fmt.Printf("FAIL diff: %s at %s: %v\n", b.name, b.address, err)
 			os.Exit(1)
 		}
@@ -91,18 +98,7 @@ func (b *broker) learn() error {
 		return err
 	}
 	defer c.socket.Close()
-	ask := func(request kmsg.Request) (kmsg.Response, error) {
-		if err := c.send(request); err != nil {
-			return nil, err
-		}
-		body, err := c.receive(answerLimit)
-		if err != nil {
-			return nil, err
-		}
-		response, _, err := decode(request.Key(), request.GetVersion(), body)
-		return response, err
-	}
-	response, err := ask(&kmsg.ApiVersionsRequest{Version: 0})
+	response, err := c.ask(&kmsg.ApiVersionsRequest{Version: 0})
 	if err != nil {
 		return err
 	}
@@ -110,11 +106,47 @@ func (b *broker) learn() error {
 	for _, row := range response.(*kmsg.ApiVersionsResponse).ApiKeys {
 		b.offers[row.ApiKey] = span{row.MinVersion, row.MaxVersion}
 	}
-	if response, err = ask(&kmsg.MetadataRequest{Version: 1}); err != nil {
+	if response, err = c.ask(&kmsg.MetadataRequest{Version: 1}); err != nil {
 		return err
 	}
 	b.node = response.(*kmsg.MetadataResponse).Brokers[0].NodeID
 	return nil
+}
+
+// warm lets the broker make its internal topics, so that no scenario meets a coordinator that is not there yet.
+func (b *broker) warm() error {
+	c, err := dial(b.address)
+	if err != nil {
+		return err
+	}
+	defer c.socket.Close()
+	for range 300 {
+		ready := true
+		for kind := range int8(2) {
+			find := kmsg.NewPtrFindCoordinatorRequest()
+			find.Version, find.CoordinatorType, find.CoordinatorKeys = 4, kind, []string{"warm"}
+			if _, err := c.ask(find); err != nil {
+				return err
+			}
+		}
+		all := kmsg.NewPtrDescribeGroupsRequest()
+		all.Version = 5
+		for i := range 1000 {
+			all.Groups = append(all.Groups, fmt.Sprint("warm-", i))
+		}
+		answer, err := c.ask(all)
+		if err != nil {
+			return err
+		}
+		for _, g := range answer.(*kmsg.DescribeGroupsResponse).Groups {
+			ready = ready && g.ErrorCode == 0
+		}
+		if ready {
+			return nil
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	return errors.New("its coordinators do not come up")
 }
 
 func both(a, b map[int16]span) map[int16]span {

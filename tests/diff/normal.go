@@ -56,8 +56,22 @@ func (s *symbols) message(text string) string {
 	for _, r := range s.text {
 		text = strings.ReplaceAll(text, r.from, r.to)
 	}
+	text = timeRange.ReplaceAllString(text, "within [<time>, <time>]")
+	text = nearNow.ReplaceAllStringFunc(text, func(digits string) string {
+		var ms int64
+		fmt.Sscan(digits, &ms)
+		if d := ms - time.Now().UnixMilli(); -10_000_000 < d && d < 10_000_000 || d > 8_000_000_000 && d < 10_000_000_000 || d < -8_000_000_000 && d > -10_000_000_000 {
+			return "<time>"
+		}
+		return digits
+	})
 	return javaObject.ReplaceAllString(text, "@<hash>")
 }
+
+var (
+	timeRange = regexp.MustCompile(`within \[-?\d+, -?\d+\]`)
+	nearNow   = regexp.MustCompile(`\b\d{13}\b`)
+)
 
 var javaObject = regexp.MustCompile(`@[0-9a-f]{6,8}\b`)
 
@@ -193,11 +207,11 @@ func sortKey(v reflect.Value) string {
 	var key strings.Builder
 	for i := range v.NumField() {
 		field := v.Field(i)
-		if slices.Contains([]string{"Topic", "Name", "Partition", "Group", "ResourceName", "ResourceType", "GroupID", "Coordinator", "Key", "TransactionalID", "InstanceID", "ApiKey", "Type"}, v.Type().Field(i).Name) {
+		if slices.Contains([]string{"Topic", "Name", "Partition", "Group", "ResourceName", "ResourceType", "GroupID", "Coordinator", "Key", "TransactionalID", "InstanceID", "ApiKey", "Type", "ProducerID"}, v.Type().Field(i).Name) {
 			for field.Kind() == reflect.Pointer && !field.IsNil() {
 				field = field.Elem()
 			}
-			fmt.Fprintf(&key, "%010v\x00", field.Interface())
+			fmt.Fprintf(&key, "%020v\x00", field.Interface())
 		}
 	}
 	return key.String()

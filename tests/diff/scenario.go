@@ -102,6 +102,7 @@ type pending struct {
 	label        string
 	key, version int16
 	edit         func(kmsg.Response)
+	limit        time.Duration
 }
 
 // options of a call: edit changes the response before it is compared (to leave out what other scenarios did).
@@ -117,7 +118,7 @@ func (s *S) start(o options, label string, version int16, request kmsg.Request) 
 		s.drop(o.on)
 		s.abort("%s: write: %v", label, err)
 	}
-	return &pending{s, o.on, label, request.Key(), version, o.edit}
+	return &pending{s, o.on, label, request.Key(), version, o.edit, answerLimit}
 }
 
 func (s *S) drop(on string) {
@@ -139,7 +140,7 @@ func (p *pending) waits(label string, while time.Duration) {
 func (p *pending) get() kmsg.Response { return p.receive(false) }
 
 func (p *pending) receive(quiet bool) kmsg.Response {
-	body, err := p.s.connection(p.on).receive(answerLimit)
+	body, err := p.s.connection(p.on).receive(p.limit)
 	var response kmsg.Response
 	var lines []line
 	switch {
@@ -152,6 +153,9 @@ func (p *pending) receive(quiet bool) kmsg.Response {
 		if response, exact, err = decode(p.key, p.version, body); err != nil {
 			lines = []line{{"(connection)", "undecodable: " + err.Error()}}
 			break
+		}
+		if fetched, ok := response.(*kmsg.FetchResponse); ok {
+			errorsLast(fetched)
 		}
 		if p.edit != nil {
 			p.edit(response)
@@ -201,6 +205,6 @@ func (s *S) raw(label string, key, version int16, frame []byte) {
 		s.drop("raw")
 		return
 	}
-	p := &pending{s, "raw", label, key, version, nil}
+	p := &pending{s, "raw", label, key, version, nil, answerLimit}
 	p.get()
 }

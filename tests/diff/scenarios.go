@@ -9,5 +9,9 @@ func scenarios() []scenario {
 		topicScenarios(),
 		configScenarios(),
 		produceScenarios(),
+		fetchScenarios(),
+		groupScenarios(),
+		offsetScenarios(),
+		versionScenarios(),
 	)
 }

@@ -24,6 +24,12 @@ func (s *S) create(what string, partitions int32, configs ...string) string {
 	return t.Topic
 }
 
+// log makes a topic that keeps records however old they are: what scenarios write is from 2020, and retention would come
+// for it in the middle of a run.
+func (s *S) log(what string, partitions int32, configs ...string) string {
+	return s.create(what, partitions, append(configs, "retention.ms", "-1")...)
+}
+
 // settle waits until the topic has leaders, and returns its id.
 func (s *S) settle(topic string) [16]byte {
 	for range 100 {

@@ -199,9 +199,9 @@ func createPartitions(s *S, v int16) {
 }
 
 func deleteRecords(s *S, v int16) {
-	a := s.create("a", 3)
-	compacted := s.create("compacted", 1, "cleanup.policy", "compact")
-	both := s.create("both", 1, "cleanup.policy", "compact,delete")
+	a := s.log("a", 3)
+	compacted := s.log("compacted", 1, "cleanup.policy", "compact")
+	both := s.log("both", 1, "cleanup.policy", "compact,delete")
 	for _, t := range []string{a, compacted, both} {
 		s.fill(t, 0, plain(5), plain(5))
 	}
@@ -315,7 +315,7 @@ func listReassignments(s *S, v int16) {
 }
 
 func describeLogDirs(s *S, v int16) {
-	a := s.create("a", 2)
+	a := s.log("a", 2)
 	s.fill(a, 0, plain(3))
 	ask := func(label string, topics []kmsg.DescribeLogDirsRequestTopic) {
 		r := kmsg.NewPtrDescribeLogDirsRequest()

@@ -49,8 +49,12 @@ pub async fn handle(services: &Services, correlation_id: i32, version: i16, requ
             *reply = PartitionReply::error(reply.index, ResponseError::NotLeaderOrFollower.code());
         });
     }
-    for reply in replies.iter_mut().filter(|reply| read_committed && reply.error == 0) {
-        reply.aborted = Some(Vec::new());
+    // Kafka's null is for what was read without looking for aborted transactions.
+    let unknown = [ResponseError::UnknownTopicOrPartition.code(), ResponseError::UnknownTopicId.code()];
+    for reply in &mut replies {
+        if (read_committed && reply.error == 0) || unknown.contains(&reply.error) {
+            reply.aborted = Some(Vec::new());
+        }
     }
     let told = match session {
         0 => (0..replies.len()).collect(),
@@ -199,14 +203,10 @@ async fn read_one(
     match services.log.reader.read(slot, target.ask.offset, wanted, first).await {
         Ok(batches) => found(target.index, batches),
         Err(error) => {
-            let mut reply = PartitionReply::error(target.index, errors::of_read(&error).code());
+            let reply = PartitionReply::error(target.index, errors::of_read(&error).code());
             match error {
-                ReadError::OutOfRange(bounds) => {
-                    reply.high_watermark = bounds.high_watermark;
-                    reply.last_stable_offset = bounds.high_watermark;
-                    reply.log_start = bounds.log_start;
-                }
-                ReadError::Unavailable(_) => {}
+                // Kafka says nothing of the log's bounds here: clients ask ListOffsets.
+                ReadError::OutOfRange(_) | ReadError::Unavailable(_) => {}
                 ReadError::Store(_) | ReadError::Damaged { .. } => {
                     if let Some(more) = services.complaints.pass(services.env.clock.boot()) {
                         let (partition, offset) = (slot.id, target.ask.offset);

@@ -48,7 +48,7 @@ fn find(locator: &dyn CoordinatorLocator, key_type: i8, ready: bool, key: &StrBy
             .with_error_message(Some(StrBytes::from_static_str(why)))
     };
     if key_type != GROUP {
-        return nobody(INVALID_REQUEST, "Only groups have coordinators on this broker.");
+        return nobody(INVALID_REQUEST, super::refusal::INVALID_REQUEST);
     }
     match locator.locate(key.as_str()).filter(|_| ready) {
         None => nobody(COORDINATOR_NOT_AVAILABLE, "The coordinator is not available."),

@@ -109,6 +109,10 @@ func (v *verdict) compare(name string, kafka, subject *S) (out []difference) {
 		for _, l := range s.lines {
 			theirs[l.path] = l.value
 		}
+		if k.lines[0].path != s.lines[0].path && (k.lines[0].path == "(connection)" || s.lines[0].path == "(connection)") {
+			out = append(out, difference{name, k.label, k.api, "(connection)", outcome(k), outcome(s), k.version})
+			continue
+		}
 		for _, l := range k.lines {
 			value, ok := theirs[l.path]
 			if !ok && missesElement(l.path, own) {
@@ -141,6 +145,19 @@ func missesElement(path string, lines map[string]string) bool {
 		}
 	}
 	return false
+}
+
+// outcome of a request: its answer, or what became of the connection.
+func outcome(s step) string {
+	if s.lines[0].path == "(connection)" {
+		return s.lines[0].value
+	}
+	for _, l := range s.lines {
+		if strings.HasSuffix(l.path, "ErrorCode") && l.value != "0" {
+			return "answered with error " + l.value
+		}
+	}
+	return "answered"
 }
 
 func labelAt(s *S, i int) string {

@@ -277,6 +277,8 @@ func incrementalAlterConfigs(s *S, v int16) {
 	send("none")
 	send("no ops", change(2, t))
 	send("set two", change(2, t, op("segment.ms", setOp, pointer("5")), op("retention.ms", setOp, pointer("6"))))
+	send("two nulls", change(2, t, op("segment.ms", setOp, nil), op("retention.ms", setOp, nil)))
+	send("missing topic and bad value", change(2, s.named("missing"), op("segment.ms", setOp, pointer("x"))))
 	send("good and bad", change(2, t, op("segment.ms", setOp, pointer("7")), op("retention.ms", setOp, pointer("x"))))
 	send("good and bad topics", change(2, t, op("segment.ms", setOp, pointer("8"))), change(2, u, op("segment.ms", setOp, pointer("-8"))))
 	send("twice a resource", change(2, t, op("segment.ms", setOp, pointer("9"))), change(2, t, op("retention.ms", setOp, pointer("9"))))

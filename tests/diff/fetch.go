@@ -195,7 +195,9 @@ func wholeBatches(r kmsg.Response) {
 
 func fetchSessions(s *S, v int16) {
 	if v < 7 {
-		s.do("no sessions yet", v, fetchOf(s.log("t", 1), 0, 0))
+		t := s.log("t", 1)
+		s.fill(t, 0, plain(1))
+		s.do("no sessions yet", v, fetchOf(t, 0, 0))
 		return
 	}
 	a, b := s.log("a", 2), s.log("b", 1)

@@ -13,5 +13,6 @@ func scenarios() []scenario {
 		groupScenarios(),
 		offsetScenarios(),
 		versionScenarios(),
+		generatedScenarios(),
 	)
 }

@@ -54,7 +54,7 @@ func frame(body []byte) []byte {
 
 func unknownVersions(s *S) {
 	for _, v := range []int16{5, 6, 99, 32767, -1} {
-		s.raw(fmt.Sprint("ApiVersions ", v), 18, 0, frame(header(18, v, false)))
+		s.raw(fmt.Sprint("ApiVersions ", v), 18, 0, frame(header(18, v, v >= 3)))
 		s.drop("raw")
 	}
 	for _, each := range [][2]int16{{0, 2}, {0, 14}, {1, 3}, {1, 19}, {3, 14}, {3, -1}, {8, 1}, {19, 1}, {19, 8}, {999, 0}, {-1, 0}, {4, 0}, {7, 0}} {

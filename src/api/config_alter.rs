@@ -92,7 +92,7 @@ pub fn check_shape(
         return invalid("Error due to duplicate config keys".to_owned());
     }
     if !without_value.is_empty() {
-        return invalid(format!("Null value not supported for : {}", without_value.join(",")));
+        return invalid(format!("Null value not supported for : {}", without_value.join(", ")));
     }
     if name.len() > MAX_NAME_BYTES || keys.iter().any(|key| key.len() > MAX_NAME_BYTES) {
         return invalid(format!("Names of resources and configs have at most {MAX_NAME_BYTES} bytes."));
@@ -203,7 +203,7 @@ fn resource(image: &Image, rules: &Rules, alteration: &Alteration) -> Result<(Co
         }
         Kind::Broker if name.is_empty() => ConfigResource::Brokers,
         Kind::Broker => {
-            let id = broker_id(name)?;
+            let id = broker_id(name, "Node")?;
             if !live_brokers(image, &rules.node).contains_key(&id) {
                 let own = rules.node.node_id;
                 return Err(invalid(format!("Unexpected broker id, expected {own}, but received {name}")));
@@ -262,7 +262,7 @@ fn wanted(kind: Kind, present: &Configs, broker: &Configs, alteration: &Alterati
         let current = wanted.get(key).cloned().or_else(at_broker).or_else(inherited);
         let current = current.unwrap_or_else(|| definition.default.unwrap_or_default().to_owned());
         let mut parts = parts(&current);
-        for part in self::parts(text) {
+        for part in changed_parts(text) {
             let known = parts.contains(&part);
             match operation {
                 Operation::Append(_) if !known => parts.push(part),
@@ -277,6 +277,11 @@ fn wanted(kind: Kind, present: &Configs, broker: &Configs, alteration: &Alterati
 
 fn parts(list: &str) -> Vec<String> {
     list.split(',').map(|part| part.trim().to_owned()).filter(|part| !part.is_empty()).collect()
+}
+
+/// The words to append or to take away, as Java's `split` sees them: an empty text is one empty word.
+fn changed_parts(text: &str) -> Vec<String> {
+    if text.is_empty() { vec![String::new()] } else { parts(text) }
 }
 
 fn validate(kind: Kind, wanted: &Configs, present: &Configs, broker: &Configs) -> Result<(), Refusal> {

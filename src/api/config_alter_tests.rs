@@ -92,7 +92,7 @@ async fn refusals_are_those_of_kafka() {
             "Invalid value -1 for configuration message.max.bytes: Value must be at least 0",
         ),
         (BROKER, "2", "log.retention.ms", set("5"), InvalidRequest, "Unexpected broker id, expected 1, but received 2"),
-        (BROKER, "x", "log.retention.ms", set("5"), InvalidRequest, "Broker id must be an integer, but it is: x"),
+        (BROKER, "x", "log.retention.ms", set("5"), InvalidRequest, "Node id must be an integer, but it is: x"),
         (
             BROKER,
             "",
@@ -185,5 +185,5 @@ fn shapes_are_judged_as_in_kafka() {
     assert_eq!(refusal(1, &["a", "b"], &[]), Ok(()));
     assert_eq!(refusal(2, &["a"], &[]), invalid("Each resource must appear at most once."));
     assert_eq!(refusal(1, &["a", "a"], &[]), invalid("Error due to duplicate config keys"));
-    assert_eq!(refusal(1, &["a", "b"], &["a", "b"]), invalid("Null value not supported for : a,b"));
+    assert_eq!(refusal(1, &["a", "b"], &["a", "b"]), invalid("Null value not supported for : a, b"));
 }

@@ -294,7 +294,8 @@ fn shape(rules: &Rules, live: &BTreeSet<NodeId>, draft: &Draft) -> Result<(i32, 
     if usize::try_from(replication_factor).is_ok_and(|factor| factor > live.len().max(FREE_REPLICATION_FACTOR)) {
         let message = format!(
             "Unable to replicate the partition {replication_factor} time(s): The target replication factor of \
-             {replication_factor} cannot be reached because only {} broker(s) are registered.",
+             {replication_factor} cannot be reached because only {} broker(s) are registered or some brokers have all their log \
+             directories cordoned.",
             live.len()
         );
         return Err(Refusal::new(ResponseError::InvalidReplicationFactor, message));
@@ -313,7 +314,7 @@ fn answer(
     let created = match result {
         Ok(created) => created,
         Err(refusal) => {
-            return answer.with_error_code(refusal.code()).with_error_message(refusal.text()).with_configs(None);
+            return answer.with_error_code(refusal.code()).with_error_message(refusal.text());
         }
     };
     let answer = answer.with_error_message(None).with_topic_id(created.id.into());

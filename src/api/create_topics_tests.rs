@@ -49,7 +49,7 @@ async fn refusals_are_those_of_kafka() {
     let many = "Excessively large number of partitions per request.";
     let gap = "partitions should be a consecutive 0-based integer sequence";
     let more = "Unable to replicate the partition 4 time(s): The target replication factor of 4 cannot be reached because only 1 \
-                broker(s) are registered.";
+                broker(s) are registered or some brokers have all their log directories cordoned.";
     for (asked, error, message) in [
         (
             topic("bad name", 1, 1),

@@ -1,5 +1,7 @@
 //! DeleteGroups (42), v0-2: removes groups without members, with their offsets. Each group has its own answer.
 
+use std::collections::BTreeSet;
+
 use kafka_protocol::messages::delete_groups_response::DeletableGroupResult;
 use kafka_protocol::messages::{DeleteGroupsRequest, DeleteGroupsResponse};
 
@@ -8,7 +10,9 @@ use crate::coord::message::{Input, Limits, Reply};
 use crate::coord::{GroupError, Groups};
 
 pub async fn handle(groups: &Groups, _cx: &RequestContext, request: DeleteGroupsRequest) -> DeleteGroupsResponse {
-    let delete = request.groups_names.iter().map(async |id| {
+    let mut seen = BTreeSet::new();
+    let names = request.groups_names.iter().filter(|id| seen.insert(id.as_str()));
+    let delete = names.map(async |id| {
         let code = delete(groups, id.as_str()).await.err().map_or(0, GroupError::code);
         DeletableGroupResult::default().with_group_id(id.clone()).with_error_code(code)
     });

@@ -2,7 +2,7 @@
 //!
 //! Kafka's checks (`ControllerApis.deleteTopics`). Internal topics are refused: the coordinators live in them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::delete_topics_response::DeletableTopicResult;
@@ -47,6 +47,7 @@ pub async fn handle(
         return response(cx.api_version, rows.collect());
     }
     let duplicates = duplicates(&asked);
+    let asked = once(asked);
     let mut rows = Vec::with_capacity(asked.len());
     for run in runs(asked, |_| CHANGE_BYTES) {
         let (copy, duplicates) = (run.clone(), duplicates.clone());
@@ -74,6 +75,12 @@ fn asked(version: i16, request: &DeleteTopicsRequest) -> Vec<Asked> {
 struct Counts {
     names: BTreeMap<String, usize>,
     ids: BTreeMap<TopicId, usize>,
+}
+
+/// What stands in the request several times is answered once.
+fn once(asked: Vec<Asked>) -> Vec<Asked> {
+    let mut seen = BTreeSet::new();
+    asked.into_iter().filter(|asked| seen.insert((asked.name.clone(), asked.id))).collect()
 }
 
 fn duplicates(asked: &[Asked]) -> Counts {
@@ -109,17 +116,20 @@ fn delete_one(image: &Image, asked: &Asked, counts: &Counts) -> Result<Row, Refu
         Some(name) if counts.names.get(name).is_some_and(|count| *count > 1) => {
             return Err(invalid("Duplicate topic name."));
         }
-        Some(name) => *image.names.get(name).ok_or(Refusal::plain(ResponseError::UnknownTopicOrPartition))?,
+        Some(name) => *image.names.get(name).ok_or(Refusal::standard(ResponseError::UnknownTopicOrPartition))?,
         None if asked.id.is_zero() => return Err(invalid("Neither topic name nor id were specified.")),
         None if counts.ids.get(&asked.id).is_some_and(|count| *count > 1) => {
             return Err(invalid("Duplicate topic id."));
+        }
+        None if image.topics.get(&asked.id).is_some_and(|topic| counts.names.contains_key(&topic.name)) => {
+            return Err(invalid("The provided topic name maps to an ID that was already supplied."));
         }
         None => asked.id,
     };
     if asked.name.is_some() && counts.ids.contains_key(&id) {
         return Err(invalid("The provided topic name maps to an ID that was already supplied."));
     }
-    let topic = image.topics.get(&id).ok_or(Refusal::plain(ResponseError::UnknownTopicId))?;
+    let topic = image.topics.get(&id).ok_or(Refusal::standard(ResponseError::UnknownTopicId))?;
     if topic.internal {
         return Err(invalid(&format!("Topic {} is an internal topic and can't be deleted.", topic.name)));
     }

@@ -104,7 +104,7 @@ fn describe(
         Some(Kind::Topic) => topic_configs(image, name, &layers),
         Some(Kind::Broker) if name.is_empty() => Ok(all_brokers_entries(layers.all_brokers)),
         Some(Kind::Broker) => {
-            let id = broker_id(name)?;
+            let id = broker_id(name, "Broker")?;
             let at_start = at_start_of(services, image, id).ok_or_else(|| {
                 let own = services.node.node_id;
                 invalid(format!("Unexpected broker id, expected {own} or empty string, but received {name}"))
@@ -112,14 +112,14 @@ fn describe(
             Ok(broker_entries(&Layers::of(image, &at_start, id)))
         }
         Some(Kind::BrokerLogger) if name.is_empty() => Err(invalid("Broker id must not be empty".to_owned())),
-        Some(Kind::BrokerLogger) => broker_id(name).map(|_| vec![root_logger()]),
+        Some(Kind::BrokerLogger) => broker_id(name, "Broker").map(|_| vec![root_logger()]),
         Some(Kind::ClientMetrics) if name.is_empty() => {
             Err(invalid("Client metrics subscription name must not be empty".to_owned()))
         }
         Some(Kind::ClientMetrics) => Ok(client_metrics_entries(&set(ConfigResource::ClientMetrics(name.to_owned())))),
         Some(Kind::Group) if name.is_empty() => Err(invalid("Group name must not be empty".to_owned())),
         Some(Kind::Group) => Ok(group_entries(&set(ConfigResource::Group(name.to_owned())), &layers)),
-        None => Err(invalid(format!("Unsupported resource type: {}", resource.resource_type))),
+        None => Err(Refusal::standard(ResponseError::InvalidRequest)),
     }
 }
 
@@ -130,9 +130,9 @@ fn topic_configs(image: &Image, name: &str, layers: &Layers<'_>) -> Result<Vec<C
     Ok(topic_entries(&topic.configs, layers))
 }
 
-/// Reads the name of a broker resource.
-pub fn broker_id(name: &str) -> Result<NodeId, Refusal> {
-    let message = || format!("Broker id must be an integer, but it is: {name}");
+/// Reads the name of a broker resource. Kafka calls it `what`, "Broker" to who describes and "Node" to who changes.
+pub fn broker_id(name: &str, what: &str) -> Result<NodeId, Refusal> {
+    let message = || format!("{what} id must be an integer, but it is: {name}");
     name.parse().map_err(|_| Refusal::new(ResponseError::InvalidRequest, message()))
 }
 

@@ -45,17 +45,14 @@ async fn describe(groups: &Groups, version: i16, id: &str) -> DescribedGroup {
 fn view(group: &Group) -> DescribedGroup {
     let protocol = group.protocol_name().filter(|_| group.state() == State::Stable);
     let member = |member: &Member| {
-        let (metadata, assignment) = match protocol {
-            Some(protocol) => (member.metadata(protocol), member.assignment.clone()),
-            None => (Bytes::new(), Bytes::new()),
-        };
+        let metadata = protocol.map_or_else(Bytes::new, |protocol| member.metadata(protocol));
         DescribedGroupMember::default()
             .with_member_id(member.id.clone().into())
             .with_group_instance_id(member.instance_id.clone().map(StrBytes::from_string))
             .with_client_id(member.client_id.clone().into())
             .with_client_host(member.client_host.clone().into())
             .with_member_metadata(metadata)
-            .with_member_assignment(assignment)
+            .with_member_assignment(member.assignment.clone())
     };
     DescribedGroup::default()
         .with_group_state(StrBytes::from_static_str(group.state().name()))

@@ -36,7 +36,7 @@ fn producers(services: &AdminServices, topic: &str, index: i32) -> Result<Vec<Pr
         let (partition, _, state) = partition_of(image, topic, index)?;
         Some((partition, state.holder == Some(services.node.session)))
     });
-    let (partition, held) = found.ok_or(Refusal::plain(ResponseError::UnknownTopicOrPartition))?;
+    let (partition, held) = found.ok_or(Refusal::standard(ResponseError::UnknownTopicOrPartition))?;
     let rows = if held { services.log.producers(partition) } else { None };
     rows.ok_or(Refusal::plain(ResponseError::NotLeaderOrFollower))
 }

@@ -44,10 +44,13 @@ fn page(
     if let Some((topic, partition)) = &start
         && (*partition < 0 || (!all && !asked.contains(topic)))
     {
-        let refused = DescribeTopicPartitionsResponseTopic::default()
-            .with_error_code(ResponseError::InvalidRequest.code())
-            .with_name(Some(topic_name(topic)));
-        return DescribeTopicPartitionsResponse::default().with_topics(vec![refused]).with_next_cursor(None);
+        let refused = |name: &str| {
+            DescribeTopicPartitionsResponseTopic::default()
+                .with_error_code(ResponseError::InvalidRequest.code())
+                .with_name(Some(topic_name(name)))
+        };
+        let topics = if all { vec![refused(topic)] } else { asked.iter().map(|name| refused(name)).collect() };
+        return DescribeTopicPartitionsResponse::default().with_topics(topics).with_next_cursor(None);
     }
     let mut wanted: BTreeSet<String> = if all { image.names.keys().cloned().collect() } else { asked };
     let mut first = 0;
@@ -101,6 +104,7 @@ fn unknown(name: &str) -> DescribeTopicPartitionsResponseTopic {
         .with_error_code(error.code())
         .with_name(Some(topic_name(name)))
         .with_is_internal(names::is_internal(name))
+        .with_topic_authorized_operations(TOPIC_OPERATIONS)
 }
 
 fn described(

@@ -46,5 +46,5 @@ fn elect(image: &Image, topic: &str, index: i32) -> Refusal {
     if partition_of(image, topic, index).is_none() {
         return Refusal::new(ResponseError::UnknownTopicOrPartition, format!("No such partition as {topic}-{index}"));
     }
-    Refusal::plain(ResponseError::ElectionNotNeeded)
+    Refusal::standard(ResponseError::ElectionNotNeeded)
 }

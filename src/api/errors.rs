@@ -34,10 +34,10 @@ pub fn of_read(error: &ReadError) -> ResponseError {
     }
 }
 
-/// Checks the leader epoch that a client believes in (KIP-320): -1 asks for no check.
+/// Checks the leader epoch that a client believes in (KIP-320): a negative one asks for no check.
 pub fn check_leader_epoch(requested: i32, current: i32) -> Result<(), ResponseError> {
     match requested {
-        -1 => Ok(()),
+        ..0 => Ok(()),
         older if older < current => Err(ResponseError::FencedLeaderEpoch),
         newer if newer > current => Err(ResponseError::UnknownLeaderEpoch),
         _ => Ok(()),

@@ -54,8 +54,12 @@ pub async fn handle(services: &Services, correlation_id: i32, version: i16, requ
             *reply = PartitionReply::error(reply.index, ResponseError::NotLeaderOrFollower.code());
         });
     }
-    for reply in replies.iter_mut().filter(|reply| read_committed && reply.error == 0) {
-        reply.aborted = Some(Vec::new());
+    // Kafka's null is for what was read without looking for aborted transactions.
+    let unknown = [ResponseError::UnknownTopicOrPartition.code(), ResponseError::UnknownTopicId.code()];
+    for reply in &mut replies {
+        if (read_committed && reply.error == 0) || unknown.contains(&reply.error) {
+            reply.aborted = Some(Vec::new());
+        }
     }
     let told = match session {
         0 => (0..replies.len()).collect(),
@@ -224,12 +228,8 @@ async fn plan_one(
     errors::check_leader_epoch(target.ask.leader_epoch, partition.epoch()).map_err(error)?;
     match Plan::make(partition, target.ask.offset, wanted) {
         Ok(plan) => Ok(Planned { plan, wanted, first }),
-        Err(bounds) => Err(PartitionReply {
-            high_watermark: bounds.high_watermark,
-            last_stable_offset: bounds.high_watermark,
-            log_start: bounds.log_start,
-            ..error(errors::of_read(&ReadError::OutOfRange(bounds)))
-        }),
+        // Kafka says nothing of the log's bounds here: clients ask ListOffsets.
+        Err(bounds) => Err(error(errors::of_read(&ReadError::OutOfRange(bounds)))),
     }
 }
 

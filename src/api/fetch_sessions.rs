@@ -137,7 +137,7 @@ impl FetchSessions {
 
     fn make(&mut self, request: &Request, new_id: u64, now: i64) -> i32 {
         let held: usize = self.sessions.values().map(|session| session.partitions.len()).sum();
-        if request.asks.is_empty() || self.slots == 0 || held + request.asks.len() > PARTITIONS_MAX {
+        if self.slots == 0 || held + request.asks.len() > PARTITIONS_MAX {
             return 0;
         }
         if self.sessions.len() >= self.slots {

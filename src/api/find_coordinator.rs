@@ -52,9 +52,11 @@ fn find(locator: &dyn CoordinatorLocator, key_type: i8, ready: bool, key: &StrBy
     };
     match key_type {
         GROUP => {}
-        TRANSACTION => return nobody(TRANSACTIONAL_ID_AUTHORIZATION_FAILED, "Transactions are not served by this broker."),
+        TRANSACTION => {
+            return nobody(TRANSACTIONAL_ID_AUTHORIZATION_FAILED, "Transactions are not served by this broker.");
+        }
         SHARE => return nobody(INVALID_REQUEST, "Share groups are not served by this broker."),
-        _ => return nobody(INVALID_REQUEST, "This broker knows no coordinators of this type."),
+        _ => return nobody(INVALID_REQUEST, super::refusal::INVALID_REQUEST),
     }
     match locator.locate(key.as_str()).filter(|_| ready) {
         None => nobody(COORDINATOR_NOT_AVAILABLE, "The coordinator is not available."),

@@ -30,6 +30,7 @@ use crate::log::refusals::{RefusedBatch, TopicKey};
 use crate::log::slot::PartitionSlot;
 use crate::segment::BatchMeta;
 use crate::types::mutant::{self, Mutant};
+use crate::types::topic_name::is_internal;
 use crate::types::{PartitionId, SegmentNumber, TopicId};
 use crate::wire::batch::BatchHeader;
 use crate::wire::validate::{ProduceRules, Refusal, ValidBatch, single_batch, validate};
@@ -75,7 +76,9 @@ pub async fn admit(
         pending: BTreeMap::new(),
         until: now + patience.clamp(SHORTEST_PATIENCE, LONGEST_PATIENCE),
     };
-    let call = Call { services, version, client_id, acks: request.acks, charge, parked: now + PARK_LIMIT };
+    let transactional = request.transactional_id.is_some();
+    let call =
+        Call { services, version, client_id, acks: request.acks, transactional, charge, parked: now + PARK_LIMIT };
     for (at, data) in request.topic_data.into_iter().enumerate() {
         let topic = call.topic(&view, &data);
         let mut response = TopicProduceResponse::default().with_name(data.name.clone()).with_topic_id(data.topic_id);
@@ -162,11 +165,13 @@ struct Refused {
     code: ResponseError,
     message: Option<String>,
     records: Vec<BatchIndexAndErrorMessage>,
+    /// The log's start, where the log itself refused the batch.
+    log_start: i64,
 }
 
 impl From<ResponseError> for Refused {
     fn from(code: ResponseError) -> Refused {
-        Refused { code, message: None, records: Vec::new() }
+        Refused { code, message: None, records: Vec::new(), log_start: -1 }
     }
 }
 
@@ -181,6 +186,7 @@ impl From<Refusal> for Refused {
             code: refusal.code,
             message: refusal.error_message,
             records: refusal.record_errors.into_iter().map(record).collect(),
+            log_start: -1,
         }
     }
 }
@@ -207,6 +213,8 @@ struct Call<'a> {
     version: i16,
     client_id: Option<&'a str>,
     acks: i16,
+    /// The request has a transactional id.
+    transactional: bool,
     charge: &'a Arc<Charge>,
     /// Until then the request's partitions may recover.
     parked: Instant,
@@ -220,7 +228,12 @@ impl Call<'_> {
         let topic = if self.version >= 13 {
             view.by_id(TopicId::from(data.topic_id)).ok_or(ResponseError::UnknownTopicId)?
         } else {
-            view.by_name(data.name.as_str()).ok_or(ResponseError::UnknownTopicOrPartition)?
+            let unknown = if is_internal(data.name.as_str()) && self.client_id != Some(INTERNAL_WRITER) {
+                ResponseError::InvalidTopicException
+            } else {
+                ResponseError::UnknownTopicOrPartition
+            };
+            view.by_name(data.name.as_str()).ok_or(unknown)?
         };
         if topic.internal && self.client_id != Some(INTERNAL_WRITER) {
             return Err(ResponseError::InvalidTopicException);
@@ -266,8 +279,11 @@ impl Call<'_> {
         slot.lock().recall(|| self.services.log.refused.take(id, &topic.name, now));
         let received = records.as_ref().map_or(0, Bytes::len);
         let (batch, header) = self.valid(rules, records, now);
-        let outcome = match batch {
+        let mut outcome = match batch {
             Err(refusal) => Err(Refused::from(refusal)),
+            Ok(batch) if batch.header.is_transactional() && !self.transactional => {
+                Err(Refused::from(ResponseError::TransactionalIdAuthorizationFailed))
+            }
             // No transaction can be open here: stored, the batch would be shown as committed for ever.
             Ok(batch) if batch.header.is_transactional() => Err(Refused::from(ResponseError::InvalidTxnState)),
             Ok(batch) => match self.charge_growth(batch.bytes.len().saturating_sub(received)).await {
@@ -277,6 +293,11 @@ impl Call<'_> {
                 }
             },
         };
+        if let (Err(refused), Some(_)) = (&mut outcome, &header)
+            && tells_log_start(refused.code)
+        {
+            refused.log_start = slot.lock().partition().map_or(-1, |partition| partition.log_start());
+        }
         if received > LONG_BATCH {
             tokio::task::yield_now().await;
         }
@@ -356,7 +377,7 @@ impl Call<'_> {
                     .with_error_code(refused.code.code())
                     .with_base_offset(-1)
                     .with_log_append_time_ms(-1)
-                    .with_log_start_offset(-1)
+                    .with_log_start_offset(refused.log_start)
                     .with_error_message(refused.message.map(StrBytes::from_string))
                     .with_record_errors(refused.records);
                 if refused.code == ResponseError::NotLeaderOrFollower
@@ -369,6 +390,20 @@ impl Call<'_> {
             }
         }
     }
+}
+
+/// Kafka names the log's start with every refusal but those that `ReplicaManager.appendRecords` knows by name.
+fn tells_log_start(code: ResponseError) -> bool {
+    !matches!(
+        code,
+        ResponseError::CorruptMessage
+            | ResponseError::MessageTooLarge
+            | ResponseError::RecordListTooLarge
+            | ResponseError::NotLeaderOrFollower
+            | ResponseError::KafkaStorageError
+            | ResponseError::NotEnoughReplicas
+            | ResponseError::TransactionalIdAuthorizationFailed
+    )
 }
 
 /// What the log keeps of a batch's header.

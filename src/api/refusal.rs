@@ -16,6 +16,10 @@ use crate::meta::{MetaError, Metadata, ProposeError};
 /// One proposal of a long request takes about this many bytes of JSON at most; an entry may have twice as many.
 pub const PROPOSAL_BYTES: usize = 128 * 1024;
 
+/// Kafka's sentence for INVALID_REQUEST.
+pub const INVALID_REQUEST: &str = "This most likely occurs because of a request being malformed by the client library or the \
+     message was sent to an incompatible broker. See the broker logs for more details.";
+
 /// What a client is told instead of success.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Refusal {
@@ -31,6 +35,18 @@ impl Refusal {
 
     pub fn plain(error: ResponseError) -> Refusal {
         Refusal { error, message: None }
+    }
+
+    /// With the sentence that Kafka itself sends along with a bare error (`Errors.message`), where clients print it.
+    pub fn standard(error: ResponseError) -> Refusal {
+        let message = match error {
+            ResponseError::UnknownTopicOrPartition => "This server does not host this topic-partition.",
+            ResponseError::UnknownTopicId => "This server does not host this topic ID.",
+            ResponseError::ElectionNotNeeded => "Leader election not needed for topic partition.",
+            ResponseError::InvalidRequest => INVALID_REQUEST,
+            _ => return Refusal::plain(error),
+        };
+        Refusal::new(error, message)
     }
 
     pub fn code(&self) -> i16 {

@@ -168,7 +168,7 @@ impl Definition {
             Kind::Long => Value::Integer(trimmed.parse::<i64>().map_err(|_| no_number())?),
             Kind::Double => Value::Double(parse_double(trimmed).ok_or_else(no_number)?),
             Kind::List if trimmed.is_empty() => Value::List(Vec::new()),
-            Kind::List => Value::List(trimmed.split(',').map(|part| part.trim().to_owned()).collect()),
+            Kind::List => Value::List(distinct(trimmed.split(',').map(str::trim))),
             Kind::String | Kind::Class | Kind::Password => Value::Text(trimmed.to_owned()),
         };
         self.check(&value)?;
@@ -181,7 +181,7 @@ impl Definition {
         match self.parse(text) {
             Ok(Value::Boolean(value)) => value.to_string(),
             Ok(Value::Integer(value)) => value.to_string(),
-            Ok(Value::Double(value)) => format!("{value:?}"),
+            Ok(Value::Double(value)) => java_double(value),
             Ok(Value::Text(value)) => value,
             Ok(Value::List(parts)) => parts.join(","),
             Err(_) => text.to_owned(),
@@ -196,10 +196,10 @@ impl Definition {
                 self.at_most(*number, max)
             }
             (Check::Ratio, Value::Double(number)) if *number < 0.0 => {
-                Err(ConfigError::invalid(self.name, format_args!("{number:?}"), "Value must be at least 0"))
+                Err(ConfigError::invalid(self.name, java_double(*number), "Value must be at least 0"))
             }
             (Check::Ratio, Value::Double(number)) if *number > 1.0 => {
-                Err(ConfigError::invalid(self.name, format_args!("{number:?}"), "Value must be no more than 1"))
+                Err(ConfigError::invalid(self.name, java_double(*number), "Value must be no more than 1"))
             }
             (Check::GzipLevel, Value::Integer(number)) if *number != -1 && !(1..=9).contains(number) => {
                 Err(ConfigError::invalid(self.name, number, "Value must be between 1 and 9 or equal to -1"))
@@ -268,11 +268,36 @@ fn parse_double(text: &str) -> Option<f64> {
     }
 }
 
+/// A word that stands in a list twice counts once (KIP-1161).
+fn distinct<'a>(words: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let mut kept: Vec<String> = Vec::new();
+    for word in words {
+        if !kept.iter().any(|other| other == word) {
+            kept.push(word.to_owned());
+        }
+    }
+    kept
+}
+
+/// Java's `Double.toString`: with an exponent below 0.001 and from 10,000,000 on.
+fn java_double(number: f64) -> String {
+    if number == 0.0 || !number.is_finite() || (1e-3..1e7).contains(&number.abs()) {
+        return format!("{number:?}");
+    }
+    let text = format!("{number:E}");
+    match text.split_once('E') {
+        Some((digits, exponent)) if !digits.contains('.') => format!("{digits}.0E{exponent}"),
+        _ => text,
+    }
+}
+
+/// Like Kafka's validator: behind a `*` everything goes, and a pair may be missing.
 fn throttled_replicas(parts: &[String]) -> bool {
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    let pair =
-        |part: &String| part.split_once(':').is_some_and(|(partition, broker)| digits(partition) && digits(broker));
-    parts == ["*"] || parts.iter().all(pair)
+    let pair = |part: &String| {
+        part.is_empty() || part.split_once(':').is_some_and(|(partition, broker)| digits(partition) && digits(broker))
+    };
+    parts.first().is_some_and(|part| part == "*") || parts.iter().all(pair)
 }
 
 fn offset_reset(text: &str) -> bool {

@@ -147,7 +147,8 @@ pub fn single_batch(records: Option<Bytes>, produce_version: i16) -> Result<Byte
         let detail = format!("{} are not allowed to use ZStandard compression", request());
         return Err(Refusal::new(ResponseError::UnsupportedCompressionType, detail));
     }
-    match next_batch(&rest)? {
+    let second = next_batch(&rest).map_err(|refusal| Refusal { error_message: None, ..refusal })?;
+    match second {
         None => Ok(batch),
         Some(_) => {
             Err(invalid(format!("{} are only allowed to contain exactly one record batch per partition", request())))

@@ -111,6 +111,17 @@ chaos_tests() {
     timeout -k 20 600 "$ROOT/tests/chaos/run"
 }
 
+# The same requests to Apache Kafka and to a fresh broker.
+diff_tests() {
+  start_kafka && start_alluvium local || { echo "FAIL diff: a broker did not start"; return 1; }
+  KAFKA=$KAFKA_BOOTSTRAP BOOTSTRAP=$ALLUVIUM_BOOTSTRAP timeout -k 5 600 "$ROOT/tests/diff/run"
+  local code=$?
+  kill -0 "$ALLUVIUM_PID" 2>/dev/null || { echo "FAIL server: it ended during this suite"; code=1; }
+  stop "$KAFKA_PID"
+  stop "$ALLUVIUM_PID"
+  return $code
+}
+
 # client_suite CLIENT LEVEL TARGET BOOTSTRAP SERVER_PID
 client_suite() {
   if [[ -z $4 ]]; then

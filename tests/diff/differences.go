@@ -1,0 +1,111 @@
+package main
+
+// The differences between Apache Kafka and this broker that are wanted. Each is printed at the end of a run with how
+// often it occurred; one that no longer occurs fails the run. Patterns are regular expressions of the whole text, an
+// empty one takes all; `path` has [] for every number of an element.
+var differences = []entry{
+	// what is served
+	{id: "fewer-apis", api: "ApiVersions", path: `ApiKeys\.length`,
+		reason: "no transactions, share and streams groups, KIP-848 groups, ACLs, SASL, tokens, quotas, SCRAM, telemetry, quorum APIs yet: each is an issue of its own"},
+	{id: "fewer-versions", api: "ApiVersions", path: `ApiKeys\[(ListOffsets|OffsetCommit|OffsetFetch|DescribeLogDirs)\]\.MaxVersion`,
+		reason: "the newest version is not in the schemas that the broker is built with; clients take the one below"},
+	{id: "fewer-features", api: "ApiVersions", path: `(Supported|Finalized)Features.*`,
+		reason: "features of what is not served are not announced; metadata.version is, for tools that ask"},
+	{id: "no-share-coordinator", api: "FindCoordinator", label: "share", path: `.*ErrorMessage`,
+		reason: "no share groups; Kafka has an empty sentence there from v4 on"},
+	{id: "no-transactions", api: "InitProducerID", label: "transactional id", path: "ErrorCode", here: "53",
+		reason: "transactions wait for their own issue; TRANSACTIONAL_ID_AUTHORIZATION_FAILED is what clients do not retry"},
+
+	// creation of topics
+	{id: "auto-create-at-once", api: "Metadata", label: "(missing|odd), created|authorized operations", path: `Topics\[\]\..*`,
+		reason: "a topic that is created on demand is there at once, Kafka says UNKNOWN_TOPIC_OR_PARTITION first"},
+	{id: "replication-factor", api: "CreateTopics", label: "more replicas than brokers.*",
+		reason: "the store replicates: factors up to 3 are taken whatever the number of brokers, since tools insist on 3"},
+	{id: "internal-names", api: "CreateTopics", label: "name.*", path: `Topics\[\]\.Error(Code|Message)`, kafka: `36|"Topic '__.*' already exists\."`,
+		reason: "the internal topics' names are reserved, the topics need not exist"},
+	{id: "internal-names-free", api: "CreateTopics", label: "name.*", here: `17|-?\d+|.*is an internal topic.*|zero|none`,
+		reason: "__share_group_state is reserved although there are no share groups; Kafka lets anybody make it as long as it is not there"},
+	{id: "created-values-as-shown", api: "CreateTopics", path: `Topics\[\]\.Configs\[.*\]\.Value`,
+		reason: "the answer has values as DescribeConfigs shows them on both brokers; Kafka has them as they came here only"},
+
+	// configs
+	{id: "no-elr", api: "CreateTopics|DescribeConfigs", path: `.*Configs\[min\.insync\.replicas\]\.(Source|ConfigSynonyms.*)`,
+		reason: "with eligible leader replicas Kafka writes min.insync.replicas=1 as a cluster default when it formats; there are none here"},
+	{id: "own-documentation", api: "DescribeConfigs", path: `.*\.Documentation`,
+		reason: "the documentation is in own words, and says what a config means here"},
+	{id: "unknown-operation", api: "IncrementalAlterConfigs", label: "an operation that is none", path: `Resources\[\]\.Error(Code|Message)`,
+		reason: "INVALID_REQUEST with a sentence where Kafka fails with UNKNOWN_SERVER_ERROR"},
+	{id: "missing-topic-first", api: "IncrementalAlterConfigs|AlterConfigs", label: "missing topic and bad value.*", path: `Resources\[\]\.Error(Code|Message)`,
+		reason: "of two errors the one of the topic is told, Kafka tells that of the value"},
+
+	// metadata by bad requests
+	{id: "metadata-by-id-too-early", api: "Metadata", label: "by .*", path: `.*`,
+		reason: "topic ids in v10 and v11, neither name nor id, or ids mixed with names: refused topic by topic; Kafka refuses the whole request, forgets the named topics, or fails with UNKNOWN_SERVER_ERROR. No client sends these"},
+	{id: "bad-names-are-told", api: "DescribeTopicPartitions", label: "bad names", path: `Topics\[\]\..*`,
+		reason: "INVALID_TOPIC_EXCEPTION for each bad name; Kafka fails with UNKNOWN_SERVER_ERROR as a whole"},
+
+	// lists that name something twice or nothing
+	{id: "named-twice-or-nothing", api: "Produce|DeleteRecords|OffsetCommit|OffsetDelete", label: "no partitions|twice|a (partition|topic) twice", path: `Topics(\[\]\.Partitions)?\.length`,
+		reason: "Kafka puts partitions into a map, so what is named twice counts once and a topic without partitions is dropped; here every row has its answer. No client sends these"},
+	{id: "elect-all", api: "ElectLeaders", label: "all", path: `Topics\.length`,
+		reason: "leaders are always preferred: no rows, Kafka has rows without partitions"},
+	{id: "elect-unknown-kind", api: "ElectLeaders", label: "of a kind that is none", path: `Topics\.length`,
+		reason: "the error is at the top, its topics are not repeated"},
+	{id: "reassign-nothing", api: "AlterPartitionAssignments", label: "none", path: "ErrorMessage",
+		reason: "no sentence, Kafka has an empty one"},
+	{id: "directory-size", api: "DescribeLogDirs", path: `Dirs\[\]\.(Total|Usable)Bytes`, kafka: "> 0", here: "-1",
+		reason: "a bucket has no size"},
+
+	// batches
+	{id: "offset-deltas", api: "Produce", label: ".*inner deltas", path: `Topics\[\]\.Partitions\[\]\.(ErrorCode|BaseOffset|LogStartOffset)`,
+		reason: "records whose offset deltas are not 0, 1, 2, … are refused; Kafka stores them as they are when uncompressed. Here an offset belongs to one record for ever"},
+	{id: "null-records", api: "Produce", label: "null records", path: `\(connection\)`, kafka: "no answer",
+		reason: "INVALID_RECORD; Kafka never answers"},
+	{id: "undecodable-is-told", api: "Produce", label: ".*(that is none|unknown codec.*|length 2147483647)", path: `Topics\[\]\.Partitions\[\]\.ErrorCode`, kafka: "-1", here: "76|87",
+		reason: "INVALID_RECORD and UNSUPPORTED_COMPRESSION_TYPE where Kafka fails with UNKNOWN_SERVER_ERROR"},
+	{id: "duplicate-time", api: "Produce", path: `Topics\[\]\.Partitions\[\]\.LogAppendTime`, kafka: `16\d+`, here: "-1",
+		reason: "the answer to a duplicate has no time with CreateTime, like the original's; Kafka names the batch's largest timestamp"},
+	{id: "duplicate-start", api: "Produce", label: "duplicate.*|other partition, duplicate|stranger, duplicate.*|step.*", path: `Topics\[\]\.Partitions\[\]\.LogStartOffset`, here: "-1",
+		reason: "the answer to a duplicate has no log start"},
+	{id: "producer-times", api: "DescribeProducers", path: `.*\.LastTimestamp`, here: "<now>",
+		reason: "the time of arrival, from which the producer's state expires; Kafka has the batch's largest timestamp"},
+	{id: "recompressed-base", api: "Fetch", scenario: "compression/.*", path: `.*\.FirstTimestamp`,
+		reason: "a recompressed batch keeps its base timestamp; the records' times are the same"},
+
+	// reading
+	{id: "isolation", api: "Fetch", label: "of an isolation that is none",
+		reason: "read as read_uncommitted; Kafka fails with UNKNOWN_SERVER_ERROR"},
+	{id: "negative-sizes", api: "Fetch", label: "at most -?[0-9]+, -1 a partition.*",
+		reason: "a negative size counts as zero; Kafka fails with UNKNOWN_SERVER_ERROR"},
+	{id: "followers-epochs", api: "Fetch", label: "last fetched epoch of the future",
+		reason: "only followers send a last fetched epoch, and there are none"},
+	{id: "negative-epoch", api: "OffsetForLeaderEpoch", label: "negative", path: `Topics\[\]\.Partitions\[\]\.(LeaderEpoch|EndOffset)`,
+		reason: "no epoch is negative: undefined, as for -1"},
+
+	// frames
+	{id: "negative-version", api: "ApiVersions", label: "ApiVersions -1", path: `\(connection\)`,
+		reason: "a negative version is no version that a newer client could mean; Kafka answers UNSUPPORTED_VERSION"},
+	{id: "negative-client-id", api: "Metadata", label: "negative client id", path: `\(connection\)`,
+		reason: "a length below -1 is refused; Kafka reads it as null"},
+}
+
+// The lists whose order Kafka leaves to a hash map. They are compared as sets.
+var sets = []set{
+	{"Metadata", "Topics", "Kafka answers in the order of a hash set"},
+	{"DeleteTopics", "Topics", "Kafka shuffles them on purpose"},
+	{"CreateTopics", "Topics", "Kafka answers in the order of a hash map"},
+	{"CreatePartitions", "Topics", "Kafka answers in the order of a hash map"},
+	{"DeleteRecords", "Topics|Partitions", "Kafka answers in the order of a hash map"},
+	{"ElectLeaders", "Topics|Partitions", "Kafka answers in the order of a hash map"},
+	{"Produce", "Topics|Partitions", "Kafka answers in the order of a hash map"},
+	{"DescribeProducers", "ActiveProducers", "Kafka answers in the order of a hash map"},
+	{"DescribeGroups|DeleteGroups|ListGroups", "Groups", "Kafka answers in the order of coordinator shards"},
+	{"OffsetFetch", "Groups|Topics|Partitions", "Kafka answers in the order of a hash map"},
+	{"OffsetCommit|OffsetDelete", "Topics|Partitions", "Kafka answers in the order of a hash map"},
+	{"FindCoordinator", "Coordinators", "Kafka answers in the order of a set"},
+	{"DescribeConfigs", "Configs|Resources", "Kafka answers in the order of a hash map"},
+	{"CreateTopics", "Configs", "Kafka answers in the order of a hash map"},
+	{"AlterConfigs|IncrementalAlterConfigs", "Resources", "Kafka answers in the order of a hash map"},
+	{"ListConfigResources", "ConfigResources", "Kafka answers in the order of hash sets"},
+	{"DescribeLogDirs", "Topics|Partitions", "Kafka answers in the order of a hash map"},
+}

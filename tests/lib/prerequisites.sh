@@ -2,6 +2,17 @@
 # its registry, or prints one line `missing: x; install it with: command` and fails. A finished installation leaves a
 # stamp file with its version, so that a new pin installs anew and an interrupted download never counts.
 
+# need X: need_X, by one lane at a time.
+need() {
+  local lock code
+  mkdir -p "$CACHE/locks"
+  exec {lock}>"$CACHE/locks/$1" && flock "$lock"
+  "need_$1"
+  code=$?
+  exec {lock}>&-
+  return $code
+}
+
 missing() {
   echo "missing: $1; install it with: $2"
   return 1
@@ -97,7 +108,7 @@ python_for_localstack() {
 }
 
 need_localstack() {
-  need_uv && need_curl || return 1
+  need uv && need_curl || return 1
   installed localstack "$LOCALSTACK_VERSION" && return
   say "  installing LocalStack $LOCALSTACK_VERSION"
   local venv=$CACHE/localstack

@@ -44,7 +44,7 @@ CONFIG
 need_peer() {
   [[ -n ${PEER_BOOTSTRAP:-} ]] && return
   local pid=${KAFKA_PID:-} bootstrap=${KAFKA_BOOTSTRAP:-}
-  need_kafka && start_kafka peer && export PEER_BOOTSTRAP=$KAFKA_BOOTSTRAP || return 1
+  need kafka && start_kafka peer && export PEER_BOOTSTRAP=$KAFKA_BOOTSTRAP || return 1
   KAFKA_PID=$pid KAFKA_BOOTSTRAP=$bootstrap
 }
 

@@ -32,7 +32,7 @@ run_suite() {
     return
   fi
   for need in ${needs//,/ }; do
-    if ! "need_$need" >>"$log" 2>&1; then
+    if ! need "$need" >>"$log" 2>&1; then
       tail -n 5 "$log"
       if [[ ${CI:-} == true ]]; then
         record FAILED "$name" 0 1 $((SECONDS - begin)) "prerequisite $need, see above"
@@ -137,9 +137,9 @@ client_suite() {
 start_target() {
   TARGET_BOOTSTRAP= TARGET_PID=
   if [[ $1 == kafka ]]; then
-    need_kafka && start_kafka && TARGET_BOOTSTRAP=$KAFKA_BOOTSTRAP TARGET_PID=$KAFKA_PID
+    need kafka && start_kafka && TARGET_BOOTSTRAP=$KAFKA_BOOTSTRAP TARGET_PID=$KAFKA_PID
   else
-    { [[ $1 == local ]] || "need_$1"; } && need_alluvium && start_alluvium "$1" &&
+    { [[ $1 == local ]] || need "$1"; } && need alluvium && start_alluvium "$1" &&
       TARGET_BOOTSTRAP=$ALLUVIUM_BOOTSTRAP TARGET_PID=$ALLUVIUM_PID
   fi
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use alluvium::segment::{Tail, parse_tail};
 use alluvium::store::fault::{Answer, Call, Fault, FaultRates, FaultStore};
 use alluvium::store::memory::MemoryStore;
 use alluvium::store::{ReadRange, Store, StoreRef};
@@ -51,7 +52,8 @@ async fn hundreds_of_segments_with_repeated_footers_come_back_whole() {
     assert_eq!(create_topic(&mut client, "t", 4).await, 0);
     // Uploads overtake each other. Those before a segment that repeats footers are always late: it must leave them out.
     for number in (1..50).map(|n| n * 64 - 1) {
-        store.script(Call::Create, &format!("/{number:020}"), [Fault::DelayBefore(Duration::from_millis(150))]);
+        // Also when it is sent a second time.
+        store.script(Call::Create, &format!("/{number:020}"), [Fault::DelayBefore(Duration::from_millis(150)); 3]);
     }
     store.set_rates(FaultRates { delay: 700, max_delay: Duration::from_millis(15), ..FaultRates::default() });
     let mut writers = tokio::task::JoinSet::new();
@@ -62,18 +64,29 @@ async fn hundreds_of_segments_with_repeated_footers_come_back_whole() {
         done.expect("all acknowledged in order");
     }
     store.set_rates(FaultRates::default());
-    let segments = store.list("segments/", None, 5000).await.expect("lists").len();
+    let segments = store.list("segments/", None, 5000).await.expect("lists").len() as u64;
     assert!(segments > 200, "only {segments} segments");
+    let last = (segments - 1) / 64 * 64;
+    let key = segment_key(store.as_ref(), last).await;
+    let bytes = store.read(&key, ReadRange::Full).await.expect("there").bytes;
+    let Ok(Tail::Segment(tail)) = parse_tail(&key, bytes.len() as u64, &bytes) else { panic!("{key} is a segment") };
+    let repeated: Vec<u64> = tail.repeated.iter().map(|footer| footer.number).collect();
+    assert!(repeated.len() > 30 && !repeated.contains(&(last - 1)), "{key} repeats {repeated:?}");
     broker.kill().await;
     let broker = Broker::start(store, settings).await;
     let mut client = broker.client().await;
+    for partition in 0..4 {
+        let request = produce_request("t", partition, batch(None, &["after"]), -1);
+        let answer: ProduceResponse = client.call(ApiKey::Produce, PRODUCE, &request).await.expect("answers");
+        assert_eq!(produced(&answer), (0, 400), "partition {partition}");
+    }
     let mut seen = Vec::new();
-    while seen.len() < 400 {
+    while seen.len() < 401 {
         let (error, high_watermark, records) = fetch(&mut client, "t", seen.len() as i64).await;
-        assert_eq!((error, high_watermark), (0, 400));
+        assert_eq!((error, high_watermark), (0, 401));
         seen.extend(records);
     }
-    let expected: Vec<_> = (0..400).map(|at| (at, at.to_string())).collect();
+    let expected: Vec<_> = (0..400).map(|at| (at, at.to_string())).chain([(400, "after".to_owned())]).collect();
     assert_eq!(seen, expected);
 }
 

@@ -199,8 +199,9 @@ async fn a_damaged_body_is_an_error_of_its_offsets_only() {
     written_to(store.clone(), 10).await;
     let key = segment_key(store.as_ref(), 5).await;
     let bytes = store.read(&key, ReadRange::Full).await.expect("there").bytes;
-    // The last byte of the only batch is in front of the footer: its value.
-    let at = bytes.iter().rposition(|byte| *byte == b'x').expect("the value");
+    let Ok(Tail::Segment(tail)) = parse_tail(&key, bytes.len() as u64, &bytes) else { panic!("{key} is a segment") };
+    let body = usize::try_from(tail.footer.body_length()).expect("short");
+    let at = bytes[..body].iter().rposition(|byte| *byte == b'x').expect("the value of the only record");
     store.overwrite(&key, [&bytes[..at], b"y", &bytes[at + 1..]].concat().into());
     let broker = Broker::start(store, |_| {}).await;
     let mut client = broker.client().await;

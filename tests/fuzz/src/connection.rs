@@ -39,6 +39,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// The broker's own promises are shorter than this; longer is a hang.
 const HANG: Duration = Duration::from_secs(300);
 const SEED: u64 = 7;
+/// What is answered when something happens that may take longer: records come, members come.
+const MAY_WAIT: [ApiKey; 3] = [ApiKey::Fetch, ApiKey::JoinGroup, ApiKey::SyncGroup];
 
 /// Bit of the first byte: a second broker starts from the store.
 const RESTART: u8 = 0x80;
@@ -68,7 +70,7 @@ async fn case(data: &[u8]) {
 }
 
 /// A request whose answer must be its version's.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 struct Sent {
     key: ApiKey,
     version: i16,
@@ -78,7 +80,7 @@ struct Sent {
 /// Sends all pieces while the answers are read; gives the peer up when nothing comes any more.
 async fn converse(broker: &Broker, data: &[u8]) {
     let (input, mut output) = tokio::io::split(broker.connect().await);
-    let (frames, sent) = frames(data);
+    let (frames, mut sent) = frames(data);
     let write = async {
         for frame in &frames {
             // The broker closes when it has read enough.
@@ -89,7 +91,10 @@ async fn converse(broker: &Broker, data: &[u8]) {
         let _ = output.shutdown().await;
     };
     let read = async {
-        let _ = timeout(PATIENCE, answers(input, sent)).await;
+        if timeout(PATIENCE, answers(input, &mut sent)).await.is_err() {
+            let blocking = sent.iter().find(|request| request.key != ApiKey::Produce);
+            assert!(blocking.is_none_or(|request| MAY_WAIT.contains(&request.key)), "no answer to {blocking:?}");
+        }
     };
     let _ = timeout(HANG, async { tokio::join!(write, read) }).await;
 }
@@ -140,7 +145,7 @@ pub fn request(key: ApiKey, version: i16, correlation_id: i32, header_version: i
 }
 
 /// Reads answers to the end of the connection. Requests without an answer (acks=0) are passed over.
-async fn answers(mut input: impl AsyncRead + Unpin, mut sent: VecDeque<Sent>) {
+async fn answers(mut input: impl AsyncRead + Unpin, sent: &mut VecDeque<Sent>) {
     let checked = !sent.is_empty();
     while let Some(mut answer) = answer(&mut input).await {
         if !checked {

@@ -3,12 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use alluvium::segment::{Tail, parse_tail};
 use alluvium::store::fault::{Answer, Call, Fault, FaultRates, FaultStore};
 use alluvium::store::memory::MemoryStore;
 use alluvium::store::{ReadRange, Store, StoreRef};
 use alluvium::types::env::Env;
 use kafka_protocol::messages::{ApiKey, ProduceResponse};
+use tokio::net::TcpStream;
 
+use crate::client::Client;
 use crate::harness::{
     Broker, PRODUCE, batch, create_topic, fetch, produce, produce_request, produced, producer_id, shared_memory,
 };
@@ -22,8 +25,8 @@ const WINDOW: i32 = 5;
 
 /// One idempotent producer of a partition of its own; returns how many were acknowledged.
 async fn write(address: std::net::SocketAddr, partition: i32, count: i32) {
-    let stream = tokio::net::TcpStream::connect(address).await.expect("connects");
-    let mut client = crate::client::Client::new(stream);
+    let stream = TcpStream::connect(address).await.expect("connects");
+    let mut client = Client::new(stream);
     let id = producer_id(&mut client).await;
     let mut sent = std::collections::VecDeque::new();
     for at in 0..count + WINDOW {
@@ -39,20 +42,25 @@ async fn write(address: std::net::SocketAddr, partition: i32, count: i32) {
     }
 }
 
+/// One record more.
+async fn produced_to(client: &mut Client<TcpStream>, partition: i32) -> (i16, i64) {
+    let request = produce_request("t", partition, batch(None, &["after"]), -1);
+    produced(&client.call::<_, ProduceResponse>(ApiKey::Produce, PRODUCE, &request).await.expect("answers"))
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn hundreds_of_segments_with_repeated_footers_come_back_whole() {
     let store = faulty();
     let settings = |settings: &mut alluvium::config::Settings| {
         settings.flush_interval_ms = Some(1);
         settings.flush_bytes = 64 << 10;
+        // No segment without records in between.
+        settings.session_ttl_ms = 60_000;
     };
     let broker = Broker::start(store.clone(), settings).await;
     let mut client = broker.client().await;
     assert_eq!(create_topic(&mut client, "t", 4).await, 0);
-    // Uploads overtake each other. Those before a segment that repeats footers are always late: it must leave them out.
-    for number in (1..50).map(|n| n * 64 - 1) {
-        store.script(Call::Create, &format!("/{number:020}"), [Fault::DelayBefore(Duration::from_millis(150))]);
-    }
+    // Uploads overtake each other.
     store.set_rates(FaultRates { delay: 700, max_delay: Duration::from_millis(15), ..FaultRates::default() });
     let mut writers = tokio::task::JoinSet::new();
     for partition in 0..4 {
@@ -62,18 +70,51 @@ async fn hundreds_of_segments_with_repeated_footers_come_back_whole() {
         done.expect("all acknowledged in order");
     }
     store.set_rates(FaultRates::default());
-    let segments = store.list("segments/", None, 5000).await.expect("lists").len();
+    let segments = store.list("segments/", None, 5000).await.expect("lists").len() as u64;
     assert!(segments > 200, "only {segments} segments");
+    // The newest segment that repeats footers leaves out the one before it, which is still on its way.
+    let mut next = [400; 4];
+    let padding = 63 - segments % 64;
+    for _ in 0..padding {
+        assert_eq!(produced_to(&mut client, 3).await, (0, next[3]));
+        next[3] += 1;
+    }
+    let late = segments + padding;
+    let key = segment_key(store.as_ref(), late).await;
+    store.script(Call::Create, &key, [Fault::DelayBefore(Duration::from_secs(1)); 3]);
+    let delays = store.injected().delays;
+    let mut ids = Vec::new();
+    for partition in [0, 1] {
+        let request = produce_request("t", partition, batch(None, &["last"]), -1);
+        ids.push(client.send(ApiKey::Produce, PRODUCE, &request).await.expect("sends"));
+        next[partition as usize] += 1;
+        while store.injected().delays == delays {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+    for id in ids {
+        let answer: ProduceResponse = client.receive(id, PRODUCE).await.expect("an answer");
+        assert_eq!(produced(&answer), (0, 400));
+    }
+    let key = segment_key(store.as_ref(), late + 1).await;
+    let bytes = store.read(&key, ReadRange::Full).await.expect("there").bytes;
+    let Ok(Tail::Segment(tail)) = parse_tail(&key, bytes.len() as u64, &bytes) else { panic!("{key} is a segment") };
+    let repeated: Vec<u64> = tail.repeated.iter().map(|footer| footer.number).collect();
+    assert!(repeated.contains(&(late - 1)) && !repeated.contains(&late), "{key} repeats {repeated:?}");
     broker.kill().await;
     let broker = Broker::start(store, settings).await;
     let mut client = broker.client().await;
+    for partition in 0..4 {
+        assert_eq!(produced_to(&mut client, partition).await, (0, next[partition as usize]), "partition {partition}");
+    }
     let mut seen = Vec::new();
-    while seen.len() < 400 {
+    while seen.len() < 402 {
         let (error, high_watermark, records) = fetch(&mut client, "t", seen.len() as i64).await;
-        assert_eq!((error, high_watermark), (0, 400));
+        assert_eq!((error, high_watermark), (0, 402));
         seen.extend(records);
     }
-    let expected: Vec<_> = (0..400).map(|at| (at, at.to_string())).collect();
+    let expected: Vec<_> =
+        (0..400).map(|at| (at, at.to_string())).chain([(400, "last".to_owned()), (401, "after".to_owned())]).collect();
     assert_eq!(seen, expected);
 }
 
@@ -158,8 +199,9 @@ async fn a_damaged_body_is_an_error_of_its_offsets_only() {
     written_to(store.clone(), 10).await;
     let key = segment_key(store.as_ref(), 5).await;
     let bytes = store.read(&key, ReadRange::Full).await.expect("there").bytes;
-    // The last byte of the only batch is in front of the footer: its value.
-    let at = bytes.iter().rposition(|byte| *byte == b'x').expect("the value");
+    let Ok(Tail::Segment(tail)) = parse_tail(&key, bytes.len() as u64, &bytes) else { panic!("{key} is a segment") };
+    let body = usize::try_from(tail.footer.body_length()).expect("short");
+    let at = bytes[..body].iter().rposition(|byte| *byte == b'x').expect("the value of the only record");
     store.overwrite(&key, [&bytes[..at], b"y", &bytes[at + 1..]].concat().into());
     let broker = Broker::start(store, |_| {}).await;
     let mut client = broker.client().await;

@@ -102,6 +102,7 @@ async fn lost_and_late_answers_of_the_store_cost_time_only() {
     let faults = [
         Fault::LostAnswer(Answer::Maybe),
         Fault::LostAnswer(Answer::Taken),
+        Fault::Refused(Answer::Maybe),
         Fault::Refused(Answer::Busy),
         Fault::Refused(Answer::Taken),
         Fault::LandsLate { answer: Answer::Maybe, after: Duration::from_millis(50) },
@@ -112,7 +113,7 @@ async fn lost_and_late_answers_of_the_store_cost_time_only() {
         let value = at.to_string();
         assert_eq!(produce(&mut client, "t", batch(None, &[&value])).await, (0, at as i64), "{fault:?}");
     }
-    let expected = ["0", "1", "2", "3", "4", "5"];
+    let expected = ["0", "1", "2", "3", "4", "5", "6"];
     assert_eq!(numbered(&fetch(&mut client, "t", 0).await.2), expected);
     // What this broker has in memory is no evidence that it is in the store.
     broker.kill().await;

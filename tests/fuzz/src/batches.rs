@@ -60,7 +60,7 @@ fn rules_of(rules: u8, more: u8) -> ProduceRules {
 }
 
 /// Makes length, magic and CRC right; with `plain`, base offset and offsets to their count, too.
-fn mend(batch: &mut Vec<u8>, plain: bool) {
+fn mend(batch: &mut [u8], plain: bool) {
     if batch.len() < HEADER_BYTES {
         return;
     }

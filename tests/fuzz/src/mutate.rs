@@ -4,12 +4,12 @@
 use std::sync::OnceLock;
 
 use alluvium::wire::codec::Codec;
-use alluvium::wire::table::API_TABLE;
+use alluvium::wire::table::{API_TABLE, ApiRow};
 use bytes::Bytes;
 use uuid::Uuid;
 
 use crate::messages::{Gen, Known, random_body};
-use crate::samples::{batch, create_topics};
+use crate::samples::{batch, create_topics, head};
 use crate::{connection, pieces};
 
 /// Changes `data`, of which `size` bytes are an input, and returns its new size; `None` leaves the change to libFuzzer.
@@ -40,15 +40,16 @@ pub fn mutate(data: &mut [u8], size: usize, max_size: usize, seed: u32) -> Optio
     Some(new.len())
 }
 
-/// A random request of things that the broker may know.
 fn request(dice: &mut Gen) -> Vec<u8> {
-    let row = dice.below(API_TABLE.len() as u64) as usize;
-    let of = &API_TABLE[row];
-    let version = dice.below((of.max - of.min + 1) as u64);
-    let seed = dice.below(u64::MAX);
-    let version_of = of.min + version as i16;
-    let body = random_body(of.key, &mut Gen::new(seed, version_of, of.is_flexible(version_of)).with(known()));
-    [&[0, row as u8, version as u8], &body[..]].concat()
+    let row = &API_TABLE[dice.below(API_TABLE.len() as u64) as usize];
+    let version = row.min + dice.below((row.max - row.min + 1) as u64) as i16;
+    familiar(row, version, dice.below(u64::MAX))
+}
+
+/// A random request of things that the broker may know.
+pub fn familiar(row: &ApiRow, version: i16, seed: u64) -> Vec<u8> {
+    let mut random = Gen::new(seed, version, row.is_flexible(version)).with(known());
+    [&[0], &head(row.key, version)[..], &random_body(row.key, &mut random)].concat()
 }
 
 fn known() -> &'static Known {

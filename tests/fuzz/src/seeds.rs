@@ -3,13 +3,15 @@
 
 use std::path::{Path, PathBuf};
 
+use alluvium::segment::{BatchMeta, ControlMeta, ExtentDraft, SegmentDraft, build};
+use alluvium::types::{PartitionId, SessionId, TopicId};
 use alluvium::wire::batch::HEADER_BYTES;
 use alluvium::wire::build::{BatchBuilder, BatchOptions, NewRecord};
 use alluvium::wire::codec::{Codec, compress};
 use alluvium::wire::table::{API_TABLE, ApiRow};
 use alluvium_fuzz::messages::{Gen, random_body};
-use alluvium_fuzz::pieces;
 use alluvium_fuzz::samples::{NOW_MS, batch, create_topics, head, piece};
+use alluvium_fuzz::{mutate, pieces};
 use bytes::Bytes;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
@@ -41,7 +43,9 @@ fn main() {
     batches(&out);
     codecs(&out);
     segments(&out);
+    extremes(&out);
     metadata(&out);
+    extreme_entries(&out);
     settings(&out);
     offsets(&out);
 }
@@ -85,6 +89,18 @@ fn connections(out: &Out) {
         }
     }
     let create = create_topics();
+    let stored = piece(ApiKey::Produce, 11, &produce("t", batch(Codec::Lz4, (0, 0, 0))));
+    for row in API_TABLE {
+        for version in row.min..=row.max {
+            let familiar = (0..4).map(|seed| mutate::familiar(row, version, seed));
+            let all: Vec<_> = [create.clone(), stored.clone()].into_iter().chain(familiar).collect();
+            out.put(
+                "connection",
+                &format!("{}-{version}-familiar", row.name),
+                [&[0x80], &pieces::join(&all)[..]].concat(),
+            );
+        }
+    }
     let init = InitProducerIdRequest::default().with_transactional_id(None).with_transaction_timeout_ms(60_000);
     let init = piece(ApiKey::InitProducerId, 4, &init);
     for (at, codec) in Codec::ALL.into_iter().enumerate() {
@@ -223,6 +239,69 @@ fn segments(out: &Out) {
         if body == 0 {
             out.put("inspect", &format!("{name}-mended"), [&[8], &mended[..]].concat());
         }
+    }
+}
+
+/// Footers whose offsets, sequences and lengths stand at their ends.
+fn extremes(out: &Out) {
+    let meta = BatchMeta {
+        base_offset: 0,
+        last_offset_delta: i32::MAX - 1,
+        length: 61,
+        record_count: i32::MAX,
+        max_timestamp: i64::MIN,
+        producer_id: i64::MAX,
+        producer_epoch: i16::MAX,
+        base_sequence: i32::MAX,
+        transactional: true,
+        log_append_time: true,
+        control: Some(ControlMeta { marker_type: i16::MAX, coordinator_epoch: i32::MAX }),
+    };
+    for (at, base_offset) in [0, i64::MAX - i64::from(i32::MAX)].into_iter().enumerate() {
+        let batches = vec![(Bytes::from(vec![0; 61]), BatchMeta { base_offset, ..meta })];
+        let partition = PartitionId { topic: TopicId(u128::MAX), index: i32::MAX };
+        let draft = SegmentDraft {
+            session: SessionId { revision: u64::MAX, random: u64::MAX },
+            number: u64::MAX,
+            nonce: u64::MAX,
+            created_ms: i64::MAX,
+            committed: u64::MAX,
+            extents: vec![ExtentDraft { partition, epoch: i32::MAX, batches }],
+            repeated: Vec::new(),
+        };
+        let sealed = build(draft).expect("a segment");
+        let mended = [&[0], &pieces::join(&[&sealed.footer_bytes[..], &[]])[..]].concat();
+        out.put("segments", &format!("extreme-{at}"), [&61u32.to_be_bytes()[..], &mended].concat());
+        out.put("inspect", &format!("extreme-{at}"), [&[4], &sealed.bytes[..]].concat());
+    }
+}
+
+/// The golden entries with every number at an end.
+fn extreme_entries(out: &Out) {
+    for revision in 1..=11 {
+        let entry = golden(&format!("meta/entry-{revision:02}.json"));
+        let entry: serde_json::Value = serde_json::from_slice(&entry).expect("JSON");
+        for number in ["2147483647", "-2147483648", "9223372036854775807", "18446744073709551615"] {
+            let mut changed = entry.clone();
+            replace_numbers(&mut changed["changes"], &number.parse().expect("a number"));
+            let Some(fields) = changed.as_object_mut() else { continue };
+            fields.remove("crc32c");
+            let text = changed.to_string();
+            out.put(
+                "metadata",
+                &format!("entry-{revision}-{number}"),
+                [&[1], &text.as_bytes()[..text.len() - 1]].concat(),
+            );
+        }
+    }
+}
+
+fn replace_numbers(value: &mut serde_json::Value, number: &serde_json::Number) {
+    match value {
+        serde_json::Value::Number(old) => *old = number.clone(),
+        serde_json::Value::Array(values) => values.iter_mut().for_each(|value| replace_numbers(value, number)),
+        serde_json::Value::Object(fields) => fields.values_mut().for_each(|value| replace_numbers(value, number)),
+        _ => {}
     }
 }
 

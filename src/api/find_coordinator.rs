@@ -50,13 +50,8 @@ fn find(locator: &dyn CoordinatorLocator, key_type: i8, ready: bool, key: &StrBy
             .with_error_code(code)
             .with_error_message(Some(StrBytes::from_static_str(why)))
     };
-    match key_type {
-        GROUP => {}
-        TRANSACTION => {
-            return nobody(TRANSACTIONAL_ID_AUTHORIZATION_FAILED, "Transactions are not served by this broker.");
-        }
-        SHARE => return nobody(INVALID_REQUEST, "Share groups are not served by this broker."),
-        _ => return nobody(INVALID_REQUEST, super::refusal::INVALID_REQUEST),
+    if let Some((code, why)) = unserved(key_type) {
+        return nobody(code, why);
     }
     match locator.locate(key.as_str()).filter(|_| ready) {
         None => nobody(COORDINATOR_NOT_AVAILABLE, "The coordinator is not available."),
@@ -65,5 +60,15 @@ fn find(locator: &dyn CoordinatorLocator, key_type: i8, ready: bool, key: &StrBy
             .with_node_id(BrokerId(node))
             .with_host(host.into())
             .with_port(i32::from(port)),
+    }
+}
+
+/// The refusal of a kind of key that has no coordinator here.
+fn unserved(key_type: i8) -> Option<(i16, &'static str)> {
+    match key_type {
+        GROUP => None,
+        TRANSACTION => Some((TRANSACTIONAL_ID_AUTHORIZATION_FAILED, "Transactions are not served by this broker.")),
+        SHARE => Some((INVALID_REQUEST, "Share groups are not served by this broker.")),
+        _ => Some((INVALID_REQUEST, "This broker knows no coordinators of this type.")),
     }
 }

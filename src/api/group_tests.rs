@@ -150,7 +150,9 @@ async fn find_coordinator_in_all_versions() {
         assert_eq!(ask("", 0).await, (0, 4, "broker-4".to_owned(), 9092), "{version}");
         assert_eq!(ask("homeless", 0).await, (15, -1, String::new(), -1), "{version}");
         if version >= 1 {
-            assert_eq!(ask("g", 1).await, (42, -1, String::new(), -1), "{version}");
+            for (key_type, code) in [(1, 53), (2, 42), (3, 42), (-1, 42)] {
+                assert_eq!(ask("g", key_type).await, (code, -1, String::new(), -1), "{version}, key type {key_type}");
+            }
         }
     }
     assert_eq!(log.partition_count(), Some(3), "the topic exists from the first question on");

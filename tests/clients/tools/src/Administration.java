@@ -66,7 +66,7 @@ final class Administration {
     }
 
     private void logDirs() throws Exception {
-        String topic = given.topic("log-dirs", 2, 20);
+        String topic = given.topic("log-dirs", 1, 20);
         Transcript transcript = new Transcript(tools, "log_dirs").mask("\"size\":[1-9]\\d*", "\"size\":SIZE")
                 .mask("\"logDir\":\"[^\"]+\"", "\"logDir\":\"DIR\"");
         String tool = TOOLS + "LogDirsCommand";
@@ -83,7 +83,8 @@ final class Administration {
 
     private void reassign() throws Exception {
         String topic = given.topic("reassigned", 1, 3);
-        Transcript transcript = new Transcript(tools, "reassign_partitions");
+        Transcript transcript = new Transcript(tools, "reassign_partitions")
+                .mask("\"log_dirs\":\\[\"(?!any)[^\"]+\"\\]", "\"log_dirs\":[\"DIR\"]");
         String here = assignment(topic, "[1]");
         String script = "kafka-reassign-partitions";
         transcript.call(script, REASSIGN, 0, "--list");
@@ -92,7 +93,8 @@ final class Administration {
         transcript.call(script, REASSIGN, 0, "--verify", "--reassignment-json-file", here);
         transcript.call(script, REASSIGN, 0, "--execute", "--reassignment-json-file", here);
         transcript.call(script, REASSIGN, 0, "--verify", "--preserve-throttles", "--reassignment-json-file", here);
-        transcript.call(script, REASSIGN, 0, "--verify", "--reassignment-json-file", assignment(topic, "[2]"));
+        // Without --preserve-throttles, Kafka's tool waits a minute for the broker 2 that is not there.
+        transcript.call(script, REASSIGN, 0, "--verify", "--preserve-throttles", "--reassignment-json-file", assignment(topic, "[2]"));
         transcript.call(script, REASSIGN, 0, "--execute", "--reassignment-json-file", assignment(topic, "[2]"));
         transcript.call(script, REASSIGN, 0, "--execute", "--reassignment-json-file", assignment(topic, "[1,1]"));
         transcript.call(script, REASSIGN, 0, "--execute", "--reassignment-json-file", assignment(tools.name("no-such-topic"), "[1]"));
@@ -117,18 +119,20 @@ final class Administration {
 
     private void reset() throws Exception {
         String application = tools.name("application");
-        String input = given.topic("reset-input", 2, 10);
+        String input = given.topic("reset-input", 1, 10);
         String changelog = given.topic("application", 1, 0, "-counts-changelog");
         String repartition = given.topic("application", 1, 0, "-words-repartition");
-        given.committed(application, input, 2, 7);
-        Transcript transcript = new Transcript(tools, "streams_application_reset");
+        given.committed(application, input, 1, 7);
+        // The tool keeps the names in a set.
+        Transcript transcript = new Transcript(tools, "streams_application_reset")
+                .mask("\\[(application-(words-repartition|counts-changelog)(, )?){2}\\]", "[BOTH]");
         String tool = TOOLS + "StreamsResetter";
         String script = "kafka-streams-application-reset";
         transcript.call(script, tool, 0, "--application-id", application, "--input-topics", input, "--dry-run");
         transcript.call(script, tool, 0, "--application-id", application, "--input-topics", input, "--to-offset", "3");
         given.shown(transcript, application);
         transcript.call(script, tool, 0, "--application-id", application, "--input-topics", tools.name("no-such-topic"));
-        transcript.add(List.of("left: " + given.existing(List.of(changelog, repartition))));
+        transcript.add(List.of("left: " + given.left(List.of(changelog, repartition))));
         transcript.compare();
     }
 
@@ -143,6 +147,8 @@ final class Administration {
         transcript.call("kafka-consumer-groups", TOOLS + "consumer.group.ConsumerGroupCommand", 0, "--describe", "--group", group, "--state");
         transcript.call("kafka-share-groups", TOOLS + "consumer.group.ShareGroupCommand", 0, "--list");
         transcript.call("kafka-streams-groups", TOOLS + "streams.StreamsGroupCommand", 0, "--list");
+        // The groups of other suites have other names.
+        transcript.keep("[$!].*|GROUP .*|listed-group .*");
         transcript.compare();
     }
 }

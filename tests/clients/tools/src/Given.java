@@ -5,8 +5,13 @@ import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.concurrent.Callable;
+import java.util.concurrent.ExecutionException;
+import java.util.concurrent.TimeUnit;
+import java.util.stream.Stream;
 import org.apache.kafka.clients.admin.Admin;
 import org.apache.kafka.clients.admin.NewTopic;
+import org.apache.kafka.clients.admin.OffsetSpec;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
 import org.apache.kafka.clients.consumer.OffsetAndMetadata;
 import org.apache.kafka.clients.producer.KafkaProducer;
@@ -38,6 +43,15 @@ final class Given {
         try (Admin admin = Admin.create(settings());
                 var producer = new KafkaProducer<>(settings(), new StringSerializer(), new StringSerializer())) {
             admin.createTopics(List.of(new NewTopic(topic, partitions, (short) 1))).all().get();
+            Map<TopicPartition, OffsetSpec> ends = new HashMap<>();
+            for (int p = 0; p < partitions; p++) ends.put(new TopicPartition(topic, p), OffsetSpec.latest());
+            eventually(() -> {
+                try {
+                    return admin.listOffsets(ends).all().get().size() == partitions;
+                } catch (ExecutionException e) {
+                    return false;
+                }
+            });
             for (int i = 0; i < partitions * records; i++) {
                 producer.send(new ProducerRecord<>(topic, i % partitions, "k" + i, "v" + i));
             }
@@ -68,12 +82,27 @@ final class Given {
         }
     }
 
-    /** Those of the topics that exist. */
-    List<String> existing(List<String> topics) throws Exception {
+    /** Those of the topics that still exist when none should. */
+    List<String> left(List<String> topics) throws Exception {
+        List<String> found = new ArrayList<>();
         try (Admin admin = Admin.create(settings())) {
-            var all = admin.listTopics().names().get();
-            return topics.stream().filter(all::contains).toList();
+            eventually(() -> {
+                found.clear();
+                admin.listTopics().names().get().stream().filter(topics::contains).forEach(found::add);
+                return found.isEmpty();
+            });
         }
+        return found;
+    }
+
+    /** Kafka's broker learns of what its controller did a little later. Gives up after some time, for the transcript will tell. */
+    static void eventually(Callable<Boolean> condition) throws Exception {
+        long end = System.nanoTime() + TimeUnit.SECONDS.toNanos(10);
+        while (!condition.call() && System.nanoTime() < end) Thread.sleep(20);
+    }
+
+    static String[] join(String[] first, String... more) {
+        return Stream.concat(Stream.of(first), Stream.of(more)).toArray(String[]::new);
     }
 
     static String json(String text) throws Exception {

@@ -41,13 +41,17 @@ final class Transcript {
         Tools.Result result = tools.call("", tool, all.toArray(String[]::new));
         List<String> shown = new ArrayList<>();
         shown.add("$ " + script + " " + String.join(" ", args).stripTrailing());
-        result.out().lines().forEach(shown::add);
-        // Of a stack trace, the frames say nothing about the broker.
-        result.err().lines().filter(each -> !each.startsWith("\tat ") && !each.startsWith("SLF4J") && !each.startsWith("\t... "))
-                .forEach(each -> shown.add("! " + each));
+        result.out().lines().filter(Transcript::says).forEach(shown::add);
+        result.err().lines().filter(Transcript::says).forEach(each -> shown.add("! " + each));
         if (result.code() != 0) shown.add("exit code " + result.code());
         add(shown);
         return result;
+    }
+
+    /** Not an empty line, the frame of a stack trace, the logger's complaint, or the exit that Tools catches. */
+    private static boolean says(String line) {
+        return !line.isBlank() && !line.startsWith("\tat ") && !line.startsWith("\t... ") && !line.startsWith("SLF4J")
+                && !line.endsWith("exit");
     }
 
     /** Adds lines that a check made itself. */

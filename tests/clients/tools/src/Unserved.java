@@ -34,7 +34,7 @@ final class Unserved {
     private void quorum() throws Exception {
         Transcript transcript = new Transcript(tools, "metadata_quorum").mask("Cluster(I|i)d: .*", "ClusterId: ID")
                 .mask("(Epoch|HighWatermark|LeaderEpoch|MaxFollowerLag|MaxFollowerLagTimeMs|CurrentVoters): .*", "$1: ...")
-                .mask("\\d{13}", "TIME").mask("\\b1 +\\t?[A-Za-z0-9_-]{22} .*", "1 DIRECTORY ...");
+                .mask("\\d{13}", "TIME").mask("\t\\d+ +\t", "\tN\t");
         String tool = TOOLS + "MetadataQuorumCommand";
         transcript.call("kafka-metadata-quorum", tool, 0, "describe", "--status");
         transcript.call("kafka-metadata-quorum", tool, 0, "describe", "--replication");
@@ -43,13 +43,13 @@ final class Unserved {
 
     private void transactions() throws Exception {
         String topic = given.topic("transactions", 1, 3);
-        Transcript transcript = new Transcript(tools, "transactions").mask("\\d{13}", "TIME");
+        Transcript transcript = new Transcript(tools, "transactions").mask("\\d{13}", "TIME").mask(" +\t", "\t");
         String tool = TOOLS + "TransactionsCommand";
         String script = "kafka-transactions";
         transcript.call(script, tool, 0, "list");
         transcript.keep("\\$.*|TransactionalId.*|!.*|exit.*");
         transcript.call(script, tool, 0, "describe", "--transactional-id", tools.name("no-such-id"));
-        transcript.mask("^\\d+ +\\t?0 .*", "PRODUCER 0 ...");
+        transcript.mask("^\\d+\t0\t", "PRODUCER\t0\t");
         transcript.call(script, tool, 0, "describe-producers", "--topic", topic, "--partition", "0");
         transcript.call(script, tool, 0, "find-hanging", "--topic", topic);
         transcript.call(script, tool, 0, "forceTerminateTransaction", "--transactionalId", tools.name("no-such-id"));
@@ -87,8 +87,11 @@ final class Unserved {
         Transcript transcript = new Transcript(tools, "users_and_quotas");
         String tool = "kafka.admin.ConfigCommand";
         transcript.call("kafka-configs", tool, 0, "--describe", "--entity-type", "users");
-        transcript.call("kafka-configs", tool, 0, "--alter", "--entity-type", "clients", "--entity-name", "someone",
-                "--add-config", "no_such_quota=1");
+        String[] someone = {"--entity-type", "clients", "--entity-name", "someone"};
+        transcript.call("kafka-configs", tool, 0, Given.join(someone, "--alter", "--add-config", "consumer_byte_rate=1000000"));
+        if (Transcript.kafka()) Given.eventually(() -> tools.run(tool, Given.join(someone, "--describe")).out().contains("consumer_byte_rate"));
+        transcript.call("kafka-configs", tool, 0, Given.join(someone, "--describe"));
+        transcript.call("kafka-configs", tool, 0, Given.join(someone, "--alter", "--delete-config", "consumer_byte_rate"));
         transcript.call("kafka-configs", tool, 0, "--describe", "--entity-type", "ips");
         transcript.compare();
     }

@@ -75,7 +75,8 @@ pub async fn admit(
         until: now + patience.clamp(SHORTEST_PATIENCE, LONGEST_PATIENCE),
     };
     let transactional = request.transactional_id.is_some();
-    let call = Call { services, version, client_id, acks: request.acks, transactional, charge, parked: now + PARK_LIMIT };
+    let call =
+        Call { services, version, client_id, acks: request.acks, transactional, charge, parked: now + PARK_LIMIT };
     for (at, data) in request.topic_data.into_iter().enumerate() {
         let topic = call.topic(&view, &data);
         let mut response = TopicProduceResponse::default().with_name(data.name.clone()).with_topic_id(data.topic_id);

@@ -7,7 +7,7 @@ use kafka_protocol::messages::{DescribeProducersRequest, DescribeProducersRespon
 use super::context::RequestContext;
 use super::ports::{AdminServices, ProducerRow};
 use super::refusal::{Refusal, topic_name};
-use super::topic_view::partition_of;
+use super::topic_view::{partition_of, topic_named};
 use crate::types::topic_name::validate;
 
 pub async fn handle(
@@ -32,11 +32,12 @@ pub async fn handle(
 
 fn producers(services: &AdminServices, topic: &str, index: i32) -> Result<Vec<ProducerRow>, Refusal> {
     validate(topic).map_err(|message| Refusal::new(ResponseError::InvalidTopicException, message))?;
-    let found = services.meta.read(|image| {
-        let (partition, _, state) = partition_of(image, topic, index)?;
-        Some((partition, state.holder == Some(services.node.session)))
-    });
-    let (partition, held) = found.ok_or(Refusal::standard(ResponseError::UnknownTopicOrPartition))?;
+    let (partition, held) = services.meta.read(|image| {
+        topic_named(image, topic).ok_or(Refusal::standard(ResponseError::UnknownTopicOrPartition))?;
+        let found = partition_of(image, topic, index);
+        let (partition, _, state) = found.ok_or(Refusal::plain(ResponseError::UnknownTopicOrPartition))?;
+        Ok::<_, Refusal>((partition, state.holder == Some(services.node.session)))
+    })?;
     let rows = if held { services.log.producers(partition) } else { None };
     rows.ok_or(Refusal::plain(ResponseError::NotLeaderOrFollower))
 }

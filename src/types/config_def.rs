@@ -291,13 +291,13 @@ fn java_double(number: f64) -> String {
     }
 }
 
-/// Like Kafka's validator: behind a `*` everything goes, and a pair may be missing.
+/// Like Kafka's validator: words may be missing.
 fn throttled_replicas(parts: &[String]) -> bool {
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let pair = |part: &String| {
         part.is_empty() || part.split_once(':').is_some_and(|(partition, broker)| digits(partition) && digits(broker))
     };
-    parts.first().is_some_and(|part| part == "*") || parts.iter().all(pair)
+    parts.concat() == "*" || parts.iter().all(pair)
 }
 
 fn offset_reset(text: &str) -> bool {

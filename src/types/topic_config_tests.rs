@@ -139,6 +139,11 @@ fn the_view_takes_topic_then_broker_then_default() {
 fn values_are_shown_as_kafka_shows_them() {
     for (name, stored, shown) in [
         ("cleanup.policy", " compact , delete ", "compact,delete"),
+        ("cleanup.policy", "delete,delete,compact,delete", "delete,compact"),
+        ("leader.replication.throttled.replicas", "0:1,", "0:1,"),
+        ("leader.replication.throttled.replicas", "*,", "*,"),
+        ("min.cleanable.dirty.ratio", "1e-4", "1.0E-4"),
+        ("min.cleanable.dirty.ratio", "1e-3", "0.001"),
         ("preallocate", "TRUE", "true"),
         ("retention.ms", "+5", "5"),
         ("min.cleanable.dirty.ratio", "1", "1.0"),

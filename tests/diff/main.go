@@ -129,6 +129,13 @@ func (b *broker) warm() error {
 				return err
 			}
 		}
+		init := kmsg.NewPtrInitProducerIDRequest()
+		init.Version = 4
+		id, err := c.ask(init)
+		if err != nil {
+			return err
+		}
+		ready = ready && id.(*kmsg.InitProducerIDResponse).ErrorCode == 0
 		all := kmsg.NewPtrDescribeGroupsRequest()
 		all.Version = 5
 		for i := range 1000 {

@@ -240,6 +240,9 @@ func produceSequences(s *S, v int16) {
 	id := s.settle(t)
 	s.fill(t, 0, plain(1))
 	init := quiet[*kmsg.InitProducerIDResponse](s, 4, kmsg.NewPtrInitProducerIDRequest())
+	if init.ErrorCode != 0 {
+		s.abort("no producer id: error %d", init.ErrorCode)
+	}
 	s.symbols.of("producer", fmt.Sprint(init.ProducerID))
 	send := func(label string, partition, sequence int32, epoch int16, n int, edits ...func(*batch)) {
 		b := plain(n)
@@ -305,7 +308,6 @@ func initProducerID(s *S, v int16) {
 	ask("negative time", func(r *kmsg.InitProducerIDRequest) { r.TransactionTimeoutMillis = -1 })
 	ask("long time", func(r *kmsg.InitProducerIDRequest) { r.TransactionTimeoutMillis = math.MaxInt32 })
 	ask("empty transactional id", func(r *kmsg.InitProducerIDRequest) { r.TransactionalID = pointer("") })
-	ask("transactional id", func(r *kmsg.InitProducerIDRequest) { r.TransactionalID = pointer(s.named("tx")) })
 	if v >= 3 {
 		ask("with an id", func(r *kmsg.InitProducerIDRequest) { r.ProducerID, r.ProducerEpoch = 5, 3 })
 		ask("with an id only", func(r *kmsg.InitProducerIDRequest) { r.ProducerID, r.ProducerEpoch = 5, -1 })
@@ -313,6 +315,7 @@ func initProducerID(s *S, v int16) {
 		ask("with the last epoch", func(r *kmsg.InitProducerIDRequest) { r.ProducerID, r.ProducerEpoch = 5, 32767 })
 		ask("with negative ones", func(r *kmsg.InitProducerIDRequest) { r.ProducerID, r.ProducerEpoch = -7, -7 })
 	}
+	ask("transactional id", func(r *kmsg.InitProducerIDRequest) { r.TransactionalID = pointer(s.named("tx")) })
 }
 
 func describeProducers(s *S, v int16) {
@@ -320,6 +323,7 @@ func describeProducers(s *S, v int16) {
 	b := plain(3)
 	b.idem, b.producer, b.epoch, b.sequence = true, 5_000_000_000, 2, 10
 	s.fill(t, 0, plain(1), b)
+	s.fill(t, 1, plain(1))
 	ask := func(label, topic string, partitions ...int32) {
 		r := kmsg.NewPtrDescribeProducersRequest()
 		r.Topics = []kmsg.DescribeProducersRequestTopic{{Topic: topic, Partitions: partitions}}

@@ -156,6 +156,9 @@ pub async fn run_with<L: Listener>(
         };
         let end = match opened {
             Ok(session) => {
+                // Before anybody is told where it listens: who connects now is served.
+                ports.readiness.send_replace(Readiness::Ready);
+                ports.metrics.set_session_phase(SessionPhase::ready);
                 if let Some(ready) = ready.take() {
                     ready();
                 }

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::series;
 use super::{BrokerError, Ports};
-use crate::admin::{CacheSeries, Readiness};
+use crate::admin::CacheSeries;
 use crate::api::fetch_sessions::FetchSessions;
 use crate::api::ports::{AdminServices, NodeInfo};
 use crate::api::topics::Topics;
@@ -37,7 +37,6 @@ use crate::server::{self, Listener, Stops};
 use crate::store::create::CreatePolicy;
 use crate::store::hedge::HedgeTracker;
 use crate::store::retry::ReadPolicy;
-use crate::types::metrics::SessionPhase;
 use crate::types::pace::Pace;
 use crate::types::{SessionId, TopicId};
 
@@ -197,8 +196,6 @@ pub async fn run<L: Listener>(
     tasks.spawn(log.clone().expire_producers(producer_expiration_ms));
     tasks.spawn(series::count_groups(services.clone()));
     series::show(&services);
-    ports.readiness.send_replace(Readiness::Ready);
-    ports.metrics.set_session_phase(SessionPhase::ready);
     let serving = server::serve(&mut ports.listener, services.clone(), stops.clone());
     let watch = async {
         let stopped = tokio::select! {

@@ -58,10 +58,11 @@ impl IndexedExtent {
         }
     }
 
-    /// A position at or before the batch that holds `offset`.
-    pub fn position_before(&self, offset: Offset) -> u64 {
+    /// Position and base offset of a batch at or before the one that holds `offset`.
+    pub fn batch_before(&self, offset: Offset) -> (u64, Offset) {
         let after = self.marks.partition_point(|mark| mark.base_offset <= offset);
-        if after == 0 { self.position } else { self.marks[after - 1].position }
+        let mark = after.checked_sub(1).map(|last| self.marks[last]);
+        mark.map_or((self.position, self.base_offset), |mark| (mark.position, mark.base_offset))
     }
 
     pub fn end_position(&self) -> u64 {

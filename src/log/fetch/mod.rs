@@ -20,7 +20,7 @@ use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 use self::ahead::Readers;
-use self::cut::{Cut, CutError};
+use self::cut::{Cut, CutError, Wanted};
 use self::plan::{OutOfRange, Piece, Plan};
 use self::stretch::Stretch;
 use super::index::ObjectRef;
@@ -186,16 +186,22 @@ impl Reader {
 
     /// Whole batches of one piece from the one that holds `offset` on, and whether they reach to its end.
     async fn read_piece(&self, piece: &Piece, offset: Offset, room: usize, first: bool) -> Result<Found, ReadError> {
-        let mut position = piece.range.start;
+        let (mut position, mut next) = (piece.range.start, piece.first);
         let mut window = READ_AT_LEAST.max(room as u64);
         let mut again = true;
+        let wanted = Wanted { offset, room, first_whole: first };
         loop {
             let end = piece.range.end.min(position + window);
             let (stretch, from) = self.stretch(piece.object, position..end).await?;
             let ends = end == piece.range.end;
-            let found = cut::cut(&stretch, offset, room, first, ends).and_then(|cut| match &cut {
+            let found = cut::cut(&stretch, next, wanted, ends).and_then(|cut| match &cut {
                 Cut::Batches(range) if from == From::Store => {
                     cut::check(&stretch, range.clone(), &piece.expected).map(|next| (cut, Some(next)))
+                }
+                Cut::Skip { bytes: skip, .. } | Cut::NeedsWindow { skip, .. }
+                    if position + *skip as u64 >= piece.range.end =>
+                {
+                    Err(CutError::EndsInside)
                 }
                 _ => Ok((cut, None)),
             });
@@ -205,15 +211,17 @@ impl Reader {
                     return Ok(Found { slices: stretch.slices(range), reached_end, next });
                 }
                 Ok((Cut::Nothing, _)) => return Ok(Found { slices: Vec::new(), reached_end: false, next: None }),
-                Ok((Cut::Skip(more), _)) => position += more as u64,
-                Ok((Cut::NeedsWindow { skip, window: needed }, _)) => {
-                    position += skip as u64;
+                Ok((Cut::Skip { bytes, next: after }, _)) => (position, next) = (position + bytes as u64, after),
+                Ok((Cut::NeedsWindow { skip, window: needed, next: after }, _)) => {
+                    (position, next) = (position + skip as u64, after);
                     window = needed as u64;
                 }
-                // Damaged on the way, perhaps, and kept in memory so: once more from the store.
+                // Damaged on the way, perhaps, and kept in memory so: once more from the store, and from the beginning, for what
+                // was passed over may be what is damaged.
                 Err(_) if again => {
                     again = false;
-                    self.forget(piece.object, position..end);
+                    self.forget(piece.object, piece.range.start..end);
+                    (position, next) = (piece.range.start, piece.first);
                 }
                 Err(error) => {
                     let object = segment_key(piece.object.session, piece.object.number);

@@ -25,6 +25,8 @@ pub struct OutOfRange {
 pub struct Piece {
     pub object: ObjectRef,
     pub range: Range<u64>,
+    /// Base offset of the batch at its start.
+    pub first: Offset,
     /// Of the whole extent.
     pub expected: Expected,
 }
@@ -56,11 +58,12 @@ impl Plan {
             if pieces.len() == PIECES_MAX || (bytes >= max_bytes as u64 && !pieces.is_empty()) {
                 break;
             }
-            let start = if pieces.is_empty() { extent.position_before(offset) } else { extent.position };
+            let (start, first) = extent.batch_before(offset);
             bytes += extent.end_position() - start;
             pieces.push(Piece {
                 object: extent.object,
                 range: start..extent.end_position(),
+                first,
                 expected: Expected::of(extent),
             });
         }

@@ -163,9 +163,7 @@ impl<'a> Producer<'a> {
         }
         let unacked = lane.remove(at).expect("it is there");
         world.judge(|judge, now| judge.acked(place, base, &unacked.values, unacked.end_before, now));
-        if at > 0 {
-            world.judge(|judge, _| judge.object("overtaken", format_args!("{place:?}: {index} before its elders")));
-        }
+        // Elders that were refused may be in the log all the same, by an earlier attempt: the judge looks at the order at the end.
         false
     }
 }

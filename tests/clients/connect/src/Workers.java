@@ -49,6 +49,7 @@ final class Workers implements AutoCloseable {
             ports.add(each.getLocalPort());
             each.close();
         }
+        Runtime.getRuntime().addShutdownHook(new Thread(() -> running.values().forEach(Process::destroyForcibly)));
         for (int port : ports) running.put("127.0.0.1:" + port, spawn(suite.bootstrap, port));
     }
 

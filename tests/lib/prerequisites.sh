@@ -59,17 +59,23 @@ XML
   (cd "$dir" && mvn -q -B dependency:copy-dependencies -DoutputDirectory=libs) && stamp kafka "$KAFKA_VERSION $KAFKA_ARTIFACTS"
 }
 
-# Debian's kcat and rsyslogd with omkafka: those of the machine, or unpacked into the cache, which needs no root.
+# Debian's kcat and rsyslogd with omkafka: those of the machine, or unpacked into the cache, which needs no root. Sets
+# DEBIAN_ROOT and DEBIAN_LIBRARIES, for LD_LIBRARY_PATH.
 need_kcat() {
-  local root=$CACHE/debian/root
-  if command -v kcat rsyslogd >/dev/null && compgen -G "/usr/lib/*/rsyslog/omkafka.so" >/dev/null; then
-    DEBIAN_ROOT=/
-  else
-    command -v apt-get dpkg-deb >/dev/null || { missing "kcat and rsyslogd" "apt-get install -y kcat rsyslog-kafka (Debian)"; return; }
-    DEBIAN_ROOT=$root
-    installed debian "$DEBIAN_PACKAGES" || unpack_debian "$root" || missing "kcat and rsyslogd" "apt-get install -y kcat rsyslog-kafka"
-  fi || return 1
-  export DEBIAN_ROOT
+  local install="apt-get install -y kcat rsyslog-kafka (Debian)"
+  DEBIAN_ROOT= DEBIAN_LIBRARIES=
+  if ! [[ -x /usr/bin/kcat && -x /usr/sbin/rsyslogd ]] || ! compgen -G "/usr/lib/*/rsyslog/omkafka.so" >/dev/null; then
+    command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null || { missing "kcat and rsyslogd" "$install"; return; }
+    DEBIAN_ROOT=$CACHE/debian/root
+    installed debian "$DEBIAN_PACKAGES" || unpack_debian "$DEBIAN_ROOT" || { missing "kcat and rsyslogd" "$install"; return; }
+    DEBIAN_LIBRARIES=$(printf '%s:' "$DEBIAN_ROOT"/usr/lib/*-linux-gnu* "$DEBIAN_ROOT"/lib/*-linux-gnu*)
+    DEBIAN_LIBRARIES=${DEBIAN_LIBRARIES%:}
+  fi
+  if LD_LIBRARY_PATH=$DEBIAN_LIBRARIES ldd "$DEBIAN_ROOT/usr/bin/kcat" "$DEBIAN_ROOT/usr/sbin/rsyslogd" | grep "not found"; then
+    missing "libraries of kcat and rsyslogd" "$install"
+    return
+  fi
+  export DEBIAN_ROOT DEBIAN_LIBRARIES
 }
 
 unpack_debian() {

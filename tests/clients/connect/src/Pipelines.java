@@ -96,14 +96,14 @@ final class Pipelines {
     }
 
     private void state(String name, String state) throws Exception {
-        Suite.eventually(name + " is " + state, () -> workers.call("GET", "/connectors/" + name + "/status", null).good()
+        Suite.eventually(name + " is " + state, () -> workers.patient("GET", "/connectors/" + name + "/status", null)
                 .get("connector").get("state").asText().equals(state));
     }
 
     private void rest() throws Exception {
-        JsonNode root = workers.call("GET", "/", null).good();
+        JsonNode root = workers.patient("GET", "/", null);
         Suite.equal(suite.admin.describeCluster().clusterId().get(), root.get("kafka_cluster_id").asText(), "cluster id");
-        String plugins = workers.call("GET", "/connector-plugins", null).good().toString();
+        String plugins = workers.patient("GET", "/connector-plugins", null).toString();
         Suite.that(plugins.contains(SOURCE) && plugins.contains(SINK), "plugins: " + plugins);
         Map<String, String> bad = Map.of("connector.class", SOURCE, "name", "bad", "tasks.max", "1");
         Suite.equal(1, workers.call("PUT", "/connector-plugins/FileStreamSource/config/validate", bad).good()
@@ -119,7 +119,7 @@ final class Pipelines {
         Suite.equal(404, workers.call("GET", "/connectors/" + name + "-no", null).status(), "an unknown connector");
         config.put("batch.size", "100");
         workers.patient("PUT", "/connectors/" + name + "/config", config);
-        Suite.eventually("the config is changed", () -> workers.call("GET", "/connectors/" + name + "/config", null).good()
+        Suite.eventually("the config is changed", () -> workers.patient("GET", "/connectors/" + name + "/config", null)
                 .path("batch.size").asText().equals("100"));
         workers.patient("PUT", "/connectors/" + name + "/pause", null);
         state(name, "PAUSED");
@@ -130,10 +130,10 @@ final class Pipelines {
         workers.patient("PUT", "/connectors/" + name + "/stop", null);
         state(name, "STOPPED");
         // Position 4 of the file is behind its only line.
-        Suite.eventually("the offsets are there", () -> workers.call("GET", "/connectors/" + name + "/offsets", null).good()
+        Suite.eventually("the offsets are there", () -> workers.patient("GET", "/connectors/" + name + "/offsets", null)
                 .toString().contains("{\"position\":4}"));
         workers.patient("DELETE", "/connectors/" + name + "/offsets", null);
-        Suite.equal("{\"offsets\":[]}", workers.call("GET", "/connectors/" + name + "/offsets", null).good().toString(), "offsets");
+        Suite.equal("{\"offsets\":[]}", workers.patient("GET", "/connectors/" + name + "/offsets", null).toString(), "offsets");
         workers.patient("DELETE", "/connectors/" + name, null);
         Suite.eventually("it is deleted", () -> workers.call("GET", "/connectors/" + name, null).status() == 404);
     }

@@ -49,6 +49,7 @@ final class Workers implements AutoCloseable {
             ports.add(each.getLocalPort());
             each.close();
         }
+        Runtime.getRuntime().addShutdownHook(new Thread(() -> running.values().forEach(Process::destroyForcibly)));
         for (int port : ports) running.put("127.0.0.1:" + port, spawn(suite.bootstrap, port));
     }
 
@@ -104,12 +105,13 @@ final class Workers implements AutoCloseable {
         return call(alive().get(0), method, path, body);
     }
 
-    /** A request that meets a rebalance is refused, by 409 or 500, and is sent again, as Connect's documentation asks for. */
+    /** A request that meets a rebalance or a change is refused for the moment, by 409 or 500, and is sent again. */
     JsonNode patient(String method, String path, Object body) throws Exception {
         Answer[] last = new Answer[1];
         Suite.eventually(method + " " + path + " is served", () -> {
             last[0] = call(method, path, body);
-            return last[0].status < 400 || !last[0].body.path("message").asText().contains("rebalance");
+            String message = last[0].body.path("message").asText();
+            return last[0].status < 400 || !message.contains("rebalance") && !message.contains("momentarily");
         });
         return last[0].good();
     }

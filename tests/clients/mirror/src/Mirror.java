@@ -44,6 +44,7 @@ final class Mirror implements AutoCloseable {
                 "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", System.getProperty("java.class.path"),
                 "org.apache.kafka.connect.mirror.MirrorMaker", settings.toString())
                 .redirectErrorStream(true).redirectOutput(folder.resolve("log").toFile()).start();
+        Runtime.getRuntime().addShutdownHook(new Thread(process::destroyForcibly));
         long end = System.nanoTime() + TimeUnit.SECONDS.toNanos(START_SECONDS);
         while (!has(target, "peer.heartbeats") || !has(peer, "target.heartbeats")) {
             Suite.that(process.isAlive(), "MirrorMaker ended: " + Files.readString(folder.resolve("log")));

@@ -24,6 +24,7 @@ final class Traffic {
 
     void register() {
         tools.smoke("verifiable_producer_and_consumer", this::verifiable);
+        tools.smoke("verifiable_share_consumer", this::share);
         tools.smoke("e2e_latency", this::latency);
         tools.smoke("replica_verification", this::replicas);
         tools.smoke("client_compatibility", this::compatibility);
@@ -55,6 +56,15 @@ final class Traffic {
         transcript.add(events(process(null, "VerifiableConsumer", "--bootstrap-server", tools.bootstrap, "--topic", topic,
                 "--group-id", topic, "--max-messages", "1000", "--reset-policy", "earliest")));
         given.shown(transcript, topic);
+        transcript.compare();
+    }
+
+    private void share() throws Exception {
+        String topic = given.topic("shared", 1, 300);
+        Transcript transcript = new Transcript(tools, "verifiable_share_consumer");
+        transcript.add(List.of("$ kafka-verifiable-share-consumer"));
+        transcript.add(events(process(null, "VerifiableShareConsumer", "--bootstrap-server", tools.bootstrap, "--topic", topic,
+                "--group-id", topic, "--max-messages", "300", "--offset-reset-strategy", "earliest")));
         transcript.compare();
     }
 

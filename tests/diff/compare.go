@@ -5,6 +5,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // difference is one leaf of one answer that the two brokers fill differently.
@@ -187,6 +189,9 @@ func (v *verdict) report(whole bool) {
 			fmt.Printf("ok differences/%s\n", e.id)
 		}
 	}
+	if whole {
+		v.coverage()
+	}
 	fmt.Println("\nnot ordered by Kafka, compared as sets:")
 	for _, e := range sets {
 		fmt.Printf("  %-28s %s\n", e.api+" "+e.field, e.reason)
@@ -194,6 +199,25 @@ func (v *verdict) report(whole bool) {
 	fmt.Println("\ncompared answers:")
 	for _, api := range sortedKeys(v.steps) {
 		fmt.Printf("  %-28s %6d answers %8d fields %3d versions\n", api, v.steps[api], v.leaves[api], len(v.versions[api]))
+	}
+}
+
+// coverage fails for a version that both brokers serve and no scenario has asked for.
+func (v *verdict) coverage() {
+	for key, span := range served {
+		name := kmsg.NameForKey(key)
+		var missing []int16
+		for version := span.low; version <= span.high; version++ {
+			if !v.versions[name][version] {
+				missing = append(missing, version)
+			}
+		}
+		if len(missing) > 0 {
+			v.fail("versions/"+name, "no scenario asks for %v", missing)
+		} else {
+			v.passed++
+			fmt.Printf("ok versions/%s\n", name)
+		}
 	}
 }
 

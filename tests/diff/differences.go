@@ -82,6 +82,9 @@ var differences = []entry{
 	{id: "negative-epoch", api: "OffsetForLeaderEpoch", label: "negative", path: `Topics\[\]\.Partitions\[\]\.(LeaderEpoch|EndOffset)`,
 		reason: "no epoch is negative: undefined, as for -1"},
 
+	{id: "deleted-in-a-session", api: "Fetch", scenario: "deleted-topic/.*", label: "(gone|made again): session", path: `Topics\[\]\.Partitions\[\]\.(ErrorCode|AbortedTransactions\.length)`, here: "100|0",
+		reason: "the id of a deleted topic is UNKNOWN_TOPIC_ID in a session too; Kafka's session remembers the name and says UNKNOWN_TOPIC_OR_PARTITION or INCONSISTENT_TOPIC_ID. Clients do the same on all three"},
+
 	// frames
 	{id: "negative-version", api: "ApiVersions", label: "ApiVersions -1", path: `\(connection\)`,
 		reason: "a negative version is no version that a newer client could mean; Kafka answers UNSUPPORTED_VERSION"},

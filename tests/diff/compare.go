@@ -204,7 +204,11 @@ func (v *verdict) report(whole bool) {
 
 // coverage fails for a version that both brokers serve and no scenario has asked for.
 func (v *verdict) coverage() {
-	for key, span := range served {
+	for key := int16(0); key < 128; key++ {
+		span, ok := served[key]
+		if !ok {
+			continue
+		}
 		name := kmsg.NameForKey(key)
 		var missing []int16
 		for version := span.low; version <= span.high; version++ {
@@ -232,11 +236,11 @@ func accepted(d difference) string {
 
 // entry accepts a difference. Patterns are regular expressions of the whole text; an empty one takes all.
 type entry struct {
-	id, api, scenario, label, path, kafka, here, reason string
+	id, api, version, scenario, label, path, kafka, here, reason string
 }
 
 func (e entry) matches(d difference) bool {
-	return full(e.api, d.api) && full(e.scenario, d.scenario) && full(e.label, d.label) && full(e.path, indexes.ReplaceAllString(d.path, "[]")) &&
+	return full(e.api, d.api) && full(e.version, fmt.Sprint(d.version)) && full(e.scenario, d.scenario) && full(e.label, d.label) && full(e.path, indexes.ReplaceAllString(d.path, "[]")) &&
 		full(e.kafka, d.kafka) && full(e.here, d.subject)
 }
 

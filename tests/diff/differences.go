@@ -43,8 +43,12 @@ var differences = []entry{
 		reason: "of two errors the one of the topic is told, Kafka tells that of the value"},
 
 	// metadata by bad requests
-	{id: "metadata-by-id-too-early", api: "Metadata", label: "by .*", path: `.*`,
-		reason: "topic ids in v10 and v11, neither name nor id, or ids mixed with names: refused topic by topic; Kafka refuses the whole request, forgets the named topics, or fails with UNKNOWN_SERVER_ERROR. No client sends these"},
+	{id: "metadata-by-id-too-early", api: "Metadata", version: "10|11", label: "by .*",
+		reason: "v10 and v11 have topic ids, but not for asking: refused topic by topic, Kafka refuses the whole request. No client sends these"},
+	{id: "metadata-neither", api: "Metadata", version: "12|13", label: "by neither",
+		reason: "a topic without name and id is INVALID_REQUEST for itself; Kafka fails with UNKNOWN_SERVER_ERROR as a whole"},
+	{id: "metadata-mixed", api: "Metadata", version: "12|13", label: "by ids and names", path: `Topics.*`,
+		reason: "ids and names in one request are both answered; Kafka forgets the names"},
 	{id: "bad-names-are-told", api: "DescribeTopicPartitions", label: "bad names", path: `Topics\[\]\..*`,
 		reason: "INVALID_TOPIC_EXCEPTION for each bad name; Kafka fails with UNKNOWN_SERVER_ERROR as a whole"},
 

@@ -86,7 +86,7 @@ func createTopics(s *S, v int16) {
 	}
 	create("both bad", topic(fresh(), 0, 0))
 	create("no partitions, no brokers", topic(fresh(), 0, 100))
-	for _, name := range append([]string{"__consumer_offsets", "__transaction_state", "__cluster_metadata", "__share_group_state"}, badNames...) {
+	for _, name := range append([]string{"__consumer_offsets", "__transaction_state", "__cluster_metadata"}, badNames...) {
 		create("name", topic(name, 1, 1))
 	}
 	create("longest name", topic(s.named(strings.Repeat("x", 249-len(s.named("")))), 1, 1))

@@ -235,7 +235,12 @@ fn wanted(kind: Kind, present: &Configs, broker: &Configs, alteration: &Alterati
             Operation::Subtract(text) => ("SUBTRACT", text),
         };
         let definition = definition(kind, key).filter(|definition| is_list(kind, definition)).ok_or_else(|| {
-            let message = format!("Can't {verb} to key {key} because its type is not LIST.");
+            let message = match kind {
+                Kind::Broker => {
+                    format!("Config value {} is not allowed for config key: {key}", verb.to_ascii_lowercase())
+                }
+                _ => format!("Can't {verb} to key {key} because its type is not LIST."),
+            };
             Refusal::new(ResponseError::InvalidConfig, message)
         })?;
         let inherited = || topic_config::inherited(definition, broker).map(|(_, value)| value);

@@ -183,12 +183,7 @@ pub fn client_metrics_entries(subscription: &Configs) -> Vec<ConfigEntry> {
     let layers = Layers { at_start: &none, all_brokers: None, this_broker: None };
     let entries = CLIENT_METRICS_CONFIGS.iter().map(|definition| {
         let mut entry = entry(definition, subscription, source::CLIENT_METRICS, &layers, &none);
-        entry.synonyms.truncate(1);
-        if entry.synonyms.is_empty() {
-            let value = definition.default.map(str::to_owned);
-            let default = SynonymEntry { name: definition.name.to_owned(), value, source: source::DEFAULT };
-            entry.synonyms.push(default);
-        }
+        entry.synonyms.retain(|synonym| synonym.source == source::CLIENT_METRICS);
         entry
     });
     entries.collect()

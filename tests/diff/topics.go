@@ -194,7 +194,7 @@ func createPartitions(s *S, v int16) {
 	grow("assigned unequally", row(b, 4, []int32{self}, []int32{}))
 	grow("empty assignment", kmsg.CreatePartitionsRequestTopic{Topic: b, Count: 6, Assignment: []kmsg.CreatePartitionsRequestTopicAssignment{}})
 	grow("some good", row(a, 20), row(s.named("missing"), 3), row(b, 1))
-	sleep(300)
+	s.hasPartitions(a, 20)
 	s.do("afterwards", 12, topicsOf(a, b))
 }
 

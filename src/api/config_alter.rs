@@ -252,11 +252,15 @@ fn wanted(kind: Kind, present: &Configs, broker: &Configs, alteration: &Alterati
             Operation::Append(text) => ("APPEND", text),
             Operation::Subtract(text) => ("SUBTRACT", text),
         };
-        let definition =
-            definition(kind, key).filter(|definition| definition.kind == ConfigKind::List).ok_or_else(|| {
-                let message = format!("Can't {verb} to key {key} because its type is not LIST.");
-                Refusal::new(ResponseError::InvalidConfig, message)
-            })?;
+        let definition = definition(kind, key).filter(|definition| is_list(kind, definition)).ok_or_else(|| {
+            let message = match kind {
+                Kind::Broker => {
+                    format!("Config value {} is not allowed for config key: {key}", verb.to_ascii_lowercase())
+                }
+                _ => format!("Can't {verb} to key {key} because its type is not LIST."),
+            };
+            Refusal::new(ResponseError::InvalidConfig, message)
+        })?;
         let inherited = || topic_config::inherited(definition, broker).map(|(_, value)| value);
         let at_broker = || broker.get(key).filter(|_| kind == Kind::Broker).cloned();
         let current = wanted.get(key).cloned().or_else(at_broker).or_else(inherited);
@@ -277,6 +281,11 @@ fn wanted(kind: Kind, present: &Configs, broker: &Configs, alteration: &Alterati
 
 fn parts(list: &str) -> Vec<String> {
     list.split(',').map(|part| part.trim().to_owned()).filter(|part| !part.is_empty()).collect()
+}
+
+/// Kafka's controller knows the types of topic and broker configs only.
+fn is_list(kind: Kind, definition: &Definition) -> bool {
+    definition.kind == ConfigKind::List && kind != Kind::ClientMetrics
 }
 
 /// The words to append or to take away, as Java's `split` sees them: an empty text is one empty word.

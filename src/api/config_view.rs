@@ -183,7 +183,7 @@ pub fn client_metrics_entries(subscription: &Configs) -> Vec<ConfigEntry> {
     let layers = Layers { at_start: &none, all_brokers: None, this_broker: None };
     let entries = CLIENT_METRICS_CONFIGS.iter().map(|definition| {
         let mut entry = entry(definition, subscription, source::CLIENT_METRICS, &layers, &none);
-        entry.synonyms.clear();
+        entry.synonyms.retain(|synonym| synonym.source == source::CLIENT_METRICS);
         entry
     });
     entries.collect()

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use super::config_def::Check::{Any, Between, GzipLevel, ListOf, Min, OneOf, Ratio};
 use super::config_def::Kind::{Boolean, Double, Int, List, Long, Short, String as Text};
-use super::config_def::{Check, ConfigError, Definition, Kind, find};
+use super::config_def::{Check, ConfigError, Definition, Kind, Value, find};
 use super::topic_config_table::COMPRESSION_TYPES;
 
 type Configs = BTreeMap<String, String>;
@@ -112,7 +112,7 @@ pub static BROKER_CONFIGS: &[Definition] = &[
     row("num.io.threads", Int, Some("8"), Min(1), THREADS),
     row("num.network.threads", Int, Some("3"), Min(1), THREADS),
     row("num.partitions", Int, Some("1"), Min(1), "Partitions of a new topic when none are given."),
-    row("num.replica.fetchers", Int, Some("1"), Min(0), NO_EFFECT),
+    row("num.replica.fetchers", Int, Some("1"), Min(1), NO_EFFECT),
     row("offset.metadata.max.bytes", Int, Some("4096"), Any, "Longest text that a committed offset may carry."),
     row("offsets.retention.check.interval.ms", Long, Some("600000"), Min(1), "How often expired offsets are looked for."),
     row("offsets.retention.minutes", Int, Some("10080"), Min(1), "How long the offsets of an empty group are kept."),
@@ -202,9 +202,24 @@ pub fn validate(set: &Configs) -> Result<(), ConfigError> {
         return Err(ConfigError(format!("Cannot update these configs dynamically: [{}]", read_only.join(", "))));
     }
     set.iter().try_for_each(|(name, value)| match definition(name) {
-        Some(definition) => definition.parse(value).map(|_| ()),
+        Some(definition) => definition.parse(value).and_then(|value| required(name, &value)),
         None => Ok(()),
     })
+}
+
+/// What Kafka checks of the whole configuration, in the words of Scala's `require` (`KafkaConfig.validateValues`).
+fn required(name: &str, value: &Value) -> Result<(), ConfigError> {
+    let least = match name {
+        "log.roll.ms" => 1,
+        "log.roll.jitter.ms" => 0,
+        _ => return Ok(()),
+    };
+    match value {
+        Value::Integer(number) if *number < least => {
+            Err(ConfigError(format!("requirement failed: {name} must be greater than or equal to {least}")))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The broker's values by rank: set for it, set for all, given at start. What none of them names has its default.
@@ -240,6 +255,9 @@ mod tests {
     fn only_dynamic_configs_are_set() {
         for (name, value, message) in [
             ("log.retention.ms", "5", ""),
+            ("log.roll.ms", "1", ""),
+            ("log.roll.ms", "0", "requirement failed: log.roll.ms must be greater than or equal to 1"),
+            ("log.roll.jitter.ms", "-1", "requirement failed: log.roll.jitter.ms must be greater than or equal to 0"),
             ("leader.replication.throttled.rate", "100", ""),
             ("plugin.setting", "x", ""),
             ("num.partitions", "5", "Cannot update these configs dynamically: [num.partitions]"),

@@ -5,6 +5,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // difference is one leaf of one answer that the two brokers fill differently.
@@ -187,6 +189,9 @@ func (v *verdict) report(whole bool) {
 			fmt.Printf("ok differences/%s\n", e.id)
 		}
 	}
+	if whole {
+		v.coverage()
+	}
 	fmt.Println("\nnot ordered by Kafka, compared as sets:")
 	for _, e := range sets {
 		fmt.Printf("  %-28s %s\n", e.api+" "+e.field, e.reason)
@@ -194,6 +199,29 @@ func (v *verdict) report(whole bool) {
 	fmt.Println("\ncompared answers:")
 	for _, api := range sortedKeys(v.steps) {
 		fmt.Printf("  %-28s %6d answers %8d fields %3d versions\n", api, v.steps[api], v.leaves[api], len(v.versions[api]))
+	}
+}
+
+// coverage fails for a version that both brokers serve and no scenario has asked for.
+func (v *verdict) coverage() {
+	for key := int16(0); key < 128; key++ {
+		span, ok := served[key]
+		if !ok {
+			continue
+		}
+		name := kmsg.NameForKey(key)
+		var missing []int16
+		for version := span.low; version <= span.high; version++ {
+			if !v.versions[name][version] {
+				missing = append(missing, version)
+			}
+		}
+		if len(missing) > 0 {
+			v.fail("versions/"+name, "no scenario asks for %v", missing)
+		} else {
+			v.passed++
+			fmt.Printf("ok versions/%s\n", name)
+		}
 	}
 }
 
@@ -208,11 +236,11 @@ func accepted(d difference) string {
 
 // entry accepts a difference. Patterns are regular expressions of the whole text; an empty one takes all.
 type entry struct {
-	id, api, scenario, label, path, kafka, here, reason string
+	id, api, version, scenario, label, path, kafka, here, reason string
 }
 
 func (e entry) matches(d difference) bool {
-	return full(e.api, d.api) && full(e.scenario, d.scenario) && full(e.label, d.label) && full(e.path, indexes.ReplaceAllString(d.path, "[]")) &&
+	return full(e.api, d.api) && full(e.version, fmt.Sprint(d.version)) && full(e.scenario, d.scenario) && full(e.label, d.label) && full(e.path, indexes.ReplaceAllString(d.path, "[]")) &&
 		full(e.kafka, d.kafka) && full(e.here, d.subject)
 }
 

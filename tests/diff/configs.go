@@ -14,6 +14,9 @@ func configScenarios() []scenario {
 	out = append(out, forVersions("alter-configs", 33, alterConfigs)...)
 	out = append(out, forVersions("incremental-alter-configs", 44, incrementalAlterConfigs)...)
 	out = append(out, forVersions("list-config-resources", 74, listConfigResources)...)
+	for _, name := range brokerConfigs {
+		out = append(out, scenario{"broker-config/" + name, func(s *S) { brokerConfig(s, name) }})
+	}
 	for _, name := range sortedKeys(topicConfigs) {
 		out = append(out, scenario{"topic-config/" + name, func(s *S) { topicConfig(s, name, topicConfigs[name]) }})
 	}
@@ -203,10 +206,7 @@ func describeConfigs(s *S, v int16) {
 	for _, name := range badNames {
 		ask("bad name", 2, name, true, false)
 	}
-	brokerConfigs := []string{"log.retention.ms", "log.retention.hours", "num.partitions", "default.replication.factor", "min.insync.replicas", "message.max.bytes",
-		"auto.create.topics.enable", "compression.type", "log.cleanup.policy", "log.segment.bytes", "unclean.leader.election.enable", "offsets.topic.num.partitions",
-		"group.min.session.timeout.ms", "group.max.session.timeout.ms", "group.max.size", "offsets.retention.minutes", "offset.metadata.max.bytes", "fetch.max.bytes", "socket.request.max.bytes",
-		"delete.topic.enable", "connections.max.idle.ms", "log.message.timestamp.type", "node.id", "broker.id", "max.incremental.fetch.session.cache.slots", "no.such"}
+	ask("broker: no such", 4, self, true, false, "no.such")
 	for _, name := range brokerConfigs {
 		ask("broker: "+name, 4, self, true, false, name)
 	}
@@ -221,6 +221,26 @@ func describeConfigs(s *S, v int16) {
 	both := describe(2, t, "retention.ms")
 	both.Resources = append(both.Resources, both.Resources[0], describe(2, s.named("missing")).Resources[0])
 	s.do("twice", v, both)
+}
+
+// brokerConfigs are the names that the broker under test describes itself by.
+var brokerConfigs []string
+
+// brokerConfig checks, without changing anything, what may be set on a running broker.
+func brokerConfig(s *S, name string) {
+	self := fmt.Sprint(s.broker.node)
+	for _, resource := range []string{self, ""} {
+		for _, value := range []string{"1", "x", "-7"} {
+			r := change(4, resource, op(name, setOp, &value))
+			r.ValidateOnly = true
+			s.do(fmt.Sprintf("%q set %q", resource, value), 1, r)
+		}
+		for _, kind := range []kmsg.IncrementalAlterConfigOp{deleteOp, appendOp} {
+			r := change(4, resource, op(name, kind, pointer("delete")))
+			r.ValidateOnly = true
+			s.do(fmt.Sprintf("%q operation %d", resource, kind), 1, r)
+		}
+	}
 }
 
 func alterConfigs(s *S, v int16) {

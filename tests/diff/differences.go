@@ -42,9 +42,28 @@ var differences = []entry{
 	{id: "missing-topic-first", api: "IncrementalAlterConfigs|AlterConfigs", label: "missing topic and bad value.*", path: `Resources\[\]\.Error(Code|Message)`,
 		reason: "of two errors the one of the topic is told, Kafka tells that of the value"},
 
+	{id: "broker-of-its-own", api: "DescribeConfigs", label: `broker: (advertised\.listeners|listeners|listener\.security\.protocol\.map|log\.dirs|process\.roles|group\.coordinator\.rebalance\.protocols)`,
+		reason: "addresses, folder, role and protocols are the broker's own"},
+	{id: "oracle-settings", api: "DescribeConfigs", label: `broker: (offsets|transaction\.state\.log)\.?.*(replication\.factor|min\.isr)`,
+		reason: "the Kafka of this test is set to one replica"},
+	{id: "shown-for-tools", api: "DescribeConfigs", label: `broker: (super\.users|allow\.everyone\.if\.no\.acl\.found|.*throttled\.rate|replica\.alter\.log\.dirs.*)`, path: `Resources\[\]\.Configs\.length`,
+		reason: "Kafka knows these settings and does not describe them unless set"},
+	{id: "not-dynamic", api: "DescribeConfigs|IncrementalAlterConfigs", label: `broker: sasl\.enabled\.mechanisms|".*`, scenario: `describe-configs/.*|broker-config/(super\.users|allow\.everyone\.if\.no\.acl\.found|sasl\.enabled\.mechanisms|listeners|listener\.security\.protocol\.map|process\.roles)`,
+		reason: "listeners and security are settings of the start here; Kafka lets some be changed, or stores what it does not know"},
+	{id: "threads", api: "IncrementalAlterConfigs", scenario: `broker-config/(background\.threads|num\..*threads|log\.cleaner\.dedupe\.buffer\.size)`,
+		reason: "numbers of threads and the cleaner's buffer have no effect here, so no step is too large"},
+	{id: "append-to-a-rate", api: "IncrementalAlterConfigs", scenario: `broker-config/(.*throttled\.rate|replica\.alter\.log\.dirs.*)`, label: ".*operation 2",
+		reason: "the sentence for a setting that is no list; Kafka calls it unknown when it is appended to, although it can be set"},
+	{id: "no-elr-change", api: "IncrementalAlterConfigs", scenario: `broker-config/min\.insync\.replicas`,
+		reason: "without eligible leader replicas min.insync.replicas may be changed anywhere"},
+
 	// metadata by bad requests
-	{id: "metadata-by-id-too-early", api: "Metadata", label: "by .*", path: `.*`,
-		reason: "topic ids in v10 and v11, neither name nor id, or ids mixed with names: refused topic by topic; Kafka refuses the whole request, forgets the named topics, or fails with UNKNOWN_SERVER_ERROR. No client sends these"},
+	{id: "metadata-by-id-too-early", api: "Metadata", version: "10|11", label: "by .*",
+		reason: "v10 and v11 have topic ids, but not for asking: refused topic by topic, Kafka refuses the whole request. No client sends these"},
+	{id: "metadata-neither", api: "Metadata", version: "12|13", label: "by neither",
+		reason: "a topic without name and id is INVALID_REQUEST for itself; Kafka fails with UNKNOWN_SERVER_ERROR as a whole"},
+	{id: "metadata-mixed", api: "Metadata", version: "12|13", label: "by ids and names", path: `Topics.*`,
+		reason: "ids and names in one request are both answered; Kafka forgets the names"},
 	{id: "bad-names-are-told", api: "DescribeTopicPartitions", label: "bad names", path: `Topics\[\]\..*`,
 		reason: "INVALID_TOPIC_EXCEPTION for each bad name; Kafka fails with UNKNOWN_SERVER_ERROR as a whole"},
 
@@ -82,7 +101,12 @@ var differences = []entry{
 	{id: "negative-epoch", api: "OffsetForLeaderEpoch", label: "negative", path: `Topics\[\]\.Partitions\[\]\.(LeaderEpoch|EndOffset)`,
 		reason: "no epoch is negative: undefined, as for -1"},
 
+	{id: "deleted-in-a-session", api: "Fetch", scenario: "deleted-topic/.*", label: "(gone|made again): session", path: `Topics\[\]\.Partitions\[\]\.(ErrorCode|AbortedTransactions\.length)`, here: "100|0",
+		reason: "the id of a deleted topic is UNKNOWN_TOPIC_ID in a session too; Kafka's session remembers the name and says UNKNOWN_TOPIC_OR_PARTITION or INCONSISTENT_TOPIC_ID. Clients do the same on all three"},
+
 	// frames
+	{id: "work-overlaps", scenario: "frames/pipelined", label: "request .*",
+		reason: "requests of a connection are worked on side by side, answers keep their order; Kafka takes one at a time. A produce behind a waiting fetch wakes it"},
 	{id: "negative-version", api: "ApiVersions", label: "ApiVersions -1", path: `\(connection\)`,
 		reason: "a negative version is no version that a newer client could mean; Kafka answers UNSUPPORTED_VERSION"},
 	{id: "negative-client-id", api: "Metadata", label: "negative client id", path: `\(connection\)`,

@@ -139,7 +139,7 @@ func (s *S) longPoll(v int16, topic string, ids map[string][16]byte) {
 	s.fill(topic, 0, plain(1))
 	p.get()
 	r = fetchOf(topic, 0, 2)
-	r.MaxWaitMillis, r.MinBytes = 600, 1_000_000
+	r.MaxWaitMillis, r.MinBytes = 2000, 1_000_000
 	p = s.start(options{on: "poll"}, "long poll for much", v, byID(v, r, ids))
 	s.fill(topic, 0, plain(1))
 	p.waits("after one record", 150*time.Millisecond)

@@ -48,6 +48,10 @@ func main() {
 			os.Exit(1)
 		}
 	}
+	if err := subject.learnConfigs(); err != nil {
+		fmt.Printf("FAIL diff: %s at %s: %v\n", subject.name, subject.address, err)
+		os.Exit(1)
+	}
 	served = both(kafka.offers, subject.offers)
 	only := os.Getenv("ONLY")
 	pattern := regexp.MustCompile(only)
@@ -154,6 +158,26 @@ func (b *broker) warm() error {
 		time.Sleep(100 * time.Millisecond)
 	}
 	return errors.New("its coordinators do not come up")
+}
+
+// learnConfigs asks for the names of the broker's configs.
+func (b *broker) learnConfigs() error {
+	c, err := dial(b.address)
+	if err != nil {
+		return err
+	}
+	defer c.socket.Close()
+	ask := describe(4, fmt.Sprint(b.node))
+	ask.Version = 4
+	answer, err := c.ask(ask)
+	if err != nil {
+		return err
+	}
+	for _, config := range answer.(*kmsg.DescribeConfigsResponse).Resources[0].Configs {
+		brokerConfigs = append(brokerConfigs, config.Name)
+	}
+	sort.Strings(brokerConfigs)
+	return nil
 }
 
 func both(a, b map[int16]span) map[int16]span {

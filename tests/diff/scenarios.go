@@ -12,6 +12,7 @@ func scenarios() []scenario {
 		fetchScenarios(),
 		groupScenarios(),
 		offsetScenarios(),
+		lifecycleScenarios(),
 		versionScenarios(),
 		generatedScenarios(),
 	)

@@ -49,6 +49,22 @@ func (s *S) settle(topic string) [16]byte {
 	return [16]byte{}
 }
 
+// hasPartitions waits until the topic has so many, each with a leader.
+func (s *S) hasPartitions(topic string, count int) {
+	for range 300 {
+		t := quiet[*kmsg.MetadataResponse](s, 12, topicsOf(topic)).Topics[0]
+		ready := len(t.Partitions) >= count
+		for _, p := range t.Partitions {
+			ready = ready && p.ErrorCode == 0
+		}
+		if ready {
+			return
+		}
+		sleep(20)
+	}
+	s.abort("%s does not get %d partitions", topic, count)
+}
+
 func topicsOf(names ...string) *kmsg.MetadataRequest {
 	r := kmsg.NewPtrMetadataRequest()
 	for _, name := range names {

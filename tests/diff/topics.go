@@ -86,7 +86,7 @@ func createTopics(s *S, v int16) {
 	}
 	create("both bad", topic(fresh(), 0, 0))
 	create("no partitions, no brokers", topic(fresh(), 0, 100))
-	for _, name := range append([]string{"__consumer_offsets", "__transaction_state", "__cluster_metadata", "__share_group_state"}, badNames...) {
+	for _, name := range append([]string{"__consumer_offsets", "__transaction_state", "__cluster_metadata"}, badNames...) {
 		create("name", topic(name, 1, 1))
 	}
 	create("longest name", topic(s.named(strings.Repeat("x", 249-len(s.named("")))), 1, 1))
@@ -194,7 +194,7 @@ func createPartitions(s *S, v int16) {
 	grow("assigned unequally", row(b, 4, []int32{self}, []int32{}))
 	grow("empty assignment", kmsg.CreatePartitionsRequestTopic{Topic: b, Count: 6, Assignment: []kmsg.CreatePartitionsRequestTopicAssignment{}})
 	grow("some good", row(a, 20), row(s.named("missing"), 3), row(b, 1))
-	sleep(300)
+	s.hasPartitions(a, 20)
 	s.do("afterwards", 12, topicsOf(a, b))
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/binary"
 	"fmt"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
@@ -11,7 +12,7 @@ import (
 func versionScenarios() []scenario {
 	out := forVersions("api-versions", 18, apiVersions)
 	out = append(out, scenario{"frames/unknown-versions", unknownVersions})
-	return append(out, scenario{"frames/broken", brokenFrames})
+	return append(out, scenario{"frames/broken", brokenFrames}, scenario{"frames/pipelined", pipelined})
 }
 
 func apiVersions(s *S, v int16) {
@@ -34,6 +35,32 @@ func withoutKeys(r kmsg.Response) {
 		answer.ApiKeys = answer.ApiKeys[:5]
 	}
 	answer.SupportedFeatures, answer.FinalizedFeatures = nil, nil
+}
+
+// pipelined: answers come in the order of the requests, however long the first takes.
+func pipelined(s *S) {
+	t := s.log("t", 1)
+	s.fill(t, 0, plain(1))
+	slow := fetchOf(t, 0, 1)
+	slow.MaxWaitMillis = 700
+	var waiting []*pending
+	for i, each := range []struct {
+		version int16
+		request kmsg.Request
+	}{
+		{12, slow}, {12, topicsOf(t)}, {9, produceOf(-1, t, 0, plain(2).encode())}, {7, listOf(t, 0, -1)}, {3, &kmsg.ApiVersionsRequest{ClientSoftwareName: "a", ClientSoftwareVersion: "1"}},
+		{12, fetchOf(t, 0, 1)}, {9, produceOf(1, t, 0, plain(1).encode())}, {5, kmsg.NewPtrFindCoordinatorRequest()},
+	} {
+		waiting = append(waiting, s.start(options{edit: func(r kmsg.Response) {
+			if v, ok := r.(*kmsg.ApiVersionsResponse); ok {
+				withoutKeys(v)
+			}
+		}}, fmt.Sprint("request ", i), each.version, each.request))
+	}
+	waiting[0].waits("behind it", 300*time.Millisecond)
+	for _, p := range waiting {
+		p.get()
+	}
 }
 
 // header is a request header of version 1, or 2 with no tags.

@@ -309,8 +309,10 @@ impl<'a> Run<'a> {
         self.restarts.retain(|(_, host)| *host == survivor);
         *self.world.survivor.lock() = survivor;
         self.world.hosts[survivor].allowed.send_replace(true);
-        // A second broker that died while it took over leaves partitions to nobody until the next session of this node id opens.
-        let replaced = self.plan.hosts.len() > 1 && self.world.hosts[A].lives.load(Ordering::Relaxed) > 1;
+        // A broker that dies while it takes over leaves partitions to nobody until the next session of this node id opens.
+        let first = &self.world.hosts[A];
+        let took_over = first.lives.load(Ordering::Relaxed) > 1 || !first.serves.load(Ordering::Relaxed);
+        let replaced = self.plan.hosts.len() > 1 && took_over;
         if replaced && self.sim.is_host_running(survivor) {
             self.sim.crash(survivor);
         }
@@ -419,6 +421,7 @@ async fn live(
     let switches = &world.hosts[host];
     until(&switches.allowed, |allowed| *allowed).await;
     let life = switches.lives.fetch_add(1, Ordering::Relaxed);
+    switches.serves.store(false, Ordering::Relaxed);
     let ports = Ports {
         store: store.store.clone(),
         env: world.env(host, life),
@@ -427,7 +430,10 @@ async fn live(
         metrics: Metrics::new(),
         readiness: watch::Sender::new(Readiness::NotReady("starting".to_owned())),
     };
-    let ready = || world.note(host, format_args!("life {life} serves"));
+    let ready = || {
+        switches.serves.store(true, Ordering::Relaxed);
+        world.note(host, format_args!("life {life} serves"));
+    };
     let end = run_with(ports, settings, options, stop, ready).await;
     let exit = match &end {
         Err(BrokerError::Fenced { .. }) => Exit::Fenced,

@@ -23,7 +23,7 @@ fn the_broker_keeps_its_promises_and_planted_bugs_are_caught() {
     let start = setting("SIM_START", 0);
     let differ = runner::unsteady(start..start + 20, with);
     let summary = runner::schedules(start..start + setting("SIM_SEEDS", 1000), with);
-    let (_, missed) = runner::hunt_all(Mutant::ALL, start..start + setting("SIM_MUTANT_SEEDS", 1000), with);
+    let (_, missed) = runner::hunt_all(Mutant::ALL, start..start + setting("SIM_MUTANT_SEEDS", 3000), with);
     if let Some(failed) = summary.failed.first() {
         runner::show(failed.seed, with);
     }

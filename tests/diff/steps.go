@@ -36,8 +36,16 @@ func (s *S) settle(topic string) [16]byte {
 		answer := quiet[*kmsg.MetadataResponse](s, 12, topicsOf(topic))
 		t := answer.Topics[0]
 		ready := t.ErrorCode == 0
+		led := listOf(topic, 0, -1)
+		led.Topics[0].Partitions = nil
 		for _, p := range t.Partitions {
 			ready = ready && p.ErrorCode == 0
+			led.Topics[0].Partitions = append(led.Topics[0].Partitions, listOf(topic, p.Partition, -1).Topics[0].Partitions...)
+		}
+		if ready { // the broker that leads learns of it a little later than the one that answers Metadata
+			for _, p := range quiet[*kmsg.ListOffsetsResponse](s, 7, led).Topics[0].Partitions {
+				ready = ready && p.ErrorCode == 0
+			}
 		}
 		if ready {
 			s.symbols.topicID(topic, t.TopicID)

@@ -85,6 +85,7 @@ func partitions(t *T) {
 	answer, err := admin.UpdatePartitions(t.ctx, 4, name)
 	t.must(err)
 	t.must(answer.Error())
+	t.settled(admin, name, 4)
 	t.equal(t.put(plain(name, 3, 3)), counted(3), "offsets in a new partition")
 	answer, err = admin.UpdatePartitions(t.ctx, 2, name)
 	t.must(err)

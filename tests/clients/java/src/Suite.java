@@ -28,7 +28,7 @@ import org.apache.kafka.common.serialization.StringSerializer;
 
 /** Runs named checks side by side, each with topics of its own, and prints one line for each. */
 final class Suite {
-    static final Duration DEADLINE = Duration.ofSeconds(30);
+    static final Duration DEADLINE = Duration.ofSeconds(60);
     private static final long CHECK_SECONDS = 90;
     private static final int SIDE_BY_SIDE = 6;
 

@@ -2,14 +2,14 @@
 # its registry, or prints one line `missing: x; install it with: command` and fails. A finished installation leaves a
 # stamp file with its version, so that a new pin installs anew and an interrupted download never counts.
 
-# need X: need_X, by one lane at a time.
+# need X: need_X, by one lane at a time. What it starts must not inherit the lock.
 need() {
-  local lock code
+  local code
   mkdir -p "$CACHE/locks"
-  exec {lock}>"$CACHE/locks/$1" && flock "$lock"
-  "need_$1"
+  exec 9>"$CACHE/locks/$1" && flock 9
+  "need_$1" 9>&-
   code=$?
-  exec {lock}>&-
+  exec 9>&-
   return $code
 }
 

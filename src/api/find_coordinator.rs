@@ -69,6 +69,6 @@ fn unserved(key_type: i8) -> Option<(i16, &'static str)> {
         GROUP => None,
         TRANSACTION => Some((TRANSACTIONAL_ID_AUTHORIZATION_FAILED, "Transactions are not served by this broker.")),
         SHARE => Some((INVALID_REQUEST, "Share groups are not served by this broker.")),
-        _ => Some((INVALID_REQUEST, "This broker knows no coordinators of this type.")),
+        _ => Some((INVALID_REQUEST, super::refusal::INVALID_REQUEST)),
     }
 }

@@ -26,7 +26,9 @@ func (s *S) remove(topic string) {
 		ask.AllowAutoTopicCreation = false
 		answer := quiet[*kmsg.MetadataResponse](s, 12, ask)
 		p := quiet[*kmsg.ProduceResponse](s, 9, produceOf(-1, topic, 0, plain(1).encode()))
-		if answer.Topics[0].ErrorCode == 3 && p.Topics[0].Partitions[0].ErrorCode == 3 {
+		// Kafka's partition may still answer for a moment when Metadata does not name it any more.
+		end := quiet[*kmsg.ListOffsetsResponse](s, 7, listOf(topic, 0, -1))
+		if answer.Topics[0].ErrorCode == 3 && p.Topics[0].Partitions[0].ErrorCode == 3 && end.Topics[0].Partitions[0].ErrorCode == 3 {
 			return
 		}
 		sleep(50)

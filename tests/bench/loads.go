@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -202,16 +203,25 @@ func waitFor(ctx context.Context, done func() bool) error {
 
 // first tells how long after -since a record was acknowledged.
 func (l load) first(ctx context.Context, _ *watch) (figures, error) {
-	for ctx.Err() == nil {
-		attempt, cancel := context.WithTimeout(ctx, time.Second)
-		client := l.client(kgo.AllowAutoTopicCreation(), kgo.ProducerLinger(0), kgo.RetryBackoffFn(func(int) time.Duration { return 5 * time.Millisecond }))
-		err := client.ProduceSync(attempt, kgo.StringRecord("the first record")).FirstErr()
-		client.Close()
-		cancel()
+	// A client would wait a while before it tries a second time to connect.
+	err := waitFor(ctx, func() bool {
+		connection, err := net.Dial("tcp", l.bootstrap)
 		if err == nil {
-			return figures{"first_ack_ms": float64(time.Now().UnixMilli() - l.since)}, nil
+			connection.Close()
 		}
-		time.Sleep(2 * time.Millisecond)
+		return err == nil
+	})
+	if err != nil {
+		return nil, err
 	}
-	return nil, ctx.Err()
+	l.partitions = 1
+	client := l.client(kgo.ProducerLinger(0))
+	defer client.Close()
+	if err := l.makeTopic(ctx, client); err != nil {
+		return nil, err
+	}
+	if err := client.ProduceSync(ctx, kgo.StringRecord("the first record")).FirstErr(); err != nil {
+		return nil, err
+	}
+	return figures{"first_ack_ms": float64(time.Now().UnixMilli() - l.since)}, nil
 }

@@ -3,8 +3,8 @@
 //	bench produce|consume|e2e|first -bootstrap HOST:PORT -topic T …
 //
 // produce sends -records as fast as acknowledgements allow. consume reads as many from the beginning. e2e sends at -rate and reads at the
-// same time; a record's latency runs from the call that sends it to the poll that returns it. first sends one record again and again until
-// it is acknowledged, and says how long after -since that was.
+// same time; a record's latency runs from the call that sends it to the poll that returns it. first connects as soon as it can, makes the
+// topic, sends one record and says how long after -since that was acknowledged.
 //
 // With -pid the broker's CPU time and memory are taken from /proc, with -admin its requests to the store from its metrics. Neither
 // changes what is measured: both are read before and after the load, and memory every 50 ms.

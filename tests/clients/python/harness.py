@@ -58,9 +58,9 @@ def run(suite: str):
         except BaseException as error:  # a panicking client library must not end the other checks
             where = traceback.extract_tb(error.__traceback__)[-1]
             line = " ".join(str(error).split())[:500]
-            print(f"FAIL {suite} {function.__name__}: {type(error).__name__} {line} ({os.path.basename(where.filename)}:{where.lineno})", flush=True)
+            print(f"FAIL {suite} {function.__name__}: {type(error).__name__} {line} ({os.path.basename(where.filename)}:{where.lineno})\n", end="", flush=True)
             return False
-        print(f"ok {suite} {function.__name__} {time.monotonic() - began:.1f}s", flush=True)
+        print(f"ok {suite} {function.__name__} {time.monotonic() - began:.1f}s\n", end="", flush=True)
         return True
 
     with ThreadPoolExecutor(max_workers=6) as pool:

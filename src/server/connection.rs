@@ -37,7 +37,7 @@ const READ_STEP: usize = 256 << 10;
 
 /// Memory for a frame is reserved at once up to this (pages that are not written cost nothing), and when so much of it has arrived,
 /// for all of it.
-const CAPACITY_AT_ONCE: usize = 8 << 20;
+const CAPACITY_AT_ONCE: usize = 2 << 20;
 
 /// A connection that holds more than its share under pressure looks again after this.
 const PRESSURE_PAUSE: Duration = Duration::from_millis(5);

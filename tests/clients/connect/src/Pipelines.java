@@ -9,6 +9,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.Set;
 import java.util.TreeSet;
+import java.util.concurrent.Callable;
 import java.util.concurrent.locks.ReadWriteLock;
 import java.util.concurrent.locks.ReentrantReadWriteLock;
 import org.apache.kafka.clients.admin.OffsetSpec;
@@ -100,6 +101,11 @@ final class Pipelines {
                 .get("connector").get("state").asText().equals(state));
     }
 
+    /** While workers rebalance they answer 409 or 500 whatever is asked. */
+    private void answers(int status, String what, Callable<Integer> ask) throws Exception {
+        Suite.eventually(what + ": " + status, () -> ask.call() == status);
+    }
+
     private void rest() throws Exception {
         JsonNode root = workers.patient("GET", "/", null);
         Suite.equal(suite.admin.describeCluster().clusterId().get(), root.get("kafka_cluster_id").asText(), "cluster id");
@@ -115,8 +121,8 @@ final class Pipelines {
         Map<String, String> config = config(SOURCE, suite.topic("rest", 1), file, 1);
         create(name, config);
         running(name, 1);
-        Suite.equal(409, workers.call("POST", "/connectors", Map.of("name", name, "config", config)).status(), "created twice");
-        Suite.equal(404, workers.call("GET", "/connectors/" + name + "-no", null).status(), "an unknown connector");
+        answers(409, "created twice", () -> workers.call("POST", "/connectors", Map.of("name", name, "config", config)).status());
+        answers(404, "an unknown connector", () -> workers.call("GET", "/connectors/" + name + "-no", null).status());
         config.put("batch.size", "100");
         workers.patient("PUT", "/connectors/" + name + "/config", config);
         Suite.eventually("the config is changed", () -> workers.patient("GET", "/connectors/" + name + "/config", null)

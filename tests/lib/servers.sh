@@ -10,9 +10,11 @@ kafka_answers() {
 
 port_open() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 
-# start_kafka [NAME]: Apache Kafka, one KRaft node in both roles. Sets KAFKA_BOOTSTRAP and KAFKA_PID.
+# start_kafka [NAME]: Apache Kafka, one KRaft node in both roles. Sets KAFKA_BOOTSTRAP and KAFKA_PID. With KAFKA_IN_MEMORY its
+# data is in memory where there is a file system for that: a compiler that fills the disk's queue must not hold the oracle up.
 start_kafka() {
-  local port controller name=${1:-kafka} dir=$WORK/${1:-kafka}
+  local port controller name=${1:-kafka} dir
+  dir=$(kafka_folder)/$name
   read -r port controller <<<"$(free_ports 2)"
   rm -rf "$dir" && mkdir -p "$dir" || return 1
   cat >"$dir/server.properties" <<CONFIG
@@ -38,6 +40,13 @@ CONFIG
   track "$KAFKA_PID"
   KAFKA_BOOTSTRAP=127.0.0.1:$port
   wait_until 60 "$KAFKA_PID" port_open "$port" && wait_until 60 "$KAFKA_PID" kafka_answers "$KAFKA_BOOTSTRAP"
+}
+
+# The folder of all Kafkas of this shell; it is removed with $WORK.
+kafka_folder() {
+  local memory=/dev/shm/alluvium-tests.$(basename "$WORK")
+  [[ ${KAFKA_IN_MEMORY:-} && -w /dev/shm ]] && (($(df --output=avail -k /dev/shm | tail -n 1) > 4 << 20)) && mkdir -p "$memory" && echo "$memory" && return
+  echo "$WORK"
 }
 
 # A second Apache Kafka beside the target, once per run, for suites that need two clusters. Sets PEER_BOOTSTRAP.

@@ -83,7 +83,7 @@ func token() string {
 func fresh(kind string) string { return fmt.Sprintf("go-%s-%s-%s", run, kind, token()) }
 
 func runCheck(suite context.Context, c check) (good bool) {
-	ctx, cancel := context.WithTimeout(suite, 40*time.Second)
+	ctx, cancel := context.WithTimeout(suite, 120*time.Second)
 	defer cancel()
 	began := time.Now()
 	defer func() {
@@ -108,7 +108,7 @@ func main() {
 		os.Exit(1)
 	}
 	smoke, only := os.Getenv("LEVEL") == "smoke", os.Getenv("ONLY")
-	suite, cancel := context.WithTimeout(context.Background(), 100*time.Second) // a broken broker must not hold the caller for long
+	suite, cancel := context.WithTimeout(context.Background(), 400*time.Second) // a broken broker must not hold the caller for long
 	defer cancel()
 	failed := false
 	var mu sync.Mutex

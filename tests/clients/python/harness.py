@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 BOOTSTRAP = os.environ["BOOTSTRAP"]
 FULL = os.environ.get("LEVEL", "full") != "smoke"
 RUN = uuid.uuid4().hex[:8]
-LIMIT_S = 30
+LIMIT_S = 120.0
 CHECKS = []
 
 

@@ -15,7 +15,7 @@ import org.apache.kafka.common.utils.Exit;
 
 /** Calls the main methods of Kafka's command line tools in this JVM, with their streams and exit codes caught. */
 final class Tools {
-    private static final int TOOL_SECONDS = 60;
+    private static final int TOOL_SECONDS = 240;
     // A tool may wait a minute for a broker that does not answer; after so many failures the rest is not worth it.
     private static final int FAILURES_IN_A_ROW = 4;
     private static final PrintStream STDOUT = System.out;

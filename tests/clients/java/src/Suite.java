@@ -28,8 +28,8 @@ import org.apache.kafka.common.serialization.StringSerializer;
 
 /** Runs named checks side by side, each with topics of its own, and prints one line for each. */
 final class Suite {
-    static final Duration DEADLINE = Duration.ofSeconds(60);
-    private static final long CHECK_SECONDS = 90;
+    static final Duration DEADLINE = Duration.ofSeconds(120);
+    private static final long CHECK_SECONDS = 240;
     private static final int SIDE_BY_SIDE = 6;
 
     interface Body {

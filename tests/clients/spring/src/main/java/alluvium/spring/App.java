@@ -18,7 +18,7 @@ import org.springframework.util.backoff.FixedBackOff;
 @SpringBootApplication
 public class App {
     static final int PARTITIONS = 3;
-    private static final Duration TOTAL_LIMIT = Duration.ofSeconds(150);
+    private static final Duration TOTAL_LIMIT = Duration.ofSeconds(500);
 
     public static void main(String[] args) {
         System.setProperty("orders.run", Long.toString(System.nanoTime(), 36));

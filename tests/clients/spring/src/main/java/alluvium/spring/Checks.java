@@ -26,7 +26,7 @@ import org.springframework.stereotype.Component;
 /** Drives the application, one check after the other, and prints a line for each. */
 @Component
 class Checks {
-    private static final Duration DEADLINE = Duration.ofSeconds(30);
+    private static final Duration DEADLINE = Duration.ofSeconds(120);
 
     private final KafkaTemplate<Object, Object> template;
     private final KafkaAdmin kafkaAdmin;

@@ -25,8 +25,8 @@ use futures::future::{BoxFuture, Shared, WeakShared, try_join_all};
 use parking_lot::Mutex;
 
 pub use self::tail::TailCache;
-use crate::store::retry::{ReadPolicy, read_retrying};
-use crate::store::{BLOCK_READ_BYTES, ReadRange, StoreError, StoreRef};
+use crate::store::retry::{ReadPolicy, read_blocks_retrying};
+use crate::store::{BLOCK_READ_BYTES, StoreError, StoreRef};
 use crate::types::env::Env;
 
 pub const BLOCK_BYTES: u64 = BLOCK_READ_BYTES as u64;
@@ -257,16 +257,13 @@ impl Inner {
             let _on_list = guard;
             inner.gets.fetch_add(1, Ordering::Relaxed);
             let bytes = blocks.start * BLOCK_BYTES..(blocks.end * BLOCK_BYTES).min(readable);
-            let range = ReadRange::Range(bytes.clone());
-            let read = read_retrying(inner.store.as_ref(), &inner.env, &object, range, &inner.policy).await?;
-            if read.object_size < readable || read.bytes.len() as u64 != bytes.end - bytes.start {
+            let read =
+                read_blocks_retrying(inner.store.as_ref(), &inner.env, &object, bytes.clone(), &inner.policy).await?;
+            if read.object_size < readable || read.bytes() as u64 != bytes.end - bytes.start {
                 let reason = format!("it has {} bytes, and {readable} or more were expected", read.object_size);
                 return Err(StoreError::permanent(&object, reason));
             }
-            let fetched: Arc<[Bytes]> = match inner.get_blocks {
-                1 => Arc::from([read.bytes]),
-                _ => blocks_of(&read.bytes),
-            };
+            let fetched: Arc<[Bytes]> = Arc::from(read.blocks);
             for (block, number) in fetched.iter().zip(blocks.clone()) {
                 inner.blocks.insert(BlockKey { object: Arc::clone(&object), block: number }, block.clone());
             }
@@ -295,11 +292,6 @@ impl Drop for OnList {
             }
         }
     }
-}
-
-/// Copies blocks out of a larger buffer, so that keeping one does not keep all.
-fn blocks_of(bytes: &Bytes) -> Arc<[Bytes]> {
-    bytes.chunks(index_of(BLOCK_BYTES)).map(Bytes::copy_from_slice).collect()
 }
 
 /// Positions inside a buffer fit.

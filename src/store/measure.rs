@@ -1,5 +1,6 @@
 //! Counts what goes through a store. Numbers only; the metrics page reads [`StoreStats::snapshot`].
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -7,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::{ListedObject, ReadBytes, ReadRange, Store, StoreError, StoreRef};
+use super::{ListedObject, ReadBlocks, ReadBytes, ReadRange, Store, StoreError, StoreRef};
 use crate::types::env::Clock;
 
 /// The methods, in the order of their numbers.
@@ -146,6 +147,14 @@ impl Store for MeasuredStore {
         result
     }
 
+    async fn read_blocks(&self, key: &str, range: Range<u64>) -> Result<ReadBlocks, StoreError> {
+        let result = self.measured(1, self.inner.read_blocks(key, range)).await;
+        if let Ok(read) = &result {
+            self.stats.read_bytes.fetch_add(read.bytes() as u64, Ordering::Relaxed);
+        }
+        result
+    }
+
     async fn delete(&self, key: &str) -> Result<(), StoreError> {
         self.measured(2, self.inner.delete(key)).await
     }
@@ -183,11 +192,12 @@ mod tests {
         store.create("a", Bytes::from_static(b"12345")).await.expect("free");
         store.create("a", Bytes::from_static(b"12345")).await.expect_err("taken");
         store.read("a", ReadRange::Suffix(2)).await.expect("there");
+        store.read_blocks("a", 1..4).await.expect("there");
         store.read("b", ReadRange::Full).await.expect_err("absent");
         let snapshot = store.stats().snapshot();
-        assert_eq!((snapshot.created_bytes, snapshot.read_bytes), (5, 2));
+        assert_eq!((snapshot.created_bytes, snapshot.read_bytes), (5, 5));
         assert_eq!((snapshot.operations[0].calls, snapshot.operations[0].errors), (2, [1, 0, 0, 0, 0]));
-        assert_eq!((snapshot.operations[1].calls, snapshot.operations[1].errors), (2, [0, 1, 0, 0, 0]));
+        assert_eq!((snapshot.operations[1].calls, snapshot.operations[1].errors), (3, [0, 1, 0, 0, 0]));
         assert_eq!(snapshot.operations[0].latency_buckets.iter().sum::<u64>(), 2);
     }
 }

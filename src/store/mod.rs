@@ -48,6 +48,22 @@ pub struct ReadBytes {
     pub object_size: u64,
 }
 
+/// Bytes of an object from a position on, in blocks that can be kept one without the other.
+#[derive(Clone, Debug)]
+pub struct ReadBlocks {
+    /// Of [`BLOCK_READ_BYTES`] each, the last one perhaps shorter.
+    pub blocks: Vec<Bytes>,
+    /// Size of the whole object.
+    pub object_size: u64,
+}
+
+impl ReadBlocks {
+    /// Bytes of all blocks.
+    pub fn bytes(&self) -> usize {
+        self.blocks.iter().map(Bytes::len).sum()
+    }
+}
+
 impl ReadRange {
     /// The bytes meant by this range in an object of `object_size` bytes, cut at its end; `None` when the range is empty or
     /// begins at or past the end. (An empty object has an empty suffix.)
@@ -124,6 +140,16 @@ pub trait Store: Send + Sync {
 
     /// A range is cut at the object's end; one that begins at or past it is `Permanent`.
     async fn read(&self, key: &str, range: ReadRange) -> Result<ReadBytes, StoreError>;
+
+    /// A read of `range` in blocks. An adapter whose bytes come little by little puts them where they are to stay.
+    async fn read_blocks(&self, key: &str, range: Range<u64>) -> Result<ReadBlocks, StoreError> {
+        let ReadBytes { bytes, object_size, .. } = self.read(key, ReadRange::Range(range)).await?;
+        let blocks = match bytes.len() {
+            ..=BLOCK_READ_BYTES => vec![bytes],
+            _ => bytes.chunks(BLOCK_READ_BYTES).map(Bytes::copy_from_slice).collect(),
+        };
+        Ok(ReadBlocks { blocks, object_size })
+    }
 
     /// Deletes; an absent object is `Ok`.
     async fn delete(&self, key: &str) -> Result<(), StoreError>;

@@ -1,8 +1,9 @@
 //! Patience: pauses between tries, and reads that are tried until a deadline.
 
+use std::ops::Range;
 use std::time::Duration;
 
-use super::{ReadBytes, ReadRange, Store, StoreError};
+use super::{ReadBlocks, ReadBytes, ReadRange, Store, StoreError};
 use crate::types::env::{Entropy, Env};
 
 /// Pauses that double up to a limit, each shortened by up to a half at random, so that many waiters do not come back together.
@@ -56,15 +57,45 @@ pub async fn read_retrying(
     range: ReadRange,
     policy: &ReadPolicy,
 ) -> Result<ReadBytes, StoreError> {
+    let read = || async {
+        let read = store.read(key, range.clone()).await?;
+        let end = read.start + read.bytes.len() as u64;
+        whole(range.resolve(read.object_size) == Some(read.start..end), key, read)
+    };
+    retrying(env, key, policy, read).await
+}
+
+/// The same in blocks.
+pub async fn read_blocks_retrying(
+    store: &dyn Store,
+    env: &Env,
+    key: &str,
+    range: Range<u64>,
+    policy: &ReadPolicy,
+) -> Result<ReadBlocks, StoreError> {
+    let read = || async {
+        let read = store.read_blocks(key, range.clone()).await?;
+        let end = range.start + read.bytes() as u64;
+        let wanted = ReadRange::Range(range.clone()).resolve(read.object_size);
+        whole(wanted == Some(range.start..end), key, read)
+    };
+    retrying(env, key, policy, read).await
+}
+
+fn whole<T>(is_whole: bool, key: &str, read: T) -> Result<T, StoreError> {
+    if is_whole { Ok(read) } else { Err(StoreError::maybe(key, "a read gave less than it promised")) }
+}
+
+async fn retrying<T, F>(env: &Env, key: &str, policy: &ReadPolicy, read: impl Fn() -> F) -> Result<T, StoreError>
+where
+    F: Future<Output = Result<T, StoreError>>,
+{
     let started = env.clock.boot();
     let mut backoff = Backoff::new(policy.first_backoff, policy.max_backoff);
     loop {
-        let attempt = tokio::time::timeout(policy.attempt_timeout, store.read(key, range.clone())).await;
-        let error = match attempt {
-            Ok(Ok(read)) if is_whole(&read, &range) => return Ok(read),
-            Ok(Ok(_)) => StoreError::maybe(key, "a read gave less than it promised"),
+        let error = match tokio::time::timeout(policy.attempt_timeout, read()).await {
             Ok(Err(error)) if error.is_passing() => error,
-            Ok(Err(error)) => return Err(error),
+            Ok(result) => return result,
             Err(_) => StoreError::maybe(key, format!("no answer to a read within {:?}", policy.attempt_timeout)),
         };
         let pause = backoff.next(env.entropy.as_ref());
@@ -73,11 +104,6 @@ pub async fn read_retrying(
         }
         tokio::time::sleep(pause).await;
     }
-}
-
-fn is_whole(read: &ReadBytes, range: &ReadRange) -> bool {
-    let end = read.start + read.bytes.len() as u64;
-    range.resolve(read.object_size).is_some_and(|wanted| wanted == (read.start..end))
 }
 
 #[cfg(test)]

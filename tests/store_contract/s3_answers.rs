@@ -187,6 +187,29 @@ async fn slow_bodies_end_with_the_attempt() {
         let result = shown(server.store().read("segments/s/0", ReadRange::Range(0..length as u64)).await);
         assert!(result.starts_with(expected), "{length} {at_once}: {result}");
         assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+
+        let server = Server::start(Script::Trickle(head(length) + &"x".repeat(length), at_once));
+        let result = shown(server.store().read_blocks("segments/s/0", 0..length as u64).await);
+        assert!(result.starts_with(expected), "blocks {length} {at_once}: {result}");
+    }
+}
+
+/// What a server sends past the range that was asked for is not taken; what it holds back is no block.
+#[tokio::test]
+async fn blocks_are_what_was_asked_for() {
+    let answer = |sent: usize, promised: usize| {
+        let range = format!("Content-Range: bytes 0-{}/1000\r\nContent-Length: {promised}\r\n", promised - 1);
+        let head = "Last-Modified: Wed, 21 Oct 2015 07:28:00 GMT\r\nETag: \"e\"\r\nConnection: close\r\n\r\n";
+        Script::Answer(format!("HTTP/1.1 206 X\r\n{range}{head}{}", "x".repeat(sent)))
+    };
+    for (sent, promised, expected) in [(10, 10, Some(10)), (5, 10, None), (50, 50, Some(10))] {
+        let server = Server::start(answer(sent, promised));
+        match server.store().read_blocks("segments/s/0", 0..10).await {
+            Ok(read) => assert_eq!(Some(read.blocks.concat().len()), expected, "{sent} {promised}"),
+            Err(error) => {
+                assert!(expected != Some(sent) && error.is_passing() || sent > 10, "{sent} {promised}: {error}")
+            }
+        }
     }
 }
 

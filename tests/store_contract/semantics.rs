@@ -1,6 +1,6 @@
 //! The six methods, one caller at a time.
 
-use alluvium::store::{ListedObject, ReadRange, StoreError};
+use alluvium::store::{BLOCK_READ_BYTES, ListedObject, ReadRange, StoreError};
 use bytes::Bytes;
 
 use crate::backends::Backend;
@@ -8,6 +8,7 @@ use crate::backends::Backend;
 crate::on_every_store!(
     creates_once_and_reads_back,
     reads_ranges,
+    reads_blocks,
     refuses_strange_names,
     deletes_and_forgets,
     lists_in_order,
@@ -52,6 +53,26 @@ async fn reads_ranges(backend: &Backend) {
         let read = store.read("segments/s/0", range.clone()).await;
         assert!(matches!(read, Err(StoreError::Permanent { .. })), "{range:?}: {read:?}");
     }
+}
+
+/// Of blocks, each is whole but the last, and keeps no other alive.
+async fn reads_blocks(backend: &Backend) {
+    const BLOCK: u64 = BLOCK_READ_BYTES as u64;
+    let size = 3 * BLOCK + 100;
+    let body: Vec<u8> = (0..size).map(|i| (i % 251) as u8).collect();
+    backend.store.create("segments/s/0", Bytes::from(body.clone())).await.expect("a free name");
+    for range in [0..1, 0..BLOCK, BLOCK..2 * BLOCK, 0..size, BLOCK..size, 2 * BLOCK..4 * BLOCK, 3 * BLOCK..size] {
+        let read = backend.store.read_blocks("segments/s/0", range.clone()).await.expect("a range inside");
+        let end = range.end.min(size);
+        assert_eq!(read.object_size, size);
+        assert!(read.blocks.concat() == body[range.start as usize..end as usize], "{range:?}");
+        assert_eq!(read.blocks.len() as u64, (end - range.start).div_ceil(BLOCK), "{range:?}");
+        assert!(read.blocks.iter().rev().skip(1).all(|block| block.len() == BLOCK_READ_BYTES), "{range:?}");
+    }
+    let outside = backend.store.read_blocks("segments/s/0", size..size + 1).await;
+    assert!(matches!(outside, Err(StoreError::Permanent { .. })), "{outside:?}");
+    let absent = backend.store.read_blocks("segments/s/1", 0..1).await;
+    assert!(matches!(absent, Err(StoreError::NotFound { .. })), "{absent:?}");
 }
 
 async fn refuses_strange_names(backend: &Backend) {

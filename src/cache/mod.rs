@@ -2,7 +2,8 @@
 //!
 //! Names never come again, so a block is valid for ever: nothing is ever invalidated, only evicted. A read is cut into blocks of
 //! 512 KiB. What is in memory is taken from there; what somebody is fetching already is waited for; what is left is fetched, with one
-//! ranged GET for neighbours (up to 8 MiB) of a store that is far away, and many readers of one block share it.
+//! ranged GET for neighbours (up to 8 MiB) of a store that is far away, and many readers of one block share it. Such a GET goes out
+//! when everybody else had a turn: a consumer asks for all partitions of a segment at the same moment, and gets them with one.
 //!
 //! A fetch is driven by whoever waits for it. When all of them go away it stops, and the next reader starts anew; an error reaches
 //! everyone who waited, and is not kept.
@@ -71,8 +72,14 @@ struct BlockKey {
 /// SipHash with fixed keys.
 type FixedHasher = BuildHasherDefault<std::hash::DefaultHasher>;
 
-/// Neighbouring blocks, from the first one on.
-type Fetched = Result<Arc<[Bytes]>, StoreError>;
+/// Neighbouring blocks, from number `first` on.
+#[derive(Clone)]
+struct Neighbours {
+    first: u64,
+    blocks: Arc<[Bytes]>,
+}
+
+type Fetched = Result<Neighbours, StoreError>;
 type Fetch = Shared<BoxFuture<'static, Fetched>>;
 
 /// The memory tier.
@@ -95,24 +102,26 @@ struct Inner {
     gets: AtomicU64,
 }
 
-/// Fetches under way, by each of their blocks.
 #[derive(Default)]
 struct Fetches {
-    by_block: BTreeMap<BlockKey, Listed>,
+    /// The fetch of each block.
+    by_block: BTreeMap<BlockKey, u64>,
+    by_id: BTreeMap<u64, UnderWay>,
     next_id: u64,
 }
 
-struct Listed {
-    id: u64,
-    first_block: u64,
+struct UnderWay {
+    blocks: Range<u64>,
+    /// What it fetches is settled.
+    gone_out: bool,
     fetch: WeakShared<BoxFuture<'static, Fetched>>,
 }
 
 /// Where a block of a read comes from.
 enum Source {
     Memory(Bytes),
-    /// The fetch and the block's place in it.
-    Fetch(Fetch, usize),
+    /// The fetch and the block's number.
+    Fetch(Fetch, u64),
 }
 
 impl MemoryBlockCache {
@@ -148,11 +157,15 @@ impl BlockCache for MemoryBlockCache {
             return Err(StoreError::permanent(object, format!("{range:?} is not in its {readable} bytes")));
         }
         let sources = self.inner.sources(object, &range, readable);
+        if self.inner.get_blocks > 1 && sources.iter().any(|source| matches!(source, Source::Fetch(..))) {
+            // Others ask for the neighbours in the same moment.
+            tokio::task::yield_now().await;
+        }
         // All fetches are driven at once; a fetch that several blocks wait for runs once.
         let blocks = try_join_all(sources.into_iter().map(|source| async {
             match source {
                 Source::Memory(block) => Ok(block),
-                Source::Fetch(fetch, index) => fetch.await.map(|blocks| blocks[index].clone()),
+                Source::Fetch(fetch, block) => fetch.await.map(|all| all.blocks[index_of(block - all.first)].clone()),
             }
         }))
         .await?;
@@ -203,9 +216,10 @@ impl Inner {
             while end < blocks.end && end - block < self.get_blocks && !self.is_known(&fetches, object, end) {
                 end += 1;
             }
-            let fetch = self.start_fetch(&mut fetches, object, block..end, readable);
+            let fetch = self.widened(&mut fetches, object, block..end);
+            let fetch = fetch.unwrap_or_else(|| self.start_fetch(&mut fetches, object, block..end, readable));
             self.misses.fetch_add(end - block, Ordering::Relaxed);
-            sources.extend((block..end).map(|member| Source::Fetch(fetch.clone(), index_of(member - block))));
+            sources.extend((block..end).map(|member| Source::Fetch(fetch.clone(), member)));
             block = end;
         }
         sources
@@ -217,12 +231,32 @@ impl Inner {
             self.hits.fetch_add(1, Ordering::Relaxed);
             return Some(Source::Memory(entry.value().clone()));
         }
-        let listed = fetches.by_block.get(&key)?;
+        let id = fetches.by_block.get(&key)?;
         // Nobody waits for it any more, and it is about to leave the list: as good as absent.
-        let fetch = listed.fetch.upgrade()?;
+        let fetch = fetches.by_id.get(id)?.fetch.upgrade()?;
         self.misses.fetch_add(1, Ordering::Relaxed);
         self.joined.fetch_add(1, Ordering::Relaxed);
-        Some(Source::Fetch(fetch, index_of(block - listed.first_block)))
+        Some(Source::Fetch(fetch, block))
+    }
+
+    /// A fetch of neighbours that has not gone out, and takes these blocks along.
+    fn widened(&self, fetches: &mut Fetches, object: &Arc<str>, blocks: Range<u64>) -> Option<Fetch> {
+        let key = |block| BlockKey { object: Arc::clone(object), block };
+        let before = blocks.start.checked_sub(1).and_then(|block| fetches.by_block.get(&key(block)));
+        let after = fetches.by_block.get(&key(blocks.end));
+        for id in [before, after].into_iter().flatten().copied().collect::<Vec<_>>() {
+            let Some(other) = fetches.by_id.get_mut(&id) else { continue };
+            let whole = other.blocks.start.min(blocks.start)..other.blocks.end.max(blocks.end);
+            if other.gone_out || whole.end - whole.start > self.get_blocks {
+                continue;
+            }
+            // Let go it must not be here; it is not, for it is what comes back.
+            let Some(fetch) = other.fetch.upgrade() else { continue };
+            other.blocks = whole;
+            fetches.by_block.extend(blocks.map(|block| (key(block), id)));
+            return Some(fetch);
+        }
+        None
     }
 
     fn is_known(&self, fetches: &Fetches, object: &Arc<str>, block: u64) -> bool {
@@ -239,22 +273,22 @@ impl Inner {
     ) -> Fetch {
         let id = fetches.next_id;
         fetches.next_id += 1;
-        let fetch = self.fetch(id, object, blocks.clone(), readable);
+        let fetch = self.fetch(id, object, readable);
         if let Some(weak) = fetch.downgrade() {
-            for block in blocks.clone() {
-                let listed = Listed { id, first_block: blocks.start, fetch: weak.clone() };
-                fetches.by_block.insert(BlockKey { object: Arc::clone(object), block }, listed);
-            }
+            let key = |block| BlockKey { object: Arc::clone(object), block };
+            fetches.by_block.extend(blocks.clone().map(|block| (key(block), id)));
+            fetches.by_id.insert(id, UnderWay { blocks, gone_out: false, fetch: weak });
         }
         fetch
     }
 
-    /// A fetch that nobody has begun to drive.
-    fn fetch(self: &Arc<Self>, id: u64, object: &Arc<str>, blocks: Range<u64>, readable: u64) -> Fetch {
+    /// A fetch that nobody has begun to drive; what it fetches stands on the list until it goes out.
+    fn fetch(self: &Arc<Self>, id: u64, object: &Arc<str>, readable: u64) -> Fetch {
         let (inner, object) = (Arc::clone(self), Arc::clone(object));
-        let guard = OnList { id, inner: Arc::clone(self), object: Arc::clone(&object), blocks: blocks.clone() };
+        let guard = OnList { id, inner: Arc::clone(self), object: Arc::clone(&object) };
         let run = async move {
             let _on_list = guard;
+            let Some(blocks) = inner.go_out(id) else { return Err(StoreError::maybe(&object, "an unlisted read")) };
             inner.gets.fetch_add(1, Ordering::Relaxed);
             let bytes = blocks.start * BLOCK_BYTES..(blocks.end * BLOCK_BYTES).min(readable);
             let read =
@@ -263,13 +297,20 @@ impl Inner {
                 let reason = format!("it has {} bytes, and {readable} or more were expected", read.object_size);
                 return Err(StoreError::permanent(&object, reason));
             }
-            let fetched: Arc<[Bytes]> = Arc::from(read.blocks);
-            for (block, number) in fetched.iter().zip(blocks.clone()) {
+            for (block, number) in read.blocks.iter().zip(blocks.clone()) {
                 inner.blocks.insert(BlockKey { object: Arc::clone(&object), block: number }, block.clone());
             }
-            Ok(fetched)
+            Ok(Neighbours { first: blocks.start, blocks: Arc::from(read.blocks) })
         };
         run.boxed().shared()
+    }
+
+    /// From here on nothing is added to a fetch. Gives what it is to fetch.
+    fn go_out(&self, id: u64) -> Option<Range<u64>> {
+        let mut fetches = self.fetches.lock();
+        let fetch = fetches.by_id.get_mut(&id)?;
+        fetch.gone_out = true;
+        Some(fetch.blocks.clone())
     }
 }
 
@@ -278,16 +319,16 @@ struct OnList {
     id: u64,
     inner: Arc<Inner>,
     object: Arc<str>,
-    blocks: Range<u64>,
 }
 
 impl Drop for OnList {
     fn drop(&mut self) {
         let mut fetches = self.inner.fetches.lock();
-        for block in self.blocks.clone() {
+        let Some(fetch) = fetches.by_id.remove(&self.id) else { return };
+        for block in fetch.blocks {
             let key = BlockKey { object: Arc::clone(&self.object), block };
             // A later fetch of the block may stand there by now.
-            if fetches.by_block.get(&key).is_some_and(|listed| listed.id == self.id) {
+            if fetches.by_block.get(&key) == Some(&self.id) {
                 fetches.by_block.remove(&key);
             }
         }
@@ -339,6 +380,51 @@ mod tests {
         for bad in [0..SIZE + 1, 5..5] {
             cache.read(&object, bad, SIZE).await.expect_err("outside");
         }
+    }
+
+    /// Reads of neighbours at the same moment, as a consumer of several partitions makes them, are one GET in whatever order they come.
+    #[tokio::test(start_paused = true)]
+    async fn neighbours_asked_for_at_once_are_one_get() {
+        const B: u64 = BLOCK_BYTES;
+        for (name, ranges, gets) in [
+            ("in order", vec![0..B + 10, B + 10..2 * B + 5, 2 * B + 5..SIZE], 1),
+            ("the other way round", vec![3 * B..SIZE, B..3 * B, 0..B], 1),
+            ("with a gap", vec![0..B, 2 * B..3 * B], 2),
+            ("a gap that is filled", vec![0..B, 2 * B..3 * B, B..2 * B], 2),
+        ] {
+            let (_, cache, object, body) = setup().await;
+            let reads = ranges.iter().map(|range| cache.read(&object, range.clone(), SIZE));
+            let read = try_join_all(reads).await.expect("it is there");
+            for (range, pieces) in ranges.iter().zip(read) {
+                assert_eq!(pieces.concat(), body[index_of(range.start)..index_of(range.end)], "{name}: {range:?}");
+            }
+            assert_eq!(cache.counters().gets, gets, "{name}");
+            let fetches = cache.inner.fetches.lock();
+            assert!(fetches.by_block.is_empty() && fetches.by_id.is_empty(), "{name}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_get_has_its_limit_and_takes_nothing_along_once_it_is_out() {
+        let memory = Arc::new(MemoryStore::shared());
+        let size = 3 * GET_BLOCKS * BLOCK_BYTES;
+        memory.create("segments/s/0", Bytes::from(vec![7; index_of(size)])).await.expect("free");
+        let store = FaultStore::new(memory, Arc::new(SeededEntropy::new(1)), FaultRates::default());
+        let cache = MemoryBlockCache::new(Arc::clone(&store) as StoreRef, env(1), 64 << 20, ReadPolicy::default());
+        let object: Arc<str> = Arc::from("segments/s/0");
+        let third = size / 3;
+        let reads = [0..third, third..third + 1].map(|range| cache.read(&object, range, size));
+        try_join_all(reads).await.expect("it is there");
+        assert_eq!(cache.counters().gets, 2, "no longer than the limit");
+
+        store.script(Call::Read, "", [Fault::DelayBefore(Duration::from_secs(1))]);
+        let late = async {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            cache.read(&object, 2 * third + 1..2 * third + 2 * BLOCK_BYTES, size).await
+        };
+        let (early, late) = tokio::join!(cache.read(&object, 2 * third..2 * third + 1, size), late);
+        assert_eq!((early.expect("there").concat(), late.expect("there").len()), (vec![7], 2));
+        assert_eq!(cache.counters().gets, 4, "what is out is not widened");
     }
 
     /// Of a store that is not far away each block is a read of its own, and is kept as it came.

@@ -1,0 +1,258 @@
+//! Reads requests, frame by frame, within bounds whatever the client declares and however slowly it sends.
+//!
+//! The first twelve bytes tell which API it is and so how long the frame may be; memory follows the bytes that arrive. They are charged
+//! as they arrive, those of Produce to one budget and all others to another; when it is used up, the socket is not read. What belongs to
+//! frames that are not complete may take half of each budget, so that clients who begin frames and do not end them leave the other half
+//! to complete ones; and while a good part of it is taken, frames that come too slowly end their connections.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use kafka_protocol::messages::ApiKey;
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::time::{Instant, timeout};
+
+use super::connection::{Ended, STALL_LIMIT};
+use super::places::Guest;
+use crate::config::KafkaSettings;
+use crate::log::Log;
+use crate::log::append::budget::{Budget, Charge};
+use crate::wire::table;
+
+/// Bytes of a frame are read in steps of this at most, and charged as they have arrived: whoever declares much and sends nothing
+/// holds nothing.
+const READ_STEP: usize = 256 << 10;
+
+/// Memory for the first bytes of a frame.
+const FIRST_CAPACITY: usize = 16 << 10;
+
+/// When they have arrived, memory is reserved up to this at once (pages that are not written cost little), and when so much has arrived,
+/// for all of the frame.
+const CAPACITY_AT_ONCE: usize = 2 << 20;
+
+/// A connection that holds more than its share under pressure looks again after this.
+const PRESSURE_PAUSE: Duration = Duration::from_millis(5);
+
+/// Under pressure a frame may take so long, and longer by what it takes to arrive at this pace.
+const SLOW_GRACE: Duration = Duration::from_secs(5);
+const SLOWEST_BYTES_PER_SECOND: usize = 256 << 10;
+
+/// A frame that is waited for is looked at so often.
+const LOOK_PAUSE: Duration = Duration::from_secs(1);
+
+const LENGTH_BYTES: usize = 4;
+
+/// Key, version, correlation id: what every request begins with.
+const HEAD_BYTES: usize = 8;
+
+/// Room for the frames of all connections that are not complete.
+#[derive(Clone)]
+pub struct UnderWay {
+    records: Budget,
+    control: Budget,
+}
+
+impl UnderWay {
+    pub fn new(log: &Log) -> UnderWay {
+        let half = |budget: &Budget| Budget::new(budget.total() / 2);
+        UnderWay { records: half(&log.budget), control: half(&log.control_budget) }
+    }
+}
+
+/// Where the frames of one connection come from, and what they are charged to.
+pub(super) struct Frames<R> {
+    pub input: R,
+    pub log: Arc<Log>,
+    pub under_way: UnderWay,
+    pub guest: Arc<Guest>,
+}
+
+/// A frame that is arriving.
+struct Arriving {
+    frame: BytesMut,
+    length: usize,
+    begun: Instant,
+    /// How long it was not read for want of room: that is not the client's fault.
+    waited: Duration,
+}
+
+impl<R: AsyncRead + Unpin> Frames<R> {
+    /// Reads one frame, without its length.
+    pub async fn next(&mut self, settings: &KafkaSettings) -> Result<(Bytes, Charge), Ended> {
+        let idle = Duration::from_millis(u64::try_from(settings.connections_max_idle_ms).unwrap_or(u64::MAX));
+        let mut start = [0u8; LENGTH_BYTES + HEAD_BYTES];
+        let mut arrived = match timeout(idle, self.input.read(&mut start)).await {
+            Err(_) => return Err(Ended::Idle),
+            Ok(Ok(0)) => return Err(Ended::ByClient),
+            Ok(read) => read?,
+        };
+        while arrived < start.len() {
+            if arrived >= LENGTH_BYTES {
+                check_length(&start, settings.socket_request_max_bytes)?;
+            }
+            arrived += match timeout(STALL_LIMIT, self.input.read(&mut start[arrived..])).await {
+                Err(_) => return Err(Ended::Stalled),
+                Ok(Ok(0)) => return Err(Ended::ByClient),
+                Ok(read) => read?,
+            };
+        }
+        let length = check_length(&start, settings.socket_request_max_bytes)?;
+        let head = &start[LENGTH_BYTES..];
+        check_cap(head, length)?;
+        let mut frame = BytesMut::with_capacity(length.min(FIRST_CAPACITY));
+        frame.extend_from_slice(head);
+        let arriving = Arriving { frame, length, begun: Instant::now(), waited: Duration::ZERO };
+        match carries_records(head) {
+            true => self.rest(arriving, self.log.budget.clone(), self.under_way.records.clone()).await,
+            false => self.rest(arriving, self.log.control_budget.clone(), self.under_way.control.clone()).await,
+        }
+    }
+
+    /// Reads what follows the head.
+    async fn rest(
+        &mut self,
+        mut arriving: Arriving,
+        budget: Budget,
+        under_way: Budget,
+    ) -> Result<(Bytes, Charge), Ended> {
+        let mut charge = Charge::none();
+        let mut incomplete = Charge::none();
+        loop {
+            let arrived = arriving.frame.len();
+            // The head alone is not worth a charge.
+            if arrived < arriving.length && arrived > HEAD_BYTES {
+                let begun = Instant::now();
+                // Who waits with half a frame may be what the others wait for.
+                let part = under_way.charge(arrived.min(under_way.total()).saturating_sub(incomplete.bytes()));
+                incomplete.add(timeout(STALL_LIMIT, part).await.map_err(|_| Ended::Stalled)?);
+                let room = room(&budget, &self.guest, arrived, charge.bytes());
+                charge.add(timeout(STALL_LIMIT, room).await.map_err(|_| Ended::Stalled)?);
+                arriving.waited += begun.elapsed();
+            } else if arrived == arriving.length {
+                charge.add(room(&budget, &self.guest, arrived, charge.bytes()).await);
+                return Ok((arriving.frame.freeze(), charge));
+            }
+            self.step(&mut arriving, &under_way).await?;
+        }
+    }
+
+    /// Reads some bytes.
+    async fn step(&mut self, arriving: &mut Arriving, under_way: &Budget) -> Result<(), Ended> {
+        let frame = &mut arriving.frame;
+        if frame.len() == frame.capacity() {
+            frame.reserve(capacity(arriving.length, frame.len()) - frame.len());
+        }
+        let step = (arriving.length - frame.len()).min(READ_STEP);
+        let asked = Instant::now();
+        loop {
+            let mut limited = (&mut self.input).take(step as u64);
+            let read = timeout(LOOK_PAUSE, limited.read_buf(frame)).await;
+            let taken = arriving.begun.elapsed().saturating_sub(arriving.waited);
+            let slow = too_slow(taken, frame.len(), under_way.under_pressure());
+            match read {
+                Ok(Ok(0)) => return Err(Ended::ByClient),
+                Ok(Err(error)) => return Err(error.into()),
+                _ if slow && frame.len() < arriving.length => return Err(Ended::Slow),
+                Ok(Ok(_)) => return Ok(()),
+                Err(_) if asked.elapsed() >= STALL_LIMIT => return Err(Ended::Stalled),
+                Err(_) => {}
+            }
+        }
+    }
+}
+
+/// Memory for a frame of this length of which so much has arrived.
+fn capacity(length: usize, arrived: usize) -> usize {
+    match arrived {
+        ..FIRST_CAPACITY => length.min(FIRST_CAPACITY),
+        FIRST_CAPACITY..CAPACITY_AT_ONCE => length.min(CAPACITY_AT_ONCE),
+        _ => length,
+    }
+}
+
+/// Whether a frame of which so much arrived in so much time has to go, when others need its room.
+fn too_slow(taken: Duration, arrived: usize, pressure: bool) -> bool {
+    let allowed = SLOW_GRACE + Duration::from_secs(1).mul_f64(arrived as f64 / SLOWEST_BYTES_PER_SECOND as f64);
+    pressure && taken > allowed
+}
+
+/// Waits for room for the bytes of a frame that have arrived; nothing more is read meanwhile.
+async fn room(budget: &Budget, guest: &Guest, arrived: usize, charged: usize) -> Charge {
+    let others = || guest.unanswered.load(Ordering::Relaxed);
+    while budget.under_pressure() && others() + arrived > budget.total() / 16 {
+        tokio::time::sleep(PRESSURE_PAUSE).await;
+    }
+    // A frame larger than the whole budget has to do with the whole budget.
+    budget.charge(arrived.min(budget.total()).saturating_sub(charged)).await
+}
+
+/// What is asked of a broker that can take no more records is still answered: it has a budget of its own.
+fn carries_records(head: &[u8]) -> bool {
+    head.first_chunk().is_some_and(|key| i16::from_be_bytes(*key) == ApiKey::Produce as i16)
+}
+
+/// The length that a frame begins with.
+fn check_length(start: &[u8; LENGTH_BYTES + HEAD_BYTES], most: i32) -> Result<usize, Ended> {
+    let length = i32::from_be_bytes([start[0], start[1], start[2], start[3]]);
+    match usize::try_from(length) {
+        Ok(bytes) if bytes >= HEAD_BYTES && length <= most => Ok(bytes),
+        _ => Err(Ended::Length(i64::from(length))),
+    }
+}
+
+/// Each API has its own limit; only Produce carries data.
+fn check_cap(head: &[u8], length: usize) -> Result<(), Ended> {
+    let key = i16::from_be_bytes([head[0], head[1]]);
+    match table::find(key) {
+        Some(row) if length <= row.frame_cap => Ok(()),
+        Some(row) => Err(Ended::Refused(format!("{}: a request of {length} bytes is too long", row.name))),
+        None => Err(Ended::Refused(format!("API key {key} is not served"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_follows_what_arrives() {
+        const MIB: usize = 1 << 20;
+        for (length, arrived, expected) in [
+            (100, 8, 100),
+            (100 * MIB, 8, 16 << 10),
+            (100 * MIB, 16 << 10, 2 * MIB),
+            (MIB, 16 << 10, MIB),
+            (100 * MIB, 2 * MIB, 100 * MIB),
+        ] {
+            assert_eq!(capacity(length, arrived), expected, "{arrived} of {length}");
+        }
+    }
+
+    #[test]
+    fn slow_frames_go_under_pressure_only() {
+        let at = Duration::from_secs;
+        for (seconds, arrived, pressure, expected) in [
+            (6, 100, true, true),
+            (6, 100, false, false),
+            (5, 100, true, false),
+            (8, 1 << 20, true, false),
+            (10, 1 << 20, true, true),
+            (3600, 100, false, false),
+        ] {
+            assert_eq!(too_slow(at(seconds), arrived, pressure), expected, "{seconds} s, {arrived}, {pressure}");
+        }
+    }
+
+    #[test]
+    fn lengths_have_bounds() {
+        let start = |length: i32| {
+            let mut start = [0; 12];
+            start[..4].copy_from_slice(&length.to_be_bytes());
+            check_length(&start, 1000).ok()
+        };
+        assert_eq!((start(8), start(1000)), (Some(8), Some(1000)));
+        assert_eq!([7, 0, -1, 1001, i32::MAX, i32::MIN].map(start), [None; 6]);
+    }
+}

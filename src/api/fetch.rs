@@ -198,7 +198,9 @@ async fn read_all(services: &Services, targets: &[Target], limits: &Limits, park
     // Clients that do not read hold the room; they are sent away soon. Until then there is nothing, and the client asks again.
     match tokio::time::timeout(ROOM_PATIENCE, services.unread.fetched.charge(bytes)).await {
         Ok(charge) => (read_planned(services, targets, &planned).await, charge),
-        Err(_) => (targets.iter().zip(&planned).map(|(target, planned)| nothing(target, planned)).collect(), Charge::none()),
+        Err(_) => {
+            (targets.iter().zip(&planned).map(|(target, planned)| nothing(target, planned)).collect(), Charge::none())
+        }
     }
 }
 

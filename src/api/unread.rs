@@ -17,6 +17,9 @@ const SMALL_REQUEST_BYTES: usize = 16 << 10;
 /// An answer up to this finds its place in the sockets' buffers.
 pub const SMALL_ANSWER_BYTES: usize = 64 << 10;
 
+/// An answer about many things of which each may be told at length: when it is about this long, what is asked behind gets an error.
+pub const LONG_ANSWER_BYTES: usize = 32 << 20;
+
 /// As long as the longest request that carries no records.
 const GATE_BYTES: usize = 4 << 20;
 

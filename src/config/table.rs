@@ -217,7 +217,13 @@ pub static SETTINGS: &[Setting] = &[
         "life of a session without a new segment, on shared stores; the first broker writes it into the cluster",
         session_ttl_ms
     ),
-    number!("max-connections", None, 1..=1_000_000, "connections of Kafka clients at the same time, as far as descriptors allow; for more, the idlest leave", max_connections),
+    number!(
+        "max-connections",
+        None,
+        1..=1_000_000,
+        "connections of Kafka clients at the same time, as far as descriptors allow; for more, the idlest leave",
+        max_connections
+    ),
     setting!(
         "log-format",
         None,

@@ -15,10 +15,10 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 
-use super::answers;
-use super::frames::{Frames, UnderWay};
-use super::places::{Guest, Place};
 use super::Stops;
+use super::answers;
+use super::frames::{Frames, SlowFrames};
+use super::places::{Guest, Place};
 use crate::api::{self, Reply, Request, Services};
 
 /// Requests of one connection that wait for their answers.
@@ -93,15 +93,16 @@ pub async fn run<S>(
     services: Arc<Services>,
     stops: Stops,
     place: &Place,
-    under_way: UnderWay,
+    slow_frames: SlowFrames,
 ) where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let (input, output) = tokio::io::split(stream);
     let (queue, pending) = mpsc::channel(UNANSWERED_MAX);
     let guest = place.guest.clone();
-    let frames = Frames { input, log: services.log.clone(), under_way, guest: guest.clone() };
-    let reader = Reader { frames, host: Arc::from(peer.ip().to_string()), guest: guest.clone(), services: services.clone() };
+    let frames = Frames { input, log: services.log.clone(), slow_frames, guest: guest.clone() };
+    let reader =
+        Reader { frames, host: Arc::from(peer.ip().to_string()), guest: guest.clone(), services: services.clone() };
     let writer = Writer { output, guest: guest.clone(), services: services.clone() };
     let ended = tokio::select! {
         biased;

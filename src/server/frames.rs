@@ -1,9 +1,9 @@
 //! Reads requests, frame by frame, within bounds whatever the client declares and however slowly it sends.
 //!
 //! The first twelve bytes tell which API it is and so how long the frame may be; memory follows the bytes that arrive. They are charged
-//! as they arrive, those of Produce to one budget and all others to another; when it is used up, the socket is not read. What belongs to
-//! frames that are not complete may take half of each budget, so that clients who begin frames and do not end them leave the other half
-//! to complete ones; and while a good part of it is taken, frames that come too slowly end their connections.
+//! as they arrive, those of Produce to one budget and all others to another; when it is used up, the socket is not read. Frames that take
+//! their time may have half of each budget, so that clients who begin frames and do not end them leave the other half to those who do;
+//! one for whom nothing is left, and one that is too slow while a good part is taken, ends its connection.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -35,11 +35,14 @@ const CAPACITY_AT_ONCE: usize = 2 << 20;
 /// A connection that holds more than its share under pressure looks again after this.
 const PRESSURE_PAUSE: Duration = Duration::from_millis(5);
 
+/// A frame that takes longer is a slow one.
+const PROMPT: Duration = Duration::from_secs(1);
+
 /// Under pressure a frame may take so long, and longer by what it takes to arrive at this pace.
 const SLOW_GRACE: Duration = Duration::from_secs(5);
 const SLOWEST_BYTES_PER_SECOND: usize = 256 << 10;
 
-/// A frame that is waited for is looked at so often.
+/// A frame of which nothing comes is looked at so often.
 const LOOK_PAUSE: Duration = Duration::from_secs(1);
 
 const LENGTH_BYTES: usize = 4;
@@ -47,17 +50,17 @@ const LENGTH_BYTES: usize = 4;
 /// Key, version, correlation id: what every request begins with.
 const HEAD_BYTES: usize = 8;
 
-/// Room for the frames of all connections that are not complete.
+/// Room for the slow frames of all connections.
 #[derive(Clone)]
-pub struct UnderWay {
+pub struct SlowFrames {
     records: Budget,
     control: Budget,
 }
 
-impl UnderWay {
-    pub fn new(log: &Log) -> UnderWay {
+impl SlowFrames {
+    pub fn new(log: &Log) -> SlowFrames {
         let half = |budget: &Budget| Budget::new(budget.total() / 2);
-        UnderWay { records: half(&log.budget), control: half(&log.control_budget) }
+        SlowFrames { records: half(&log.budget), control: half(&log.control_budget) }
     }
 }
 
@@ -65,7 +68,7 @@ impl UnderWay {
 pub(super) struct Frames<R> {
     pub input: R,
     pub log: Arc<Log>,
-    pub under_way: UnderWay,
+    pub slow_frames: SlowFrames,
     pub guest: Arc<Guest>,
 }
 
@@ -76,6 +79,8 @@ struct Arriving {
     begun: Instant,
     /// How long it was not read for want of room: that is not the client's fault.
     waited: Duration,
+    /// For how long nothing came.
+    silent: Duration,
 }
 
 impl<R: AsyncRead + Unpin> Frames<R> {
@@ -103,10 +108,11 @@ impl<R: AsyncRead + Unpin> Frames<R> {
         check_cap(head, length)?;
         let mut frame = BytesMut::with_capacity(length.min(FIRST_CAPACITY));
         frame.extend_from_slice(head);
-        let arriving = Arriving { frame, length, begun: Instant::now(), waited: Duration::ZERO };
+        let arriving =
+            Arriving { frame, length, begun: Instant::now(), waited: Duration::ZERO, silent: Duration::ZERO };
         match carries_records(head) {
-            true => self.rest(arriving, self.log.budget.clone(), self.under_way.records.clone()).await,
-            false => self.rest(arriving, self.log.control_budget.clone(), self.under_way.control.clone()).await,
+            true => self.rest(arriving, self.log.budget.clone(), self.slow_frames.records.clone()).await,
+            false => self.rest(arriving, self.log.control_budget.clone(), self.slow_frames.control.clone()).await,
         }
     }
 
@@ -115,51 +121,62 @@ impl<R: AsyncRead + Unpin> Frames<R> {
         &mut self,
         mut arriving: Arriving,
         budget: Budget,
-        under_way: Budget,
+        slow_frames: Budget,
     ) -> Result<(Bytes, Charge), Ended> {
         let mut charge = Charge::none();
-        let mut incomplete = Charge::none();
+        let mut slow = Charge::none();
         loop {
             let arrived = arriving.frame.len();
-            // The head alone is not worth a charge.
-            if arrived < arriving.length && arrived > HEAD_BYTES {
-                let begun = Instant::now();
-                // Who waits with half a frame may be what the others wait for.
-                let part = under_way.charge(arrived.min(under_way.total()).saturating_sub(incomplete.bytes()));
-                incomplete.add(timeout(STALL_LIMIT, part).await.map_err(|_| Ended::Stalled)?);
-                let room = room(&budget, &self.guest, arrived, charge.bytes());
-                charge.add(timeout(STALL_LIMIT, room).await.map_err(|_| Ended::Stalled)?);
-                arriving.waited += begun.elapsed();
-            } else if arrived == arriving.length {
+            if arrived == arriving.length {
                 charge.add(room(&budget, &self.guest, arrived, charge.bytes()).await);
                 return Ok((arriving.frame.freeze(), charge));
             }
-            self.step(&mut arriving, &under_way).await?;
+            // The head alone holds next to nothing.
+            if arrived > HEAD_BYTES {
+                self.admit(&mut arriving, &budget, &mut charge, &slow_frames, &mut slow).await?;
+            }
+            self.step(&mut arriving).await?;
         }
     }
 
-    /// Reads some bytes.
-    async fn step(&mut self, arriving: &mut Arriving, under_way: &Budget) -> Result<(), Ended> {
+    /// Charges what has arrived of a frame that is not complete, or refuses it.
+    async fn admit(
+        &self,
+        arriving: &mut Arriving,
+        budget: &Budget,
+        charge: &mut Charge,
+        slow_frames: &Budget,
+        slow: &mut Charge,
+    ) -> Result<(), Ended> {
+        let arrived = arriving.frame.len();
+        let begun = Instant::now();
+        // Who waits with half a frame may be what the others wait for.
+        let room = room(budget, &self.guest, arrived, charge.bytes());
+        charge.add(timeout(STALL_LIMIT, room).await.map_err(|_| Ended::Stalled)?);
+        arriving.waited += begun.elapsed();
+        let taken = arriving.begun.elapsed().saturating_sub(arriving.waited);
+        if taken > PROMPT {
+            let more = arrived.min(slow_frames.total()).saturating_sub(slow.bytes());
+            slow.add(slow_frames.try_charge(more).ok_or(Ended::Slow)?);
+        }
+        if too_slow(taken, arrived, slow_frames.under_pressure()) { Err(Ended::Slow) } else { Ok(()) }
+    }
+
+    /// Reads some bytes, or none for a while.
+    async fn step(&mut self, arriving: &mut Arriving) -> Result<(), Ended> {
         let frame = &mut arriving.frame;
         if frame.len() == frame.capacity() {
             frame.reserve(capacity(arriving.length, frame.len()) - frame.len());
         }
         let step = (arriving.length - frame.len()).min(READ_STEP);
-        let asked = Instant::now();
-        loop {
-            let mut limited = (&mut self.input).take(step as u64);
-            let read = timeout(LOOK_PAUSE, limited.read_buf(frame)).await;
-            let taken = arriving.begun.elapsed().saturating_sub(arriving.waited);
-            let slow = too_slow(taken, frame.len(), under_way.under_pressure());
-            match read {
-                Ok(Ok(0)) => return Err(Ended::ByClient),
-                Ok(Err(error)) => return Err(error.into()),
-                _ if slow && frame.len() < arriving.length => return Err(Ended::Slow),
-                Ok(Ok(_)) => return Ok(()),
-                Err(_) if asked.elapsed() >= STALL_LIMIT => return Err(Ended::Stalled),
-                Err(_) => {}
-            }
+        let mut limited = (&mut self.input).take(step as u64);
+        match timeout(LOOK_PAUSE, limited.read_buf(frame)).await {
+            Ok(Ok(0)) => return Err(Ended::ByClient),
+            Ok(Ok(_)) => arriving.silent = Duration::ZERO,
+            Ok(Err(error)) => return Err(error.into()),
+            Err(_) => arriving.silent += LOOK_PAUSE,
         }
+        if arriving.silent >= STALL_LIMIT { Err(Ended::Stalled) } else { Ok(()) }
     }
 }
 

@@ -20,7 +20,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use self::frames::UnderWay;
+use self::frames::SlowFrames;
 use self::places::{Place, Places};
 use crate::api::Services;
 use crate::types::env::Env;
@@ -61,7 +61,7 @@ pub struct Stops {
 pub async fn serve<L: Listener>(listener: &mut L, services: Arc<Services>, stops: Stops) {
     let per_address = usize::try_from(services.settings.kafka.max_connections_per_ip).unwrap_or(0);
     let places = Places::new(services.settings.max_connections, per_address);
-    let under_way = UnderWay::new(&services.log);
+    let slow_frames = SlowFrames::new(&services.log);
     let connections = TaskTracker::new();
     let complaints = Pace::new(Duration::from_secs(1));
     loop {
@@ -88,10 +88,10 @@ pub async fn serve<L: Listener>(listener: &mut L, services: Arc<Services>, stops
             }
             continue;
         };
-        let (services, stops, under_way) = (services.clone(), stops.clone(), under_way.clone());
+        let (services, stops, slow_frames) = (services.clone(), stops.clone(), slow_frames.clone());
         connections.spawn(async move {
             services.metrics.connections_open.inc();
-            connection::run(stream, peer, services.clone(), stops, &place, under_way).await;
+            connection::run(stream, peer, services.clone(), stops, &place, slow_frames).await;
             services.metrics.connections_open.dec();
             drop(place);
         });

@@ -59,7 +59,7 @@ func (n *neighbour) fail(err error) {
 
 func startNeighbour(address string) (*neighbour, error) {
 	n := &neighbour{}
-	shared := []kgo.Opt{kgo.SeedBrokers(address), kgo.WithHooks(n), kgo.ConnIdleTimeout(15*time.Minute), kgo.MetadataMinAge(time.Minute), kgo.MetadataMaxAge(time.Hour)}
+	shared := []kgo.Opt{kgo.SeedBrokers(address), kgo.WithHooks(n), kgo.ConnIdleTimeout(15 * time.Minute), kgo.MetadataMinAge(time.Minute), kgo.MetadataMaxAge(time.Hour)}
 	var err error
 	n.producer, err = kgo.NewClient(append(shared, kgo.DefaultProduceTopic(neighbourTopic), kgo.ProducerLinger(0),
 		kgo.ProducerBatchCompression(kgo.NoCompression()), kgo.RecordDeliveryTimeout(time.Minute))...)

@@ -114,7 +114,7 @@ fn config(entry: ConfigEntry, shown: Shown) -> DescribeConfigsResourceResult {
         .with_is_sensitive(entry.sensitive)
         .with_synonyms(synonyms.collect())
         .with_config_type(if shown.types { entry.kind } else { 0 })
-        .with_documentation(shown.documentation.then(|| string(entry.documentation)))
+        .with_documentation(shown.documentation.then(|| StrBytes::from_static_str(entry.documentation)))
 }
 
 fn describe(

@@ -83,6 +83,31 @@ struct Arriving {
     silent: Duration,
 }
 
+impl Arriving {
+    /// Charges what has arrived of a frame that is not complete, or refuses it.
+    async fn admit(
+        &mut self,
+        guest: &Guest,
+        budget: &Budget,
+        charge: &mut Charge,
+        slow_frames: &Budget,
+        slow: &mut Charge,
+    ) -> Result<(), Ended> {
+        let arrived = self.frame.len();
+        let begun = Instant::now();
+        // Who waits with half a frame may be what the others wait for.
+        let room = room(budget, guest, arrived, charge.bytes());
+        charge.add(timeout(STALL_LIMIT, room).await.map_err(|_| Ended::Stalled)?);
+        self.waited += begun.elapsed();
+        let taken = self.begun.elapsed().saturating_sub(self.waited);
+        if taken > PROMPT {
+            let more = arrived.min(slow_frames.total()).saturating_sub(slow.bytes());
+            slow.add(slow_frames.try_charge(more).ok_or(Ended::Slow)?);
+        }
+        if too_slow(taken, arrived, slow_frames.under_pressure()) { Err(Ended::Slow) } else { Ok(()) }
+    }
+}
+
 impl<R: AsyncRead + Unpin> Frames<R> {
     /// Reads one frame, without its length.
     pub async fn next(&mut self, settings: &KafkaSettings) -> Result<(Bytes, Charge), Ended> {
@@ -133,33 +158,10 @@ impl<R: AsyncRead + Unpin> Frames<R> {
             }
             // The head alone holds next to nothing.
             if arrived > HEAD_BYTES {
-                self.admit(&mut arriving, &budget, &mut charge, &slow_frames, &mut slow).await?;
+                arriving.admit(&self.guest, &budget, &mut charge, &slow_frames, &mut slow).await?;
             }
             self.step(&mut arriving).await?;
         }
-    }
-
-    /// Charges what has arrived of a frame that is not complete, or refuses it.
-    async fn admit(
-        &self,
-        arriving: &mut Arriving,
-        budget: &Budget,
-        charge: &mut Charge,
-        slow_frames: &Budget,
-        slow: &mut Charge,
-    ) -> Result<(), Ended> {
-        let arrived = arriving.frame.len();
-        let begun = Instant::now();
-        // Who waits with half a frame may be what the others wait for.
-        let room = room(budget, &self.guest, arrived, charge.bytes());
-        charge.add(timeout(STALL_LIMIT, room).await.map_err(|_| Ended::Stalled)?);
-        arriving.waited += begun.elapsed();
-        let taken = arriving.begun.elapsed().saturating_sub(arriving.waited);
-        if taken > PROMPT {
-            let more = arrived.min(slow_frames.total()).saturating_sub(slow.bytes());
-            slow.add(slow_frames.try_charge(more).ok_or(Ended::Slow)?);
-        }
-        if too_slow(taken, arrived, slow_frames.under_pressure()) { Err(Ended::Slow) } else { Ok(()) }
     }
 
     /// Reads some bytes, or none for a while.

@@ -22,7 +22,7 @@ var requestCases = []abuse{
 	{"names/a-million", 160, million},
 	{"names/as-many-as-allowed", 400, asManyAsAllowed},
 	{"names/a-thousand-new-topics", 160, thousandTopics},
-	{"answers/same-resource-again", 320, sameResourceAgain},
+	{"answers/same-resource-again", 480, sameResourceAgain},
 	{"answers/same-group-again", 320, sameGroupAgain},
 	{"groups/long-ids", 64, longIDs},
 	{"groups/huge-members", 320, hugeMembers},

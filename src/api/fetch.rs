@@ -34,6 +34,9 @@ const MAX_WAIT: Duration = Duration::from_secs(300);
 /// A request that waited so long for the store and got an error reads nothing more.
 const STORE_PATIENCE: Duration = Duration::from_secs(1);
 
+/// A first batch is reckoned with so much: about `message.max.bytes`.
+const FIRST_BATCH_BYTES: usize = 1 << 20;
+
 /// A fetch waits so long for room that others hold, and then answers with nothing.
 const ROOM_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -226,7 +229,7 @@ async fn plan_all(
 }
 
 fn bytes_of(planned: &[Result<Planned, PartitionReply>]) -> usize {
-    planned.iter().flatten().map(Planned::bytes).sum()
+    planned.iter().flatten().map(Planned::held).sum()
 }
 
 /// Reads what was planned.
@@ -275,6 +278,12 @@ struct Planned {
 impl Planned {
     fn bytes(&self) -> usize {
         self.plan.bytes().min(self.wanted)
+    }
+
+    /// What it may hold in memory: the first batch comes whole, however little was asked for.
+    fn held(&self) -> usize {
+        let least = if self.first { FIRST_BATCH_BYTES } else { 0 };
+        self.plan.bytes().min(self.wanted.max(least))
     }
 
     fn is_read(&self) -> bool {

@@ -27,6 +27,10 @@ const GATE_BYTES: usize = 4 << 20;
 const FETCHED_PART: usize = 2;
 const ANSWERS_PART: usize = 8;
 
+/// However small the buffers are.
+const LEAST_FETCHED_BYTES: usize = 16 << 20;
+const LEAST_ANSWERS_BYTES: usize = 8 << 20;
+
 /// One fetch may take so much of what is left, and always so much of all.
 const FETCH_PART_OF_FREE: usize = 4;
 const FETCH_PART_OF_ALL: usize = 128;
@@ -36,9 +40,10 @@ pub struct Unread {
     pub fetched: Budget,
     /// All other answers.
     answers: Budget,
-    /// Large requests that are being answered. Those that wait for others while they are have gates of their own or none.
-    requests: Budget,
+    /// Large requests that are being answered: those that are answered from memory, fetches, and all that wait for the store.
+    questions: Budget,
     fetches: Budget,
+    others: Budget,
 }
 
 /// Held while a request is being answered.
@@ -51,10 +56,11 @@ impl Unread {
     /// `buffer_bytes`: the setting.
     pub fn new(buffer_bytes: usize) -> Unread {
         Unread {
-            fetched: Budget::new(buffer_bytes / FETCHED_PART),
-            answers: Budget::new(buffer_bytes / ANSWERS_PART),
-            requests: Budget::new(GATE_BYTES),
+            fetched: Budget::new((buffer_bytes / FETCHED_PART).max(LEAST_FETCHED_BYTES)),
+            answers: Budget::new((buffer_bytes / ANSWERS_PART).max(LEAST_ANSWERS_BYTES)),
+            questions: Budget::new(GATE_BYTES),
             fetches: Budget::new(GATE_BYTES),
+            others: Budget::new(GATE_BYTES),
         }
     }
 
@@ -71,9 +77,11 @@ impl Unread {
         }
         if request_bytes > SMALL_REQUEST_BYTES {
             match key {
+                // They wait for other members, and the coordinator bounds what they bring.
                 ApiKey::JoinGroup | ApiKey::SyncGroup => {}
                 ApiKey::Fetch => passed.gate = self.fetches.charge(request_bytes).await,
-                _ => passed.gate = self.requests.charge(request_bytes).await,
+                _ if may_be_large(key) => passed.gate = self.questions.charge(request_bytes).await,
+                _ => passed.gate = self.others.charge(request_bytes).await,
             }
         }
         passed
@@ -106,7 +114,7 @@ fn share(total: usize, free: usize) -> usize {
     (free / FETCH_PART_OF_FREE).max(total / FETCH_PART_OF_ALL).max(SMALL_ANSWER_BYTES)
 }
 
-/// Whether answers of this API may be much longer than its requests. (What Fetch brings is charged when it is planned; what JoinGroup
+/// Whether answers of this API may be much longer than its requests; it gives them from memory. (What Fetch brings is charged when it is planned; what JoinGroup
 /// tells a leader is bounded by the coordinator.)
 fn may_be_large(key: ApiKey) -> bool {
     matches!(
@@ -115,7 +123,6 @@ fn may_be_large(key: ApiKey) -> bool {
             | ApiKey::OffsetFetch
             | ApiKey::DescribeGroups
             | ApiKey::ListGroups
-            | ApiKey::CreateTopics
             | ApiKey::DescribeConfigs
             | ApiKey::DescribeLogDirs
             | ApiKey::DescribeProducers
@@ -150,10 +157,11 @@ mod tests {
         let large = unread.answered(passed, answer(5 << 20)).await;
         assert!(unread.under_pressure() && unread.answers.used() == 5 << 20);
         let longest = unread.pass(ApiKey::DescribeConfigs, GATE_BYTES).await;
-        assert_eq!(unread.requests.used(), GATE_BYTES);
+        assert_eq!(unread.questions.used(), GATE_BYTES);
+        assert_eq!(unread.pass(ApiKey::OffsetCommit, GATE_BYTES).await.gate.bytes(), GATE_BYTES, "a gate of its own");
         assert_eq!(unread.pass(ApiKey::Heartbeat, 100).await.gate.bytes(), 0, "small ones pass");
         assert_eq!(unread.pass(ApiKey::Fetch, GATE_BYTES).await.gate.bytes(), GATE_BYTES, "a gate of its own");
         drop((large, longest));
-        assert_eq!((unread.answers.used(), unread.requests.used()), (0, 0));
+        assert_eq!((unread.answers.used(), unread.questions.used()), (0, 0));
     }
 }

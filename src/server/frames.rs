@@ -25,6 +25,9 @@ use crate::wire::table;
 /// holds nothing.
 const READ_STEP: usize = 256 << 10;
 
+/// Under pressure: each connection holds so much more than its charge.
+const PRESSED_STEP: usize = 16 << 10;
+
 /// Memory for the first bytes of a frame.
 const FIRST_CAPACITY: usize = 16 << 10;
 
@@ -160,17 +163,18 @@ impl<R: AsyncRead + Unpin> Frames<R> {
             if arrived > HEAD_BYTES {
                 arriving.admit(&self.guest, &budget, &mut charge, &slow_frames, &mut slow).await?;
             }
-            self.step(&mut arriving).await?;
+            let step = if budget.under_pressure() { PRESSED_STEP } else { READ_STEP };
+            self.step(&mut arriving, step).await?;
         }
     }
 
     /// Reads some bytes, or none for a while.
-    async fn step(&mut self, arriving: &mut Arriving) -> Result<(), Ended> {
+    async fn step(&mut self, arriving: &mut Arriving, most: usize) -> Result<(), Ended> {
         let frame = &mut arriving.frame;
         if frame.len() == frame.capacity() {
             frame.reserve(capacity(arriving.length, frame.len()) - frame.len());
         }
-        let step = (arriving.length - frame.len()).min(READ_STEP);
+        let step = (arriving.length - frame.len()).min(most);
         let mut limited = (&mut self.input).take(step as u64);
         match timeout(LOOK_PAUSE, limited.read_buf(frame)).await {
             Ok(Ok(0)) => return Err(Ended::ByClient),

@@ -176,7 +176,7 @@ func idleTime(t *target) (string, error) {
 			return "", err
 		}
 	}
-	time.Sleep(2 * time.Second)
+	time.Sleep(1500 * time.Millisecond)
 	if closed := closedNow(conns); closed > 0 {
 		return "", fmt.Errorf("%d connections were closed after %v", closed, time.Since(began))
 	}

@@ -12,7 +12,7 @@ var frameCases = []abuse{
 	{"frames/no-kafka", 48, noKafka},
 	{"frames/drip", 64, drip},
 	{"frames/announced", 96, announced},
-	{"frames/begun", 320, begun},
+	{"frames/begun", 384, begun},
 }
 
 // noKafka sends what other protocols begin with, and what none does: each connection ends, at once where the length is impossible.
@@ -64,7 +64,7 @@ func drip(t *target) (string, error) {
 			return "", err
 		}
 	}
-	for second := range int(max(t.length/time.Second, 4)) {
+	for second := range int(max(t.length/time.Second, 3)) {
 		for i, c := range conns {
 			at := starts[i%3] + second
 			if _, err := c.write(frame[at:at+1], time.Minute); err != nil {

@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 
 use super::Stops;
 use super::answers;
-use super::frames::{Frames, SlowFrames};
+use super::frames::{Frames, Unfinished};
 use super::places::{Guest, Place};
 use crate::api::{self, Reply, Request, Services};
 
@@ -93,14 +93,14 @@ pub async fn run<S>(
     services: Arc<Services>,
     stops: Stops,
     place: &Place,
-    slow_frames: SlowFrames,
+    unfinished: Unfinished,
 ) where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let (input, output) = tokio::io::split(stream);
     let (queue, pending) = mpsc::channel(UNANSWERED_MAX);
     let guest = place.guest.clone();
-    let frames = Frames { input, log: services.log.clone(), slow_frames, guest: guest.clone() };
+    let frames = Frames { input, log: services.log.clone(), unfinished, guest: guest.clone() };
     let reader =
         Reader { frames, host: Arc::from(peer.ip().to_string()), guest: guest.clone(), services: services.clone() };
     let writer = Writer { output, guest: guest.clone(), services: services.clone() };

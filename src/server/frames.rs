@@ -1,9 +1,10 @@
 //! Reads requests, frame by frame, within bounds whatever the client declares and however slowly it sends.
 //!
 //! The first twelve bytes tell which API it is and so how long the frame may be; memory follows the bytes that arrive. They are charged
-//! as they arrive, those of Produce to one budget and all others to another; when it is used up, the socket is not read. Frames that take
-//! their time may have half of each budget, so that clients who begin frames and do not end them leave the other half to those who do;
-//! one for whom nothing is left, and one that is too slow while a good part is taken, ends its connection.
+//! as they arrive, those of Produce to one budget and all others to another; when it is used up, the socket is not read. Frames
+//! that are not complete may have three quarters of each budget, and those of them that take their time a half: clients who begin frames
+//! and do not end them leave room to those who do, and small requests, which come in one piece, pass them. A slow frame for which
+//! nothing is left, and one that is too slow while a good part is taken, ends its connection.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -26,10 +27,10 @@ use crate::wire::table;
 const READ_STEP: usize = 256 << 10;
 
 /// Under pressure: each connection holds so much more than its charge.
-const PRESSED_STEP: usize = 16 << 10;
+const PRESSED_STEP: usize = 64 << 10;
 
 /// Memory for the first bytes of a frame.
-const FIRST_CAPACITY: usize = 16 << 10;
+const FIRST_CAPACITY: usize = 64 << 10;
 
 /// When they have arrived, memory is reserved up to this at once (pages that are not written cost little), and when so much has arrived,
 /// for all of the frame.
@@ -53,17 +54,27 @@ const LENGTH_BYTES: usize = 4;
 /// Key, version, correlation id: what every request begins with.
 const HEAD_BYTES: usize = 8;
 
-/// Room for the slow frames of all connections.
+/// Room for the frames of all connections that are not complete.
 #[derive(Clone)]
-pub struct SlowFrames {
-    records: Budget,
-    control: Budget,
+pub struct Unfinished {
+    records: Shares,
+    control: Shares,
 }
 
-impl SlowFrames {
-    pub fn new(log: &Log) -> SlowFrames {
-        let half = |budget: &Budget| Budget::new(budget.total() / 2);
-        SlowFrames { records: half(&log.budget), control: half(&log.control_budget) }
+/// What of a budget frames that are not complete may hold: so many bytes in all, and so many the slow ones of them.
+#[derive(Clone)]
+struct Shares {
+    all: Budget,
+    slow: Budget,
+}
+
+impl Unfinished {
+    pub fn new(log: &Log) -> Unfinished {
+        let shares = |budget: &Budget| Shares {
+            all: Budget::new(budget.total() / 4 * 3),
+            slow: Budget::new(budget.total() / 2),
+        };
+        Unfinished { records: shares(&log.budget), control: shares(&log.control_budget) }
     }
 }
 
@@ -71,7 +82,7 @@ impl SlowFrames {
 pub(super) struct Frames<R> {
     pub input: R,
     pub log: Arc<Log>,
-    pub slow_frames: SlowFrames,
+    pub unfinished: Unfinished,
     pub guest: Arc<Guest>,
 }
 
@@ -84,30 +95,46 @@ struct Arriving {
     waited: Duration,
     /// For how long nothing came.
     silent: Duration,
+    /// What it holds of the budget, and of the shares of frames that are not complete.
+    charge: Charge,
+    unfinished: Charge,
+    slow: Charge,
 }
 
 impl Arriving {
+    fn new(head: &[u8], length: usize) -> Arriving {
+        let mut frame = BytesMut::with_capacity(length.min(FIRST_CAPACITY));
+        frame.extend_from_slice(head);
+        Arriving {
+            frame,
+            length,
+            begun: Instant::now(),
+            waited: Duration::ZERO,
+            silent: Duration::ZERO,
+            charge: Charge::none(),
+            unfinished: Charge::none(),
+            slow: Charge::none(),
+        }
+    }
+
     /// Charges what has arrived of a frame that is not complete, or refuses it.
-    async fn admit(
-        &mut self,
-        guest: &Guest,
-        budget: &Budget,
-        charge: &mut Charge,
-        slow_frames: &Budget,
-        slow: &mut Charge,
-    ) -> Result<(), Ended> {
+    async fn admit(&mut self, guest: &Guest, budget: &Budget, shares: &Shares) -> Result<(), Ended> {
         let arrived = self.frame.len();
+        let missing = |share: &Budget, held: &Charge| arrived.min(share.total()).saturating_sub(held.bytes());
         let begun = Instant::now();
+        let (unfinished, charged) = (missing(&shares.all, &self.unfinished), self.charge.bytes());
+        let both = async { (shares.all.charge(unfinished).await, room(budget, guest, arrived, charged).await) };
         // Who waits with half a frame may be what the others wait for.
-        let room = room(budget, guest, arrived, charge.bytes());
-        charge.add(timeout(STALL_LIMIT, room).await.map_err(|_| Ended::Stalled)?);
+        let (unfinished, charge) = timeout(STALL_LIMIT, both).await.map_err(|_| Ended::Stalled)?;
+        self.unfinished.add(unfinished);
+        self.charge.add(charge);
         self.waited += begun.elapsed();
         let taken = self.begun.elapsed().saturating_sub(self.waited);
         if taken > PROMPT {
-            let more = arrived.min(slow_frames.total()).saturating_sub(slow.bytes());
-            slow.add(slow_frames.try_charge(more).ok_or(Ended::Slow)?);
+            let more = missing(&shares.slow, &self.slow);
+            self.slow.add(shares.slow.try_charge(more).ok_or(Ended::Slow)?);
         }
-        if too_slow(taken, arrived, slow_frames.under_pressure()) { Err(Ended::Slow) } else { Ok(()) }
+        if too_slow(taken, arrived, shares.slow.under_pressure()) { Err(Ended::Slow) } else { Ok(()) }
     }
 }
 
@@ -134,37 +161,29 @@ impl<R: AsyncRead + Unpin> Frames<R> {
         let length = check_length(&start, settings.socket_request_max_bytes)?;
         let head = &start[LENGTH_BYTES..];
         check_cap(head, length)?;
-        let mut frame = BytesMut::with_capacity(length.min(FIRST_CAPACITY));
-        frame.extend_from_slice(head);
-        let arriving =
-            Arriving { frame, length, begun: Instant::now(), waited: Duration::ZERO, silent: Duration::ZERO };
+        let arriving = Arriving::new(head, length);
         match carries_records(head) {
-            true => self.rest(arriving, self.log.budget.clone(), self.slow_frames.records.clone()).await,
-            false => self.rest(arriving, self.log.control_budget.clone(), self.slow_frames.control.clone()).await,
+            true => self.rest(arriving, self.log.budget.clone(), self.unfinished.records.clone()).await,
+            false => self.rest(arriving, self.log.control_budget.clone(), self.unfinished.control.clone()).await,
         }
     }
 
     /// Reads what follows the head.
-    async fn rest(
-        &mut self,
-        mut arriving: Arriving,
-        budget: Budget,
-        slow_frames: Budget,
-    ) -> Result<(Bytes, Charge), Ended> {
-        let mut charge = Charge::none();
-        let mut slow = Charge::none();
+    async fn rest(&mut self, mut arriving: Arriving, budget: Budget, shares: Shares) -> Result<(Bytes, Charge), Ended> {
         loop {
             let arrived = arriving.frame.len();
             if arrived == arriving.length {
+                let Arriving { frame, mut charge, unfinished, slow, .. } = arriving;
+                drop((unfinished, slow));
                 charge.add(room(&budget, &self.guest, arrived, charge.bytes()).await);
-                return Ok((arriving.frame.freeze(), charge));
+                return Ok((frame.freeze(), charge));
             }
             // The head alone holds next to nothing.
             if arrived > HEAD_BYTES {
-                arriving.admit(&self.guest, &budget, &mut charge, &slow_frames, &mut slow).await?;
+                arriving.admit(&self.guest, &budget, &shares).await?;
             }
-            let step = if budget.under_pressure() { PRESSED_STEP } else { READ_STEP };
-            self.step(&mut arriving, step).await?;
+            let pressure = budget.under_pressure() || shares.all.under_pressure();
+            self.step(&mut arriving, if pressure { PRESSED_STEP } else { READ_STEP }).await?;
         }
     }
 
@@ -244,9 +263,9 @@ mod tests {
         const MIB: usize = 1 << 20;
         for (length, arrived, expected) in [
             (100, 8, 100),
-            (100 * MIB, 8, 16 << 10),
-            (100 * MIB, 16 << 10, 2 * MIB),
-            (MIB, 16 << 10, MIB),
+            (100 * MIB, 8, 64 << 10),
+            (100 * MIB, 64 << 10, 2 * MIB),
+            (MIB, 64 << 10, MIB),
             (100 * MIB, 2 * MIB, 100 * MIB),
         ] {
             assert_eq!(capacity(length, arrived), expected, "{arrived} of {length}");

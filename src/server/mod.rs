@@ -20,7 +20,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use self::frames::SlowFrames;
+use self::frames::Unfinished;
 use self::places::{Place, Places};
 use crate::api::Services;
 use crate::types::env::Env;
@@ -61,7 +61,7 @@ pub struct Stops {
 pub async fn serve<L: Listener>(listener: &mut L, services: Arc<Services>, stops: Stops) {
     let per_address = usize::try_from(services.settings.kafka.max_connections_per_ip).unwrap_or(0);
     let places = Places::new(services.settings.max_connections, per_address);
-    let slow_frames = SlowFrames::new(&services.log);
+    let unfinished = Unfinished::new(&services.log);
     let connections = TaskTracker::new();
     let complaints = Pace::new(Duration::from_secs(1));
     loop {
@@ -88,10 +88,10 @@ pub async fn serve<L: Listener>(listener: &mut L, services: Arc<Services>, stops
             }
             continue;
         };
-        let (services, stops, slow_frames) = (services.clone(), stops.clone(), slow_frames.clone());
+        let (services, stops, unfinished) = (services.clone(), stops.clone(), unfinished.clone());
         connections.spawn(async move {
             services.metrics.connections_open.inc();
-            connection::run(stream, peer, services.clone(), stops, &place, slow_frames).await;
+            connection::run(stream, peer, services.clone(), stops, &place, unfinished).await;
             services.metrics.connections_open.dec();
             drop(place);
         });

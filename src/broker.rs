@@ -21,7 +21,7 @@ use crate::log::append::SessionEnd;
 use crate::log::session::OpenError;
 use crate::meta::table::bucket::BucketTable;
 use crate::meta::{MetaError, MetaOptions, Metadata};
-use crate::server::Listener;
+use crate::server::{Listener, descriptors, places};
 use crate::store::StoreRef;
 use crate::store::measure::MeasuredStore;
 use crate::store::open;
@@ -72,10 +72,15 @@ pub struct Ports<L> {
 
 /// Runs a broker until `shutdown` is cancelled and everything is flushed, or until it can't go on.
 pub async fn run(
-    settings: Settings,
+    mut settings: Settings,
     shutdown: CancellationToken,
     started: oneshot::Sender<Started>,
 ) -> Result<(), BrokerError> {
+    let affordable = places::affordable(settings.max_connections, descriptors::raise());
+    if affordable < settings.max_connections {
+        tracing::info!(max_connections = affordable, "the limit of descriptors (ulimit -n) allows fewer connections");
+        settings.max_connections = affordable;
+    }
     let store = open_store(&settings).await?;
     let cannot_listen = |what: &str, address: SocketAddr, error| {
         BrokerError::Start(format!("{what} can't listen on {address}: {error}"))

@@ -1,6 +1,6 @@
 //! DescribeConfigs (32), v1-4. v1 synonyms · v3 types and documentation.
 //!
-//! Errors belong to their resource. Any live broker's configs are answered by any broker: Kafka asks for the one that is described.
+//! Errors belong to their resource. Resources behind a very long answer are INVALID_REQUEST: Kafka makes answers of any length. Any live broker's configs are answered by any broker: Kafka asks for the one that is described.
 
 use std::collections::BTreeSet;
 
@@ -10,6 +10,7 @@ use kafka_protocol::messages::describe_configs_response::{
     DescribeConfigsResourceResult, DescribeConfigsResult, DescribeConfigsSynonym,
 };
 use kafka_protocol::messages::{DescribeConfigsRequest, DescribeConfigsResponse};
+use kafka_protocol::protocol::StrBytes;
 
 use super::config_resource::Kind;
 use super::config_view::{
@@ -20,6 +21,7 @@ use super::context::RequestContext;
 use super::ports::{AdminServices, NodeInfo};
 use super::refusal::{Refusal, string};
 use super::topic_view::topic_named;
+use super::unread::LONG_ANSWER_BYTES;
 use crate::meta::entry::ConfigResource;
 use crate::meta::image::{Configs, Image, SessionState};
 use crate::types::{NodeId, topic_name};
@@ -34,11 +36,35 @@ pub async fn handle(
         types: cx.api_version >= 3,
         documentation: cx.api_version >= 3 && request.include_documentation,
     };
-    let results = request.resources.iter().map(|resource| {
-        let entries = services.meta.read(|image| describe(services, image, resource));
-        result(resource, entries, shown)
-    });
-    DescribeConfigsResponse::default().with_results(results.collect())
+    let mut bytes = 0;
+    let mut results = Vec::with_capacity(request.resources.len());
+    for resource in &request.resources {
+        let entries = match bytes {
+            ..LONG_ANSWER_BYTES => services.meta.read(|image| describe(services, image, resource)),
+            _ => Err(Refusal::new(
+                ResponseError::InvalidRequest,
+                "The answer is too long: describe fewer resources at a time.",
+            )),
+        };
+        let result = result(resource, entries, shown);
+        bytes += result.configs.iter().map(size).sum::<usize>();
+        results.push(result);
+        if results.len() % RESOURCES_AT_ONCE == 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+    DescribeConfigsResponse::default().with_results(results)
+}
+
+/// After so many resources other tasks have their turn.
+const RESOURCES_AT_ONCE: usize = 32;
+
+/// About the bytes of a config in the answer.
+fn size(config: &DescribeConfigsResourceResult) -> usize {
+    const FIXED: usize = 16;
+    let text = |text: &Option<StrBytes>| text.as_ref().map_or(0, |text| text.len());
+    let synonyms: usize = config.synonyms.iter().map(|synonym| FIXED + synonym.name.len() + text(&synonym.value)).sum();
+    FIXED + config.name.len() + text(&config.value) + text(&config.documentation) + synonyms
 }
 
 /// Parts of an entry that the client asked for.
@@ -88,7 +114,7 @@ fn config(entry: ConfigEntry, shown: Shown) -> DescribeConfigsResourceResult {
         .with_is_sensitive(entry.sensitive)
         .with_synonyms(synonyms.collect())
         .with_config_type(if shown.types { entry.kind } else { 0 })
-        .with_documentation(shown.documentation.then(|| string(entry.documentation)))
+        .with_documentation(shown.documentation.then(|| StrBytes::from_static_str(entry.documentation)))
 }
 
 fn describe(

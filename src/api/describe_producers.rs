@@ -15,20 +15,36 @@ pub async fn handle(
     _cx: &RequestContext,
     request: DescribeProducersRequest,
 ) -> DescribeProducersResponse {
-    let topics = request.topics.iter().map(|topic| {
-        let rows = topic.partition_indexes.iter().map(|index| {
-            let row = PartitionResponse::default().with_partition_index(*index);
-            match producers(services, &topic.name, *index) {
-                Ok(producers) => {
-                    row.with_error_message(None).with_active_producers(producers.into_iter().map(state).collect())
+    let mut told = 0;
+    let topics: Vec<_> = request
+        .topics
+        .iter()
+        .map(|topic| {
+            let rows = topic.partition_indexes.iter().map(|index| {
+                let row = PartitionResponse::default().with_partition_index(*index);
+                let found = match told {
+                    ..PRODUCERS_MAX => producers(services, &topic.name, *index),
+                    _ => Err(Refusal::new(
+                        ResponseError::InvalidRequest,
+                        "The answer is too long: ask for fewer partitions.",
+                    )),
+                };
+                told += found.as_ref().map_or(0, Vec::len);
+                match found {
+                    Ok(producers) => {
+                        row.with_error_message(None).with_active_producers(producers.into_iter().map(state).collect())
+                    }
+                    Err(refusal) => row.with_error_code(refusal.code()).with_error_message(refusal.text()),
                 }
-                Err(refusal) => row.with_error_code(refusal.code()).with_error_message(refusal.text()),
-            }
-        });
-        TopicResponse::default().with_name(topic_name(&topic.name)).with_partitions(rows.collect())
-    });
-    DescribeProducersResponse::default().with_topics(topics.collect())
+            });
+            TopicResponse::default().with_name(topic_name(&topic.name)).with_partitions(rows.collect())
+        })
+        .collect();
+    DescribeProducersResponse::default().with_topics(topics)
 }
+
+/// When about so many producers are told, the partitions behind are INVALID_REQUEST: Kafka makes answers of any length.
+const PRODUCERS_MAX: usize = 262_144;
 
 fn producers(services: &AdminServices, topic: &str, index: i32) -> Result<Vec<ProducerRow>, Refusal> {
     validate(topic).map_err(|message| Refusal::new(ResponseError::InvalidTopicException, message))?;

@@ -32,7 +32,8 @@ pub struct Request {
 
 /// What goes back to the client.
 pub enum Reply {
-    Send(Chunks),
+    /// With what it holds of a budget until the client has read it.
+    Send(Chunks, Charge),
     /// acks=0.
     Nothing,
     /// Close the connection, for this reason.
@@ -74,7 +75,9 @@ pub async fn begin(services: &Arc<Services>, request: Request) -> Answer {
     Box::pin(async move {
         // The frame's bytes are counted until it is answered.
         let _charge = request.charge;
-        answer(&services, to, &context, body).await.unwrap_or_else(Reply::Close)
+        let passed = services.unread.pass(to.key, request.frame.len()).await;
+        let reply = answer(&services, to, &context, body).await.unwrap_or_else(Reply::Close);
+        services.unread.answered(passed, reply).await
     })
 }
 
@@ -122,7 +125,7 @@ fn decode<T: Decodable>(mut body: Bytes, version: i16) -> Result<T, String> {
 
 fn send<T: Encodable>(to: To, response: &T) -> Reply {
     match encode_response(to.correlation_id, to.key, to.version, response) {
-        Ok(frame) => Reply::Send(vec![frame]),
+        Ok(frame) => Reply::Send(vec![frame], Charge::none()),
         Err(error) => {
             tracing::error!(%error, "an answer could not be encoded");
             Reply::Close(error.to_string())
@@ -134,7 +137,10 @@ async fn answer(services: &Arc<Services>, to: To, cx: &RequestContext, body: Byt
     let version = to.version;
     Ok(match to.key {
         ApiKey::ApiVersions => send(to, &api_versions::handle(version, &decode(body, version)?)),
-        ApiKey::Fetch => Reply::Send(fetch::handle(services, to.correlation_id, version, decode(body, version)?).await),
+        ApiKey::Fetch => {
+            let (chunks, charge) = fetch::handle(services, to.correlation_id, version, decode(body, version)?).await;
+            Reply::Send(chunks, charge)
+        }
         ApiKey::ListOffsets => send(to, &list_offsets::handle(services, version, decode(body, version)?).await),
         ApiKey::OffsetForLeaderEpoch => {
             send(to, &offset_for_leader_epoch::handle(services, decode(body, version)?).await)

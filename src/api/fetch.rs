@@ -19,7 +19,9 @@ use super::Services;
 use super::errors;
 use super::fetch_sessions::{Ask, Context, Key, Request};
 use super::topics::TopicsView;
+use super::unread::SMALL_ANSWER_BYTES;
 use crate::log::PARK_LIMIT;
+use crate::log::append::budget::Charge;
 use crate::log::fetch::plan::Plan;
 use crate::log::fetch::{Batches, ReadError};
 use crate::log::slot::{PartitionSlot, Waiter};
@@ -32,10 +34,22 @@ const MAX_WAIT: Duration = Duration::from_secs(300);
 /// A request that waited so long for the store and got an error reads nothing more.
 const STORE_PATIENCE: Duration = Duration::from_secs(1);
 
+/// A first batch is reckoned with so much: about `message.max.bytes`.
+const FIRST_BATCH_BYTES: usize = 1 << 20;
+
+/// A fetch waits so long for room that others hold, and then answers with nothing.
+const ROOM_PATIENCE: Duration = Duration::from_secs(5);
+
 /// Partitions of one request that are read side by side.
 const PARTITIONS_AT_ONCE: usize = 4;
 
-pub async fn handle(services: &Services, correlation_id: i32, version: i16, request: FetchRequest) -> Vec<Bytes> {
+/// The answer, and what its records hold of their budget.
+pub async fn handle(
+    services: &Services,
+    correlation_id: i32,
+    version: i16,
+    request: FetchRequest,
+) -> (Vec<Bytes>, Charge) {
     services.metrics.fetch_requests.inc();
     let limits = Limits::of(services, &request);
     let read_committed = request.isolation_level == 1;
@@ -43,11 +57,12 @@ pub async fn handle(services: &Services, correlation_id: i32, version: i16, requ
         Context::Full { session_id, asks } => (session_id, false, asks),
         Context::Incremental { session_id, asks } => (session_id, true, asks),
         Context::Error(error) => {
-            return encode(correlation_id, version, &FetchReply { error, ..FetchReply::default() });
+            let reply = FetchReply { error, ..FetchReply::default() };
+            return (encode(correlation_id, version, &reply), Charge::none());
         }
     };
     let targets = resolve(services, &services.topics.view(), version, &asks);
-    let mut replies = poll(services, &targets, &limits).await;
+    let (mut replies, charge) = poll(services, &targets, &limits).await;
     // Without proof nothing is shown, least of all "out of range": it would make a consumer lose its place.
     if !services.log.proof.awaited(PARK_LIMIT).await {
         replies.iter_mut().for_each(|reply| {
@@ -67,7 +82,7 @@ pub async fn handle(services: &Services, correlation_id: i32, version: i16, requ
     };
     let kept: Vec<usize> = if incremental { told } else { (0..replies.len()).collect() };
     let reply = assemble(services, version, session, &asks, replies, &kept);
-    encode(correlation_id, version, &reply)
+    (encode(correlation_id, version, &reply), charge)
 }
 
 /// The request as the sessions see it.
@@ -136,20 +151,23 @@ fn resolve(services: &Services, view: &TopicsView, version: i16, asks: &[(Key, A
     asks.iter().map(|(key, ask)| Target { index: key.index, ask: *ask, slot: slot(key) }).collect()
 }
 
+/// What partitions answer, and what the records hold of their budget.
+type Found = (Vec<PartitionReply>, Charge);
+
 /// Reads until there is enough, or the time is up, or some partition has an error.
-async fn poll(services: &Services, targets: &[Target], limits: &Limits) -> Vec<PartitionReply> {
+async fn poll(services: &Services, targets: &[Target], limits: &Limits) -> Found {
     let mut waiter = None;
     let parked = Instant::now() + PARK_LIMIT;
     loop {
-        let replies = read_all(services, targets, limits, parked).await;
+        let (replies, charge) = read_all(services, targets, limits, parked).await;
         let bytes: usize = replies.iter().map(PartitionReply::record_bytes).sum();
         let done = targets.is_empty() || bytes >= limits.min_bytes || replies.iter().any(|reply| reply.error != 0);
         if done || Instant::now() >= limits.until {
             services.metrics.fetch_bytes.inc_by(bytes as u64);
-            return replies;
+            return (replies, charge);
         }
         // What was read is read again after the wait, from memory: kept meanwhile, it would keep whole segments there.
-        drop(replies);
+        drop((replies, charge));
         match &waiter {
             // What is committed from here on wakes us; what came in between shows in the next read.
             None => {
@@ -169,40 +187,85 @@ async fn poll(services: &Services, targets: &[Target], limits: &Limits) -> Vec<P
     }
 }
 
-/// Plans partition after partition, then reads several at once. A partition may have what the plans before it leave of the request's
-/// limit; the first that has records comes with a whole batch at least.
-///
-/// Once the store failed after a long wait, the partitions that follow are not read: each would cost as much patience again.
-async fn read_all(services: &Services, targets: &[Target], limits: &Limits, parked: Instant) -> Vec<PartitionReply> {
-    let mut room = limits.max_bytes;
+/// Plans partition after partition, makes room for what is to be read, then reads several partitions at once.
+async fn read_all(services: &Services, targets: &[Target], limits: &Limits, parked: Instant) -> Found {
+    let mut planned = plan_all(services, targets, limits.max_bytes, parked).await;
+    let share = services.unread.fetch_share();
+    if bytes_of(&planned) > share {
+        planned = plan_all(services, targets, limits.max_bytes.min(share), parked).await;
+    }
+    let bytes = bytes_of(&planned);
+    if bytes <= SMALL_ANSWER_BYTES {
+        return (read_planned(services, targets, &planned).await, Charge::none());
+    }
+    // Clients that do not read hold the room; they are sent away soon. Until then there is nothing, and the client asks again.
+    match tokio::time::timeout(ROOM_PATIENCE, services.unread.fetched.charge(bytes)).await {
+        Ok(charge) => (read_planned(services, targets, &planned).await, charge),
+        Err(_) => {
+            (targets.iter().zip(&planned).map(|(target, planned)| nothing(target, planned)).collect(), Charge::none())
+        }
+    }
+}
+
+/// A partition may have what the plans before it leave of the limit; the first that has records comes with a whole batch at least.
+async fn plan_all(
+    services: &Services,
+    targets: &[Target],
+    max_bytes: usize,
+    parked: Instant,
+) -> Vec<Result<Planned, PartitionReply>> {
+    let mut room = max_bytes;
     let mut first = true;
     let mut planned = Vec::with_capacity(targets.len());
     for target in targets {
         let plan = plan_one(services, target, room, first, parked).await;
         if let Ok(planned) = &plan {
             first &= planned.plan.pieces.is_empty();
-            room = room.saturating_sub(planned.plan.bytes().min(planned.wanted));
+            room = room.saturating_sub(planned.bytes());
         }
         planned.push(plan);
     }
+    planned
+}
+
+fn bytes_of(planned: &[Result<Planned, PartitionReply>]) -> usize {
+    planned.iter().flatten().map(Planned::held).sum()
+}
+
+/// Reads what was planned.
+///
+/// Once the store failed after a long wait, the partitions that follow are not read: each would cost as much patience again.
+async fn read_planned(
+    services: &Services,
+    targets: &[Target],
+    planned: &[Result<Planned, PartitionReply>],
+) -> Vec<PartitionReply> {
     let begun = Instant::now();
-    let mut replies = Vec::with_capacity(targets.len());
-    let reads: Vec<_> =
-        targets.iter().zip(&planned).map(|(target, planned)| read_one(services, target, planned)).collect();
+    let mut replies: Vec<_> = targets.iter().zip(planned).map(|(target, planned)| nothing(target, planned)).collect();
+    let all = targets.iter().zip(planned).enumerate();
+    // A request may hold a hundred thousand partitions that have nothing to read.
+    let readable = all.filter(|(_, (_, planned))| planned.as_ref().is_ok_and(Planned::is_read));
+    let reads: Vec<_> = readable
+        .map(|(at, (target, planned))| async move { (at, read_one(services, target, planned).await) })
+        .collect();
     let mut reads = stream::iter(reads).buffered(PARTITIONS_AT_ONCE);
-    while let Some(reply) = reads.next().await {
+    while let Some((at, reply)) = reads.next().await {
         let failed = reply.error == ResponseError::KafkaStorageError.code() && begun.elapsed() > STORE_PATIENCE;
-        replies.push(reply);
+        replies[at] = reply;
         if failed {
             break;
         }
     }
     drop(reads);
-    replies.extend(targets.iter().zip(&planned).skip(replies.len()).map(|(target, planned)| match planned {
+    replies
+}
+
+/// The answer of a partition that is not read.
+fn nothing(target: &Target, planned: &Result<Planned, PartitionReply>) -> PartitionReply {
+    match planned {
         Ok(planned) => found(target.index, Batches::none(&planned.plan)),
         Err(reply) => reply.clone(),
-    }));
-    replies
+    }
 }
 
 /// What is to be read of a partition.
@@ -210,6 +273,22 @@ struct Planned {
     plan: Plan,
     wanted: usize,
     first: bool,
+}
+
+impl Planned {
+    fn bytes(&self) -> usize {
+        self.plan.bytes().min(self.wanted)
+    }
+
+    /// What it may hold in memory: the first batch comes whole, however little was asked for.
+    fn held(&self) -> usize {
+        let least = if self.first { FIRST_BATCH_BYTES } else { 0 };
+        self.plan.bytes().min(self.wanted.max(least))
+    }
+
+    fn is_read(&self) -> bool {
+        !self.plan.pieces.is_empty() && (self.wanted > 0 || self.first)
+    }
 }
 
 async fn plan_one(

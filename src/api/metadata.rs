@@ -81,7 +81,9 @@ impl View<'_> {
         let mut answers = Vec::with_capacity(asked.len());
         for topic in asked {
             let id = TopicId::from(topic.topic_id);
-            if seen.insert((topic.name.clone(), id)) {
+            // From v12 on who gives an id is answered by it alone, whatever name stands beside.
+            let name = if self.version >= 12 && !id.is_zero() { None } else { topic.name.clone() };
+            if seen.insert((name, id)) {
                 answers.push(self.one(topic, id));
             }
         }

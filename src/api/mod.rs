@@ -56,6 +56,7 @@ pub mod sync_group;
 mod testing;
 pub mod topic_view;
 pub mod topics;
+pub mod unread;
 #[cfg(test)]
 mod version_tests;
 
@@ -72,6 +73,7 @@ use self::fetch_sessions::FetchSessions;
 pub use self::measure::begin;
 use self::ports::AdminServices;
 use self::topics::Topics;
+use self::unread::Unread;
 use crate::config::Settings;
 use crate::coord::{Groups, partition_for};
 use crate::log::Log;
@@ -95,7 +97,9 @@ pub struct Services {
     pub admin: AdminServices,
     pub topics: Topics,
     pub fetch_sessions: Mutex<FetchSessions>,
-    /// For log lines about fetches that fail.
+    /// Room for large requests and for answers that were not read yet.
+    pub unread: Unread,
+    /// For log lines about fetches that fail, and about clients that misbehave.
     pub complaints: Pace,
 }
 

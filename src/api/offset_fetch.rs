@@ -3,7 +3,9 @@
 //! v1 errors per partition · v2-7 one error at the top, null topics mean all · v7 RequireStable · v8 several groups, each with
 //! its error · v9 member id and epoch (KIP-848 only) · v10 topics by id, unknown ones UNKNOWN_TOPIC_ID.
 //! A partition without an offset, also of a group that does not exist, is no error: offset −1.
+//! Groups behind a very long answer are INVALID_REQUEST: Kafka makes answers of any length.
 
+use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::offset_fetch_request::{OffsetFetchRequestGroup, OffsetFetchRequestTopics};
 use kafka_protocol::messages::offset_fetch_response::{
     OffsetFetchResponseGroup, OffsetFetchResponsePartition, OffsetFetchResponsePartitions, OffsetFetchResponseTopic,
@@ -13,6 +15,7 @@ use kafka_protocol::messages::{OffsetFetchRequest, OffsetFetchResponse, TopicNam
 use kafka_protocol::protocol::StrBytes;
 
 use super::context::{RequestContext, TopicLookup, text};
+use super::unread::LONG_ANSWER_BYTES;
 use crate::coord::group::Group;
 use crate::coord::message::Limits;
 use crate::coord::records::CommittedOffset;
@@ -28,8 +31,28 @@ pub async fn handle(
     request: OffsetFetchRequest,
 ) -> OffsetFetchResponse {
     if cx.api_version >= 8 {
-        let fetches = request.groups.iter().map(|group| fetch(groups, topics, cx.api_version, group));
-        let answers = futures::future::join_all(fetches).await;
+        let mut answers = Vec::with_capacity(request.groups.len());
+        let mut bytes = 0;
+        for asked in request.groups.chunks(GROUPS_AT_ONCE) {
+            if bytes > LONG_ANSWER_BYTES {
+                let refused = |group: &OffsetFetchRequestGroup| {
+                    let answer = OffsetFetchResponseGroup::default().with_group_id(group.group_id.clone());
+                    answer.with_error_code(ResponseError::InvalidRequest.code())
+                };
+                answers.extend(asked.iter().map(refused));
+                continue;
+            }
+            let fetches = asked.iter().map(|group| fetch(groups, topics, cx.api_version, group));
+            let fetched = futures::future::join_all(fetches).await;
+            bytes += fetched
+                .iter()
+                .flat_map(|group| &group.topics)
+                .flat_map(|topic| &topic.partitions)
+                .map(size)
+                .sum::<usize>();
+            answers.extend(fetched);
+            tokio::task::yield_now().await;
+        }
         return OffsetFetchResponse::default().with_groups(answers);
     }
     let asked = request.topics.map(|topics| {
@@ -41,6 +64,15 @@ pub async fn handle(
     let group = OffsetFetchRequestGroup::default().with_group_id(request.group_id).with_topics(asked);
     let answer = fetch(groups, topics, cx.api_version, &group).await;
     single(cx.api_version, &group, answer)
+}
+
+/// Groups that are looked at side by side.
+const GROUPS_AT_ONCE: usize = 32;
+
+/// About the bytes of a partition in memory.
+fn size(partition: &OffsetFetchResponsePartitions) -> usize {
+    const FIXED: usize = 100;
+    FIXED + partition.metadata.as_ref().map_or(0, |metadata| metadata.len())
 }
 
 /// The answer in the shape of versions before 8.

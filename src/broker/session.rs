@@ -14,6 +14,7 @@ use crate::admin::CacheSeries;
 use crate::api::fetch_sessions::FetchSessions;
 use crate::api::ports::{AdminServices, NodeInfo};
 use crate::api::topics::Topics;
+use crate::api::unread::Unread;
 use crate::api::{Services, produce};
 use crate::cache::{BlockCache, MemoryBlockCache, TailCache};
 use crate::config::{self, Settings};
@@ -171,6 +172,7 @@ fn services<L>(ports: &Ports<L>, settings: &Arc<Settings>, log: Arc<Log>) -> Arc
         admin: AdminServices::new(meta.clone(), log.clone(), node, kafka.clone(), env.clone()),
         topics: Topics::new(meta.clone(), config::kafka_configs(kafka), settings.node_id),
         fetch_sessions: Mutex::new(FetchSessions::new(slots)),
+        unread: Unread::new(settings.buffer_bytes),
         complaints: Pace::new(Duration::from_secs(1)),
         env,
         meta,

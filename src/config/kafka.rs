@@ -23,6 +23,8 @@ pub struct KafkaSettings {
     pub socket_request_max_bytes: i32,
     #[serde(rename = "connections.max.idle.ms")]
     pub connections_max_idle_ms: i64,
+    #[serde(rename = "max.connections.per.ip")]
+    pub max_connections_per_ip: i32,
     #[serde(rename = "max.incremental.fetch.session.cache.slots")]
     pub max_incremental_fetch_session_cache_slots: i32,
     #[serde(rename = "max.request.partition.size.limit")]
@@ -58,6 +60,7 @@ impl Default for KafkaSettings {
             fetch_max_bytes: 57_671_680,
             socket_request_max_bytes: 104_857_600,
             connections_max_idle_ms: 600_000,
+            max_connections_per_ip: i32::MAX,
             max_incremental_fetch_session_cache_slots: 1000,
             max_request_partition_size_limit: 2000,
             producer_id_expiration_ms: 86_400_000,

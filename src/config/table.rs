@@ -217,7 +217,13 @@ pub static SETTINGS: &[Setting] = &[
         "life of a session without a new segment, on shared stores; the first broker writes it into the cluster",
         session_ttl_ms
     ),
-    number!("max-connections", None, 1..=1_000_000, "connections of Kafka clients at the same time", max_connections),
+    number!(
+        "max-connections",
+        None,
+        1..=1_000_000,
+        "connections of Kafka clients at the same time, as far as descriptors allow; for more, the idlest leave",
+        max_connections
+    ),
     setting!(
         "log-format",
         None,
@@ -254,6 +260,13 @@ pub static SETTINGS: &[Setting] = &[
         -1..=i64::MAX,
         "idle connections are closed after this",
         kafka.connections_max_idle_ms
+    ),
+    number!(
+        "max.connections.per.ip",
+        None,
+        0..=INT,
+        "connections from one address at the same time; more are closed at once",
+        kafka.max_connections_per_ip
     ),
     number!(
         "max.incremental.fetch.session.cache.slots",

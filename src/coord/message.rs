@@ -35,7 +35,8 @@ pub struct Limits {
     pub max_pending_members: usize,
     /// Groups of one partition of `__consumer_offsets`.
     pub max_groups: usize,
-    /// Metadata that the members of all groups of one partition brought along, in bytes; beyond it nobody new gets in.
+    /// Metadata that the members of all groups brought along, in bytes; beyond it nobody new gets in who brings much, and beyond twice
+    /// as much nobody new at all.
     pub max_metadata_bytes: usize,
 }
 

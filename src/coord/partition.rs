@@ -1,6 +1,8 @@
 //! The groups of one partition of `__consumer_offsets`: replay, routing of inputs, timers of all groups. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::codec::DecodeError;
 use super::error::GroupError;
@@ -21,11 +23,54 @@ pub struct Partition {
     next_expiry_ms: i64,
     unknown_records: u64,
     /// Of all groups' members.
-    metadata_bytes: usize,
+    metadata: Metadata,
+}
+
+/// Bytes that members brought along: of this partition, and of all that this broker coordinates.
+#[derive(Debug, Default)]
+struct Metadata {
+    own: usize,
+    all: Arc<AtomicUsize>,
+}
+
+impl Metadata {
+    fn set(&mut self, own: usize) {
+        self.all.fetch_add(own, Ordering::Relaxed);
+        self.all.fetch_sub(self.own, Ordering::Relaxed);
+        self.own = own;
+    }
+}
+
+impl Clone for Metadata {
+    fn clone(&self) -> Metadata {
+        let mut clone = Metadata { own: 0, all: self.all.clone() };
+        clone.set(self.own);
+        clone
+    }
+}
+
+impl Drop for Metadata {
+    fn drop(&mut self) {
+        self.set(0);
+    }
+}
+
+/// What one member may bring along while there is too much of all.
+const MODEST_MEMBER_BYTES: usize = 4 << 10;
+
+/// Whether there is room for a new member that brings so many bytes, all members having brought `all`. Modest ones find room where
+/// immodest ones took it all.
+fn has_room(limits: &Limits, all: usize, brings: usize) -> bool {
+    all <= limits.max_metadata_bytes || (brings <= MODEST_MEMBER_BYTES && all <= 2 * limits.max_metadata_bytes)
 }
 
 impl Partition {
     pub fn new(limits: Limits) -> Partition {
+        Partition::beside(limits, Arc::default())
+    }
+
+    /// `all`: the metadata of all partitions' members, in bytes.
+    pub fn beside(limits: Limits, all: Arc<AtomicUsize>) -> Partition {
         Partition {
             limits,
             groups: BTreeMap::new(),
@@ -33,7 +78,7 @@ impl Partition {
             by_time: BTreeSet::new(),
             next_expiry_ms: i64::MAX,
             unknown_records: 0,
-            metadata_bytes: 0,
+            metadata: Metadata { own: 0, all },
         }
     }
 
@@ -62,7 +107,7 @@ impl Partition {
     pub fn loaded(&mut self, now: Now) -> Vec<(String, Outputs)> {
         self.next_expiry_ms = now.steady_ms.saturating_add(self.limits.retention_check_interval_ms);
         let mut outputs = Vec::new();
-        self.metadata_bytes = self.groups.values().map(Group::metadata_bytes).sum();
+        self.metadata.set(self.groups.values().map(Group::metadata_bytes).sum());
         for id in self.groups.keys().cloned().collect::<Vec<_>>() {
             if let Some(group) = self.groups.get_mut(&id) {
                 let before = group.metadata_bytes();
@@ -76,7 +121,8 @@ impl Partition {
 
     /// Decides on an input to one group; a group is created where Kafka creates one.
     pub fn step(&mut self, id: &str, input: Input, now: Now) -> Outputs {
-        if self.metadata_bytes > self.limits.max_metadata_bytes && self.brings_a_member(id, &input) {
+        let all = self.metadata.all.load(Ordering::Relaxed);
+        if self.new_member(id, &input).is_some_and(|brings| !has_room(&self.limits, all, brings)) {
             return refuse_absent(input, Some(GroupError::NotAvailable));
         }
         if !self.groups.contains_key(id) {
@@ -147,15 +193,18 @@ impl Partition {
         self.unknown_records
     }
 
-    fn brings_a_member(&self, id: &str, input: &Input) -> bool {
-        let Input::Join(join) = input else { return false };
-        self.groups.get(id).is_none_or(|group| !group.has_member(&join.member_id))
+    /// The bytes that a new member brings along, if that is what the input is.
+    fn new_member(&self, id: &str, input: &Input) -> Option<usize> {
+        let Input::Join(join) = input else { return None };
+        let known = self.groups.get(id).is_some_and(|group| group.has_member(&join.member_id));
+        let bytes = join.protocols.iter().map(|(name, metadata)| name.len() + metadata.len()).sum();
+        (!known).then_some(bytes)
     }
 
     /// After a step: counts what the group's members hold now, drops a group that is vacant, files its next deadline.
     fn settle(&mut self, id: &str, metadata_bytes_before: usize) {
         let metadata_bytes = self.groups.get(id).map_or(0, Group::metadata_bytes);
-        self.metadata_bytes = self.metadata_bytes + metadata_bytes - metadata_bytes_before;
+        self.metadata.set(self.metadata.own + metadata_bytes - metadata_bytes_before);
         let vacant = self.groups.get(id).is_none_or(Group::is_vacant);
         if vacant {
             self.groups.remove(id);
@@ -208,4 +257,38 @@ fn refuse_absent(input: Input, error: Option<GroupError>) -> Outputs {
         Input::Tick | Input::ExpireOffsets | Input::TopicsDeleted(_) => {}
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn modest_members_find_room_when_immodest_ones_took_it() {
+        let limits = Limits { max_metadata_bytes: 100_000, ..Limits::from_settings(&Default::default()) };
+        for (all, brings, expected) in [
+            (100_000, 1 << 20, true),
+            (100_001, 4097, false),
+            (100_001, 4096, true),
+            (200_000, 4096, true),
+            (200_001, 1, false),
+        ] {
+            assert_eq!(has_room(&limits, all, brings), expected, "{brings} beside {all}");
+        }
+    }
+
+    #[test]
+    fn partitions_count_together_as_long_as_they_live() {
+        let all = Arc::new(AtomicUsize::new(0));
+        let count = || all.load(Ordering::Relaxed);
+        let (mut one, mut two) = (Metadata { own: 0, all: all.clone() }, Metadata { own: 0, all: all.clone() });
+        one.set(5);
+        two.set(7);
+        one.set(3);
+        assert_eq!(count(), 10);
+        let third = two.clone();
+        assert_eq!(count(), 17);
+        drop((two, third));
+        assert_eq!(count(), 3);
+    }
 }

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -49,6 +49,8 @@ impl Drop for Groups {
 struct Inner {
     env: Env,
     limits: Limits,
+    /// Of all members of all partitions.
+    metadata_bytes: Arc<AtomicUsize>,
     log: Arc<dyn OffsetsLog>,
     shards: Mutex<BTreeMap<i32, Arc<Shard>>>,
     next_reply: AtomicU64,
@@ -65,6 +67,7 @@ impl Groups {
         let inner = Arc::new(Inner {
             env,
             limits,
+            metadata_bytes: Arc::default(),
             log,
             shards: Mutex::new(BTreeMap::new()),
             next_reply: AtomicU64::new(1),
@@ -352,7 +355,7 @@ async fn load(inner: Arc<Inner>, shard: Arc<Shard>, epoch: LeaseEpoch) {
 }
 
 async fn replay(inner: &Inner, index: i32) -> Result<Partition, LogError> {
-    let mut partition = Partition::new(inner.limits.clone());
+    let mut partition = Partition::beside(inner.limits.clone(), inner.metadata_bytes.clone());
     let mut damaged = None;
     let mut read = 0u64;
     inner

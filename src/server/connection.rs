@@ -1,60 +1,48 @@
 //! One client connection: frames in, responses out in the order of the requests.
 //!
-//! A reader half turns bytes into requests and begins them in order; a writer half makes the answers one after the other and writes
-//! each with one vectored write. Between them is a queue of at most [`UNANSWERED_MAX`] requests: a client that does not read its
-//! answers is not read from. Bytes are charged to a budget as they arrive, those of Produce to one and all others to another; when it
-//! is used up, the socket is not read.
+//! A reader half turns bytes into requests ([`super::frames`]) and begins them in order; a writer half makes the answers one after the
+//! other and writes each ([`super::answers`]). Between them is a queue of at most [`UNANSWERED_MAX`] requests: a client that does not
+//! read its answers is not read from.
 //!
-//! Ends: the client closes, a frame is malformed or stalls, an answer asks to close, the session is over. Either half ends the other.
+//! Ends: the client closes, a frame is malformed or stalls, an answer is not read or asks to close, the place is needed, the session is
+//! over. Either half ends the other.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
-use kafka_protocol::messages::ApiKey;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
-use tokio::time::timeout;
 
 use super::Stops;
+use super::answers;
+use super::frames::{Frames, Unfinished};
+use super::places::{Guest, Place};
 use crate::api::{self, Reply, Request, Services};
-use crate::log::append::budget::{Budget, Charge};
-use crate::types::metrics::Metrics;
-use crate::wire::table;
 
 /// Requests of one connection that wait for their answers.
 const UNANSWERED_MAX: usize = 64;
 
-/// A frame that has begun must make progress within this; so must an answer that is being written.
-const STALL_LIMIT: Duration = Duration::from_secs(10);
-const WRITE_STALL_LIMIT: Duration = Duration::from_secs(60);
-
-/// Bytes of a frame are read in steps of this at most, and charged as they have arrived: whoever declares much and sends nothing
-/// holds nothing.
-const READ_STEP: usize = 256 << 10;
-
-/// Memory for a frame is reserved at once up to this (pages that are not written cost nothing), and when so much of it has arrived,
-/// for all of it.
-const CAPACITY_AT_ONCE: usize = 2 << 20;
-
-/// A connection that holds more than its share under pressure looks again after this.
-const PRESSURE_PAUSE: Duration = Duration::from_millis(5);
-
-/// Key, version, correlation id: what every request begins with.
-const HEAD_BYTES: usize = 8;
+/// A frame that has begun must make progress within this.
+pub(super) const STALL_LIMIT: Duration = Duration::from_secs(10);
 
 #[derive(Debug, thiserror::Error)]
-enum Ended {
+pub(super) enum Ended {
     #[error("the client closed the connection")]
     ByClient,
     #[error("i/o: {0}")]
     Io(#[from] std::io::Error),
     #[error("idle for too long")]
     Idle,
+    #[error("idle for longest, and the broker has as many connections as it may have")]
+    Displaced,
     #[error("a frame made no progress for {} s", STALL_LIMIT.as_secs())]
     Stalled,
+    #[error("a frame came too slowly, and others need its room")]
+    Slow,
+    #[error("an answer was not read for too long")]
+    Unread,
     #[error("a frame of {0} bytes is too short or too long")]
     Length(i64),
     #[error("{0}")]
@@ -63,58 +51,80 @@ enum Ended {
     Stopping,
 }
 
+impl Ended {
+    /// Whether the client did what none should do.
+    fn is_abuse(&self) -> bool {
+        match self {
+            Ended::ByClient | Ended::Io(_) | Ended::Idle | Ended::Displaced | Ended::Stopping => false,
+            Ended::Stalled | Ended::Slow | Ended::Unread | Ended::Length(_) | Ended::Refused(_) => true,
+        }
+    }
+}
+
 /// A request whose answer is due.
 struct Pending {
     answer: futures::future::BoxFuture<'static, Reply>,
     held: Held,
 }
 
-/// Bytes that this connection holds of the budget.
+/// Bytes of a request that was not answered yet.
 struct Held {
     bytes: usize,
-    all: Arc<AtomicUsize>,
+    guest: Arc<Guest>,
+}
+
+impl Held {
+    fn new(bytes: usize, guest: &Arc<Guest>) -> Held {
+        guest.unanswered.fetch_add(bytes, Ordering::Relaxed);
+        Held { bytes, guest: guest.clone() }
+    }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.all.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.guest.unanswered.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 
 /// Runs a connection to its end.
-pub async fn run<S>(stream: S, peer: SocketAddr, services: Arc<Services>, stops: Stops)
-where
+pub async fn run<S>(
+    stream: S,
+    peer: SocketAddr,
+    services: Arc<Services>,
+    stops: Stops,
+    place: &Place,
+    unfinished: Unfinished,
+) where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let (input, output) = tokio::io::split(stream);
     let (queue, pending) = mpsc::channel(UNANSWERED_MAX);
-    let reader = Reader {
-        input,
-        host: Arc::from(peer.ip().to_string()),
-        held: Arc::new(AtomicUsize::new(0)),
-        services: services.clone(),
-    };
+    let guest = place.guest.clone();
+    let frames = Frames { input, log: services.log.clone(), unfinished, guest: guest.clone() };
+    let reader =
+        Reader { frames, host: Arc::from(peer.ip().to_string()), guest: guest.clone(), services: services.clone() };
+    let writer = Writer { output, guest: guest.clone(), services: services.clone() };
     let ended = tokio::select! {
         biased;
         () = stops.connections.cancelled() => Ended::Stopping,
+        () = guest.leave.cancelled() => Ended::Displaced,
         // The writer ends when the reader has ended and everything was answered, or with an error.
-        ((), ended) = async { tokio::join!(reader.run(queue, &stops), write(output, pending, &services.metrics)) } => ended,
+        ((), ended) = async { tokio::join!(reader.run(queue, &stops), writer.run(pending)) } => ended,
     };
-    match ended {
-        Ended::ByClient | Ended::Io(_) | Ended::Idle | Ended::Stopping => {
-            tracing::debug!(%peer, reason = %ended, "connection closed");
+    if ended.is_abuse() {
+        services.metrics.connections_refused.inc();
+        if let Some(more) = services.complaints.pass(services.env.clock.boot()) {
+            tracing::info!(%peer, reason = %ended, more, "connection closed: bad input");
         }
-        Ended::Stalled | Ended::Length(_) | Ended::Refused(_) => {
-            services.metrics.connections_refused.inc();
-            tracing::info!(%peer, reason = %ended, "connection closed: bad input");
-        }
+    } else {
+        tracing::debug!(%peer, reason = %ended, "connection closed");
     }
 }
 
 struct Reader<R> {
-    input: R,
+    frames: Frames<R>,
     host: Arc<str>,
-    held: Arc<AtomicUsize>,
+    guest: Arc<Guest>,
     services: Arc<Services>,
 }
 
@@ -136,145 +146,42 @@ impl<R: AsyncRead + Unpin> Reader<R> {
     }
 
     async fn next(&mut self) -> Result<Pending, Ended> {
-        let (frame, charge) = self.frame().await?;
-        let held = Held { bytes: frame.len(), all: self.held.clone() };
-        held.all.fetch_add(held.bytes, Ordering::Relaxed);
+        let (frame, charge) = self.frames.next(&self.services.settings.kafka).await?;
+        let held = Held::new(frame.len(), &self.guest);
+        self.guest.used(self.services.env.clock.boot());
         let request = Request { frame, charge: Arc::new(charge), client_host: self.host.clone() };
         Ok(Pending { answer: api::begin(&self.services, request).await, held })
     }
-
-    /// Reads one frame, without its length.
-    async fn frame(&mut self) -> Result<(Bytes, Charge), Ended> {
-        let idle = Duration::from_millis(
-            u64::try_from(self.services.settings.kafka.connections_max_idle_ms).unwrap_or(u64::MAX),
-        );
-        let mut prefix = [0u8; 4];
-        let first = match timeout(idle, self.input.read(&mut prefix)).await {
-            Err(_) => return Err(Ended::Idle),
-            Ok(Ok(0)) => return Err(Ended::ByClient),
-            Ok(read) => read?,
-        };
-        self.exact(&mut prefix[first..]).await?;
-        let length = i32::from_be_bytes(prefix);
-        let most = self.services.settings.kafka.socket_request_max_bytes;
-        if length < HEAD_BYTES as i32 || length > most {
-            return Err(Ended::Length(i64::from(length)));
-        }
-        let length = length as usize;
-        let mut frame = BytesMut::with_capacity(length.min(CAPACITY_AT_ONCE));
-        let mut charge = Charge::none();
-        while frame.len() < length {
-            // The first step only shows which API it is, and so how long it may be.
-            let goal = if frame.len() < HEAD_BYTES { HEAD_BYTES } else { length };
-            if frame.len() == frame.capacity() {
-                frame.reserve(length - frame.len());
-            }
-            self.step(&mut frame, goal).await?;
-            if frame.len() == HEAD_BYTES {
-                check_cap(&frame, length)?;
-            }
-            if frame.len() < HEAD_BYTES {
-                continue;
-            }
-            let log = &self.services.log;
-            let budget = if carries_records(&frame) { &log.budget } else { &log.control_budget };
-            let room = room(budget, &self.held, frame.len(), charge.bytes());
-            // Who waits with half a frame may be what the others wait for.
-            charge.add(match frame.len() < length {
-                true => timeout(STALL_LIMIT, room).await.map_err(|_| Ended::Stalled)?,
-                false => room.await,
-            });
-        }
-        Ok((frame.freeze(), charge))
-    }
-
-    /// Reads some bytes, up to `goal` in all.
-    async fn step(&mut self, frame: &mut BytesMut, goal: usize) -> Result<(), Ended> {
-        let step = (goal - frame.len()).min(READ_STEP);
-        let mut limited = (&mut self.input).take(step as u64);
-        match timeout(STALL_LIMIT, limited.read_buf(frame)).await {
-            Err(_) => Err(Ended::Stalled),
-            Ok(Ok(0)) => Err(Ended::ByClient),
-            Ok(read) => read.map(|_| ()).map_err(Ended::from),
-        }
-    }
-
-    async fn exact(&mut self, bytes: &mut [u8]) -> Result<(), Ended> {
-        match timeout(STALL_LIMIT, self.input.read_exact(bytes)).await {
-            Err(_) => Err(Ended::Stalled),
-            Ok(Err(error)) if error.kind() == std::io::ErrorKind::UnexpectedEof => Err(Ended::ByClient),
-            Ok(read) => read.map(|_| ()).map_err(Ended::from),
-        }
-    }
 }
 
-/// Waits for room for the bytes of a frame that have arrived; nothing more is read meanwhile.
-async fn room(budget: &Budget, held: &AtomicUsize, arrived: usize, charged: usize) -> Charge {
-    while budget.under_pressure() && held.load(Ordering::Relaxed) + arrived > budget.total() / 16 {
-        tokio::time::sleep(PRESSURE_PAUSE).await;
-    }
-    // A frame larger than the whole budget has to do with the whole budget.
-    budget.charge(arrived.min(budget.total()).saturating_sub(charged)).await
+struct Writer<W> {
+    output: W,
+    guest: Arc<Guest>,
+    services: Arc<Services>,
 }
 
-/// What is asked of a broker that can take no more records is still answered: it has a budget of its own.
-fn carries_records(head: &[u8]) -> bool {
-    head.first_chunk().is_some_and(|key| i16::from_be_bytes(*key) == ApiKey::Produce as i16)
-}
-
-/// Each API has its own limit; only Produce carries data.
-fn check_cap(head: &[u8], length: usize) -> Result<(), Ended> {
-    let key = i16::from_be_bytes([head[0], head[1]]);
-    match table::find(key) {
-        Some(row) if length <= row.frame_cap => Ok(()),
-        Some(row) => Err(Ended::Refused(format!("{}: a request of {length} bytes is too long", row.name))),
-        None => Err(Ended::Refused(format!("API key {key} is not served"))),
-    }
-}
-
-/// Makes and writes the answers in order.
-async fn write<W: AsyncWrite + Unpin>(
-    mut output: W,
-    mut queue: mpsc::Receiver<Result<Pending, Ended>>,
-    metrics: &Metrics,
-) -> Ended {
-    while let Some(pending) = queue.recv().await {
-        let Pending { answer, held } = match pending {
-            Ok(pending) => pending,
-            Err(ended) => return ended,
-        };
-        match answer.await {
-            Reply::Send(chunks) => {
-                metrics.sent_bytes.inc_by(chunks.iter().map(|chunk| chunk.len() as u64).sum());
-                if let Err(ended) = send(&mut output, chunks).await {
-                    return ended;
+impl<W: AsyncWrite + Unpin> Writer<W> {
+    /// Makes and writes the answers in order.
+    async fn run(mut self, mut queue: mpsc::Receiver<Result<Pending, Ended>>) -> Ended {
+        let services = &self.services;
+        while let Some(pending) = queue.recv().await {
+            let Pending { answer, held } = match pending {
+                Ok(pending) => pending,
+                Err(ended) => return ended,
+            };
+            match answer.await {
+                Reply::Send(chunks, charge) => {
+                    services.metrics.sent_bytes.inc_by(chunks.iter().map(|chunk| chunk.len() as u64).sum());
+                    if let Err(ended) = answers::send(&mut self.output, chunks, &charge, &services.unread).await {
+                        return ended;
+                    }
                 }
+                Reply::Nothing => {}
+                Reply::Close(reason) => return Ended::Refused(reason),
             }
-            Reply::Nothing => {}
-            Reply::Close(reason) => return Ended::Refused(reason),
+            drop(held);
+            self.guest.used(services.env.clock.boot());
         }
-        drop(held);
+        Ended::ByClient
     }
-    Ended::ByClient
-}
-
-async fn send<W: AsyncWrite + Unpin>(output: &mut W, chunks: Vec<Bytes>) -> Result<(), Ended> {
-    let mut chunks = std::collections::VecDeque::from(chunks);
-    while !chunks.is_empty() {
-        let slices: Vec<_> = chunks.iter().take(64).map(|chunk| std::io::IoSlice::new(chunk)).collect();
-        let mut written = match timeout(WRITE_STALL_LIMIT, output.write_vectored(&slices)).await {
-            Err(_) => return Err(Ended::Stalled),
-            Ok(Ok(0)) => return Err(Ended::ByClient),
-            Ok(written) => written?,
-        };
-        while let Some(first) = chunks.front_mut() {
-            if written < first.len() {
-                first.advance(written);
-                break;
-            }
-            written -= first.len();
-            chunks.pop_front();
-        }
-    }
-    Ok(())
 }

@@ -103,7 +103,7 @@ pub static BROKER_CONFIGS: &[Definition] = &[
     row("log.segment.delete.delay.ms", Long, Some("60000"), Min(0), DEFAULT_OF_TOPICS),
     row("max.connection.creation.rate", Int, NO_LIMIT, Min(0), NO_EFFECT),
     row("max.connections", Int, NO_LIMIT, Min(0), NO_EFFECT),
-    row("max.connections.per.ip", Int, NO_LIMIT, Min(0), NO_EFFECT),
+    row("max.connections.per.ip", Int, NO_LIMIT, Min(0), "Most connections from one address, as the broker was started; more are closed at once."),
     row("max.incremental.fetch.session.cache.slots", Int, Some("1000"), Min(0), "Most fetch sessions that the broker remembers."),
     row("max.request.partition.size.limit", Int, Some("2000"), Min(1), "Most partitions of one DescribeTopicPartitions response."),
     row("message.max.bytes", Int, Some("1048588"), Min(0), "Largest record batch where the topic sets no limit."),

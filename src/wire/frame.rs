@@ -6,6 +6,10 @@ use kafka_protocol::protocol::Encodable;
 
 use super::table;
 
+/// Longest response, without records. Clients do not read longer ones: librdkafka's `receive.message.max.bytes` is this, franz-go's
+/// `BrokerMaxReadBytes` about the same.
+pub const RESPONSE_MAX_BYTES: usize = 100_000_000;
+
 /// The header of a request. `client_id` is a slice of the frame: copy it before it is kept, else it keeps the frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RequestHead<'a> {
@@ -110,6 +114,9 @@ pub fn encode_response_with_tail<T: Encodable>(
     let error = |reason: String| EncodeError { api: row.map_or("an unknown API", |row| row.name), version, reason };
     let tagged = row.is_some_and(|row| row.response_header_version(version) >= 1);
     let size = 4 + usize::from(tagged) + body.compute_size(version).map_err(|reason| error(reason.to_string()))?;
+    if size > RESPONSE_MAX_BYTES {
+        return Err(error(format!("{size} bytes, more than clients read ({RESPONSE_MAX_BYTES})")));
+    }
     let prefix = i32::try_from(size + tail).map_err(|_| error(format!("{} bytes", size + tail)))?;
     let mut frame = BytesMut::with_capacity(4 + size);
     frame.put_i32(prefix);

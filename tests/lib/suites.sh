@@ -111,6 +111,14 @@ chaos_tests() {
     timeout -k 20 600 "$ROOT/tests/chaos/run"
 }
 
+# The suite starts the broker itself, by the command that it is given, with one limit after the other.
+abuse_tests() {
+  local port admin command
+  read -r port admin <<<"$(free_ports 2)"
+  command=$(broker_command local abuse "$port" "$admin") || return 1
+  BROKER_CMD=$command BOOTSTRAP=127.0.0.1:$port ADMIN=127.0.0.1:$admin timeout -k 20 1200 "$ROOT/tests/abuse/run"
+}
+
 # The same requests to Apache Kafka and to a fresh broker.
 diff_tests() {
   start_kafka && start_alluvium local || { echo "FAIL diff: a broker did not start"; return 1; }

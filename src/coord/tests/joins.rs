@@ -79,10 +79,10 @@ fn ids_that_are_given_out_are_bounded() {
 fn what_members_bring_along_is_bounded() {
     let heavy = |join: Join| {
         let mut join = with_protocols(join, &["range"]);
-        join.protocols[0].1 = Bytes::from(vec![0; 2_000]);
+        join.protocols[0].1 = Bytes::from(vec![0; 5_000]);
         join
     };
-    let mut bench = Bench::new(Limits { max_metadata_bytes: 3_000, ..limits() });
+    let mut bench = Bench::new(Limits { max_metadata_bytes: 8_000, ..limits() });
     bench.join(heavy(dynamic("a")));
     bench.join(heavy(dynamic("b")));
     let third = bench.join(heavy(dynamic("c")));

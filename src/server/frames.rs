@@ -1,0 +1,300 @@
+//! Reads requests, frame by frame, within bounds whatever the client declares and however slowly it sends.
+//!
+//! The first twelve bytes tell which API it is and so how long the frame may be; memory follows the bytes that arrive. They are charged
+//! as they arrive, those of Produce to one budget and all others to another; when it is used up, the socket is not read. Frames
+//! that are not complete may have three quarters of each budget, and those of them that take their time a half: clients who begin frames
+//! and do not end them leave room to those who do, and small requests, which come in one piece, pass them. A slow frame for which
+//! nothing is left, and one that is too slow while a good part is taken, ends its connection.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use kafka_protocol::messages::ApiKey;
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::time::{Instant, timeout};
+
+use super::connection::{Ended, STALL_LIMIT};
+use super::places::Guest;
+use crate::config::KafkaSettings;
+use crate::log::Log;
+use crate::log::append::budget::{Budget, Charge};
+use crate::wire::table;
+
+/// Bytes of a frame are read in steps of this at most, and charged as they have arrived: whoever declares much and sends nothing
+/// holds nothing.
+const READ_STEP: usize = 256 << 10;
+
+/// Under pressure: each connection holds so much more than its charge.
+const PRESSED_STEP: usize = 64 << 10;
+
+/// Memory for the first bytes of a frame.
+const FIRST_CAPACITY: usize = 64 << 10;
+
+/// When they have arrived, memory is reserved up to this at once (pages that are not written cost little), and when so much has arrived,
+/// for all of the frame.
+const CAPACITY_AT_ONCE: usize = 2 << 20;
+
+/// A connection that holds more than its share under pressure looks again after this.
+const PRESSURE_PAUSE: Duration = Duration::from_millis(5);
+
+/// A frame that takes longer is a slow one.
+const PROMPT: Duration = Duration::from_secs(1);
+
+/// Under pressure a frame may take so long, and longer by what it takes to arrive at this pace.
+const SLOW_GRACE: Duration = Duration::from_secs(5);
+const SLOWEST_BYTES_PER_SECOND: usize = 256 << 10;
+
+/// A frame of which nothing comes is looked at so often.
+const LOOK_PAUSE: Duration = Duration::from_secs(1);
+
+const LENGTH_BYTES: usize = 4;
+
+/// Key, version, correlation id: what every request begins with.
+const HEAD_BYTES: usize = 8;
+
+/// Room for the frames of all connections that are not complete.
+#[derive(Clone)]
+pub struct Unfinished {
+    records: Shares,
+    control: Shares,
+}
+
+/// What of a budget frames that are not complete may hold: so many bytes in all, and so many the slow ones of them.
+#[derive(Clone)]
+struct Shares {
+    all: Budget,
+    slow: Budget,
+}
+
+impl Unfinished {
+    pub fn new(log: &Log) -> Unfinished {
+        let shares = |budget: &Budget| Shares {
+            all: Budget::new(budget.total() / 4 * 3),
+            slow: Budget::new(budget.total() / 2),
+        };
+        Unfinished { records: shares(&log.budget), control: shares(&log.control_budget) }
+    }
+}
+
+/// Where the frames of one connection come from, and what they are charged to.
+pub(super) struct Frames<R> {
+    pub input: R,
+    pub log: Arc<Log>,
+    pub unfinished: Unfinished,
+    pub guest: Arc<Guest>,
+}
+
+/// A frame that is arriving.
+struct Arriving {
+    frame: BytesMut,
+    length: usize,
+    begun: Instant,
+    /// How long it was not read for want of room: that is not the client's fault.
+    waited: Duration,
+    /// For how long nothing came.
+    silent: Duration,
+    /// What it holds of the budget, and of the shares of frames that are not complete.
+    charge: Charge,
+    unfinished: Charge,
+    slow: Charge,
+}
+
+impl Arriving {
+    fn new(head: &[u8], length: usize) -> Arriving {
+        let mut frame = BytesMut::with_capacity(length.min(FIRST_CAPACITY));
+        frame.extend_from_slice(head);
+        Arriving {
+            frame,
+            length,
+            begun: Instant::now(),
+            waited: Duration::ZERO,
+            silent: Duration::ZERO,
+            charge: Charge::none(),
+            unfinished: Charge::none(),
+            slow: Charge::none(),
+        }
+    }
+
+    /// Charges what has arrived of a frame that is not complete, or refuses it.
+    async fn admit(&mut self, guest: &Guest, budget: &Budget, shares: &Shares) -> Result<(), Ended> {
+        let arrived = self.frame.len();
+        let missing = |share: &Budget, held: &Charge| arrived.min(share.total()).saturating_sub(held.bytes());
+        let begun = Instant::now();
+        let (unfinished, charged) = (missing(&shares.all, &self.unfinished), self.charge.bytes());
+        let both = async { (shares.all.charge(unfinished).await, room(budget, guest, arrived, charged).await) };
+        // Who waits with half a frame may be what the others wait for.
+        let (unfinished, charge) = timeout(STALL_LIMIT, both).await.map_err(|_| Ended::Stalled)?;
+        self.unfinished.add(unfinished);
+        self.charge.add(charge);
+        self.waited += begun.elapsed();
+        let taken = self.begun.elapsed().saturating_sub(self.waited);
+        if taken > PROMPT {
+            let more = missing(&shares.slow, &self.slow);
+            self.slow.add(shares.slow.try_charge(more).ok_or(Ended::Slow)?);
+        }
+        if too_slow(taken, arrived, shares.slow.under_pressure()) { Err(Ended::Slow) } else { Ok(()) }
+    }
+}
+
+impl<R: AsyncRead + Unpin> Frames<R> {
+    /// Reads one frame, without its length.
+    pub async fn next(&mut self, settings: &KafkaSettings) -> Result<(Bytes, Charge), Ended> {
+        let idle = Duration::from_millis(u64::try_from(settings.connections_max_idle_ms).unwrap_or(u64::MAX));
+        let mut start = [0u8; LENGTH_BYTES + HEAD_BYTES];
+        let mut arrived = match timeout(idle, self.input.read(&mut start)).await {
+            Err(_) => return Err(Ended::Idle),
+            Ok(Ok(0)) => return Err(Ended::ByClient),
+            Ok(read) => read?,
+        };
+        while arrived < start.len() {
+            if arrived >= LENGTH_BYTES {
+                check_length(&start, settings.socket_request_max_bytes)?;
+            }
+            arrived += match timeout(STALL_LIMIT, self.input.read(&mut start[arrived..])).await {
+                Err(_) => return Err(Ended::Stalled),
+                Ok(Ok(0)) => return Err(Ended::ByClient),
+                Ok(read) => read?,
+            };
+        }
+        let length = check_length(&start, settings.socket_request_max_bytes)?;
+        let head = &start[LENGTH_BYTES..];
+        check_cap(head, length)?;
+        let arriving = Arriving::new(head, length);
+        match carries_records(head) {
+            true => self.rest(arriving, self.log.budget.clone(), self.unfinished.records.clone()).await,
+            false => self.rest(arriving, self.log.control_budget.clone(), self.unfinished.control.clone()).await,
+        }
+    }
+
+    /// Reads what follows the head.
+    async fn rest(&mut self, mut arriving: Arriving, budget: Budget, shares: Shares) -> Result<(Bytes, Charge), Ended> {
+        loop {
+            let arrived = arriving.frame.len();
+            if arrived == arriving.length {
+                let Arriving { frame, mut charge, unfinished, slow, .. } = arriving;
+                drop((unfinished, slow));
+                charge.add(room(&budget, &self.guest, arrived, charge.bytes()).await);
+                return Ok((frame.freeze(), charge));
+            }
+            // The head alone holds next to nothing.
+            if arrived > HEAD_BYTES {
+                arriving.admit(&self.guest, &budget, &shares).await?;
+            }
+            let pressure = budget.under_pressure() || shares.all.under_pressure();
+            self.step(&mut arriving, if pressure { PRESSED_STEP } else { READ_STEP }).await?;
+        }
+    }
+
+    /// Reads some bytes, or none for a while.
+    async fn step(&mut self, arriving: &mut Arriving, most: usize) -> Result<(), Ended> {
+        let frame = &mut arriving.frame;
+        if frame.len() == frame.capacity() {
+            frame.reserve(capacity(arriving.length, frame.len()) - frame.len());
+        }
+        let step = (arriving.length - frame.len()).min(most);
+        let mut limited = (&mut self.input).take(step as u64);
+        match timeout(LOOK_PAUSE, limited.read_buf(frame)).await {
+            Ok(Ok(0)) => return Err(Ended::ByClient),
+            Ok(Ok(_)) => arriving.silent = Duration::ZERO,
+            Ok(Err(error)) => return Err(error.into()),
+            Err(_) => arriving.silent += LOOK_PAUSE,
+        }
+        if arriving.silent >= STALL_LIMIT { Err(Ended::Stalled) } else { Ok(()) }
+    }
+}
+
+/// Memory for a frame of this length of which so much has arrived.
+fn capacity(length: usize, arrived: usize) -> usize {
+    match arrived {
+        ..FIRST_CAPACITY => length.min(FIRST_CAPACITY),
+        FIRST_CAPACITY..CAPACITY_AT_ONCE => length.min(CAPACITY_AT_ONCE),
+        _ => length,
+    }
+}
+
+/// Whether a frame of which so much arrived in so much time has to go, when others need its room.
+fn too_slow(taken: Duration, arrived: usize, pressure: bool) -> bool {
+    let allowed = SLOW_GRACE + Duration::from_secs(1).mul_f64(arrived as f64 / SLOWEST_BYTES_PER_SECOND as f64);
+    pressure && taken > allowed
+}
+
+/// Waits for room for the bytes of a frame that have arrived; nothing more is read meanwhile.
+async fn room(budget: &Budget, guest: &Guest, arrived: usize, charged: usize) -> Charge {
+    let others = || guest.unanswered.load(Ordering::Relaxed);
+    while budget.under_pressure() && others() + arrived > budget.total() / 16 {
+        tokio::time::sleep(PRESSURE_PAUSE).await;
+    }
+    // A frame larger than the whole budget has to do with the whole budget.
+    budget.charge(arrived.min(budget.total()).saturating_sub(charged)).await
+}
+
+/// What is asked of a broker that can take no more records is still answered: it has a budget of its own.
+fn carries_records(head: &[u8]) -> bool {
+    head.first_chunk().is_some_and(|key| i16::from_be_bytes(*key) == ApiKey::Produce as i16)
+}
+
+/// The length that a frame begins with.
+fn check_length(start: &[u8; LENGTH_BYTES + HEAD_BYTES], most: i32) -> Result<usize, Ended> {
+    let length = i32::from_be_bytes([start[0], start[1], start[2], start[3]]);
+    match usize::try_from(length) {
+        Ok(bytes) if bytes >= HEAD_BYTES && length <= most => Ok(bytes),
+        _ => Err(Ended::Length(i64::from(length))),
+    }
+}
+
+/// Each API has its own limit; only Produce carries data.
+fn check_cap(head: &[u8], length: usize) -> Result<(), Ended> {
+    let key = i16::from_be_bytes([head[0], head[1]]);
+    match table::find(key) {
+        Some(row) if length <= row.frame_cap => Ok(()),
+        Some(row) => Err(Ended::Refused(format!("{}: a request of {length} bytes is too long", row.name))),
+        None => Err(Ended::Refused(format!("API key {key} is not served"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_follows_what_arrives() {
+        const MIB: usize = 1 << 20;
+        for (length, arrived, expected) in [
+            (100, 8, 100),
+            (100 * MIB, 8, 64 << 10),
+            (100 * MIB, 64 << 10, 2 * MIB),
+            (MIB, 64 << 10, MIB),
+            (100 * MIB, 2 * MIB, 100 * MIB),
+        ] {
+            assert_eq!(capacity(length, arrived), expected, "{arrived} of {length}");
+        }
+    }
+
+    #[test]
+    fn slow_frames_go_under_pressure_only() {
+        let at = Duration::from_secs;
+        for (seconds, arrived, pressure, expected) in [
+            (6, 100, true, true),
+            (6, 100, false, false),
+            (5, 100, true, false),
+            (8, 1 << 20, true, false),
+            (10, 1 << 20, true, true),
+            (3600, 100, false, false),
+        ] {
+            assert_eq!(too_slow(at(seconds), arrived, pressure), expected, "{seconds} s, {arrived}, {pressure}");
+        }
+    }
+
+    #[test]
+    fn lengths_have_bounds() {
+        let start = |length: i32| {
+            let mut start = [0; 12];
+            start[..4].copy_from_slice(&length.to_be_bytes());
+            check_length(&start, 1000).ok()
+        };
+        assert_eq!((start(8), start(1000)), (Some(8), Some(1000)));
+        assert_eq!([7, 0, -1, 1001, i32::MAX, i32::MIN].map(start), [None; 6]);
+    }
+}

@@ -23,7 +23,7 @@ use super::unread::SMALL_ANSWER_BYTES;
 use crate::log::PARK_LIMIT;
 use crate::log::append::budget::Charge;
 use crate::log::fetch::plan::Plan;
-use crate::log::fetch::{Batches, ReadError};
+use crate::log::fetch::{Ahead, Batches, ReadError};
 use crate::log::slot::{PartitionSlot, Waiter};
 use crate::types::{PartitionId, TopicId};
 use crate::wire::fetch::{FetchReply, PartitionReply, TopicReply, encode};
@@ -41,7 +41,7 @@ const FIRST_BATCH_BYTES: usize = 1 << 20;
 const ROOM_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Partitions of one request that are read side by side.
-const PARTITIONS_AT_ONCE: usize = 4;
+const PARTITIONS_AT_ONCE: usize = 16;
 
 /// The answer, and what its records hold of their budget.
 pub async fn handle(
@@ -241,12 +241,16 @@ async fn read_planned(
     planned: &[Result<Planned, PartitionReply>],
 ) -> Vec<PartitionReply> {
     let begun = Instant::now();
+    let ahead = Ahead::default();
     let mut replies: Vec<_> = targets.iter().zip(planned).map(|(target, planned)| nothing(target, planned)).collect();
     let all = targets.iter().zip(planned).enumerate();
     // A request may hold a hundred thousand partitions that have nothing to read.
     let readable = all.filter(|(_, (_, planned))| planned.as_ref().is_ok_and(Planned::is_read));
     let reads: Vec<_> = readable
-        .map(|(at, (target, planned))| async move { (at, read_one(services, target, planned).await) })
+        .map(|(at, (target, planned))| {
+            let ahead = &ahead;
+            async move { (at, read_one(services, target, planned, ahead).await) }
+        })
         .collect();
     let mut reads = stream::iter(reads).buffered(PARTITIONS_AT_ONCE);
     while let Some((at, reply)) = reads.next().await {
@@ -257,6 +261,7 @@ async fn read_planned(
         }
     }
     drop(reads);
+    services.log.reader.read_ahead(ahead);
     replies
 }
 
@@ -312,7 +317,12 @@ async fn plan_one(
     }
 }
 
-async fn read_one(services: &Services, target: &Target, planned: &Result<Planned, PartitionReply>) -> PartitionReply {
+async fn read_one(
+    services: &Services,
+    target: &Target,
+    planned: &Result<Planned, PartitionReply>,
+    ahead: &Ahead,
+) -> PartitionReply {
     let Planned { plan, wanted, first } = match planned {
         Ok(planned) => planned,
         Err(reply) => return reply.clone(),
@@ -321,7 +331,7 @@ async fn read_one(services: &Services, target: &Target, planned: &Result<Planned
         Ok(slot) => slot,
         Err(code) => return PartitionReply::error(target.index, code.code()),
     };
-    match services.log.reader.run(slot, plan, target.ask.offset, *wanted, *first).await {
+    match services.log.reader.run(slot, plan, target.ask.offset, *wanted, *first, ahead).await {
         Ok(batches) => found(target.index, batches),
         Err(error) => {
             if let Some(more) = services.complaints.pass(services.env.clock.boot()) {

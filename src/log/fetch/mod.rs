@@ -17,7 +17,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::stream::{self, StreamExt};
 use parking_lot::Mutex;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use self::ahead::Readers;
 use self::cut::{Cut, CutError, Wanted};
@@ -38,6 +38,9 @@ const AHEAD_STEP: usize = 64 << 10;
 
 /// Pieces of one partition that are read side by side.
 const PIECES_AT_ONCE: usize = 4;
+
+/// Pieces that are read ahead side by side.
+const AHEAD_AT_ONCE: usize = 32;
 
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum ReadError {
@@ -84,6 +87,18 @@ pub struct Reader {
     ahead_max: usize,
 }
 
+/// What is to be read ahead when a request has been read.
+#[derive(Default)]
+pub struct Ahead {
+    inner: Mutex<AheadInner>,
+}
+
+#[derive(Default)]
+struct AheadInner {
+    pieces: Vec<Piece>,
+    permits: Vec<OwnedSemaphorePermit>,
+}
+
 /// Whole batches of a piece.
 struct Found {
     slices: Vec<Bytes>,
@@ -116,10 +131,13 @@ impl Reader {
         first_whole: bool,
     ) -> Result<Batches, ReadError> {
         let plan = Plan::make(slot.lock().partition()?, offset, max_bytes)?;
-        self.run(slot, &plan, offset, max_bytes, first_whole).await
+        let ahead = Ahead::default();
+        let read = self.run(slot, &plan, offset, max_bytes, first_whole, &ahead).await;
+        self.read_ahead(ahead);
+        read
     }
 
-    /// Reads what was planned for these arguments; several pieces at once.
+    /// Reads what was planned for these arguments; several pieces at once. Notes what is to be read ahead.
     pub async fn run(
         &self,
         slot: &PartitionSlot,
@@ -127,6 +145,7 @@ impl Reader {
         offset: Offset,
         max_bytes: usize,
         first_whole: bool,
+        ahead: &Ahead,
     ) -> Result<Batches, ReadError> {
         let mut read = Batches::none(plan);
         let mut next = None;
@@ -155,14 +174,13 @@ impl Reader {
         }
         drop(pieces);
         if let Some(next) = next {
-            self.read_ahead(slot, offset, next, read.bytes);
+            self.plan_ahead(slot, offset, next, read.bytes, ahead);
         }
         Ok(read)
     }
 
-    /// Fetches into memory what a reader who goes through the log will ask for next. Nobody waits for it, and there is not too much
-    /// of it at a time.
-    fn read_ahead(&self, slot: &PartitionSlot, offset: Offset, next: Offset, bytes: usize) {
+    /// Notes what a reader who goes through the log will ask for next, if there is not too much of it already.
+    fn plan_ahead(&self, slot: &PartitionSlot, offset: Offset, next: Offset, bytes: usize, ahead: &Ahead) {
         let bytes = self.readers.lock().step(slot.id, offset, next, bytes, self.ahead_max);
         let plan = match slot.lock().partition() {
             Ok(partition) if bytes > 0 => Plan::make(partition, next, bytes),
@@ -170,17 +188,32 @@ impl Reader {
         };
         let Ok(plan) = plan else { return };
         let steps = u32::try_from(plan.bytes().div_ceil(AHEAD_STEP)).unwrap_or(u32::MAX);
-        let Ok(permit) = Arc::clone(&self.ahead).try_acquire_many_owned(steps) else { return };
+        if let Ok(permit) = Arc::clone(&self.ahead).try_acquire_many_owned(steps) {
+            let mut inner = ahead.inner.lock();
+            inner.pieces.extend(plan.pieces);
+            inner.permits.push(permit);
+        }
+    }
+
+    /// Fetches into memory what was noted; nobody waits for it. Pieces that lie side by side go together.
+    pub fn read_ahead(&self, ahead: Ahead) {
+        let AheadInner { mut pieces, permits } = ahead.inner.into_inner();
+        if pieces.is_empty() {
+            return;
+        }
+        pieces.sort_by_key(|piece| (piece.object.session, piece.object.number, piece.range.start));
         let (tail, blocks) = (Arc::clone(&self.tail), Arc::clone(&self.blocks));
         tokio::spawn(async move {
-            for piece in plan.pieces {
+            let (tail, blocks) = (&tail, &blocks);
+            let read = |piece: Piece| async move {
                 let key = segment_key(piece.object.session, piece.object.number);
                 if tail.get(&key, piece.range.clone()).is_none() {
                     // Who needs it will see the error himself.
                     let _read = blocks.read(&Arc::from(key), piece.range, piece.object.body_length).await;
                 }
-            }
-            drop(permit);
+            };
+            stream::iter(pieces).for_each_concurrent(AHEAD_AT_ONCE, read).await;
+            drop(permits);
         });
     }
 

@@ -361,6 +361,15 @@ mod tests {
         assert_eq!((pieces.concat().as_slice(), cache.counters().gets), (&body[10..], 6));
     }
 
+    /// Of one GET of many neighbours one may stay in memory alone: it must not keep the others' bytes.
+    #[test]
+    fn far_blocks_are_copied_out_of_what_came() {
+        let came = Bytes::from((0..2 * BLOCK_BYTES + 100).map(|at| (at % 251) as u8).collect::<Vec<_>>());
+        let blocks = blocks_of(&came);
+        assert_eq!((blocks.concat() == came, blocks.len(), blocks[2].len()), (true, 3, 100));
+        assert!(came.is_unique(), "nothing else holds what came");
+    }
+
     #[tokio::test(start_paused = true)]
     async fn many_readers_of_one_block_are_one_get() {
         let (store, cache, object, _) = setup().await;

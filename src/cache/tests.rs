@@ -161,3 +161,60 @@ async fn stays_within_its_bytes() {
     let bytes = cache.counters().bytes;
     assert!(bytes <= 4 << 20 && bytes > 1 << 20, "{bytes}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_joins_a_fetch_gets_his_own_blocks() {
+    let (store, cache, object, body) = setup().await;
+    store.script(Call::Read, "", [Fault::DelayBefore(Duration::from_secs(1))]);
+    let ranges = [0..SIZE, 2 * BLOCK_BYTES + 5..3 * BLOCK_BYTES + 7, SIZE - 1..SIZE];
+    let reads = ranges.iter().map(|range| cache.read(&object, range.clone(), SIZE));
+    for (pieces, range) in try_join_all(reads).await.expect("it is there").into_iter().zip(&ranges) {
+        assert_eq!(pieces.concat(), body[index_of(range.start)..index_of(range.end)], "{range:?}");
+    }
+    assert_eq!((cache.counters().gets, cache.counters().joined), (1, 3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_forgotten_is_read_again_and_nothing_else() {
+    for (forgotten, anew) in [
+        (0..1, 0..1),
+        (BLOCK_BYTES - 1..BLOCK_BYTES + 1, 0..2),
+        (BLOCK_BYTES..2 * BLOCK_BYTES, 1..2),
+        (SIZE - 1..SIZE, 5..6),
+        (0..SIZE, 0..6),
+    ] {
+        let (_, cache, object, _) = setup().await;
+        cache.read(&object, 0..SIZE, SIZE).await.expect("it is there");
+        cache.forget(&Arc::from("segments/s/1"), 0..SIZE);
+        cache.forget(&object, forgotten.clone());
+        for block in 0..6 {
+            let gets = cache.counters().gets;
+            cache.read(&object, block * BLOCK_BYTES..block * BLOCK_BYTES + 1, SIZE).await.expect("it is there");
+            assert_eq!(cache.counters().gets > gets, anew.contains(&block), "{forgotten:?}, block {block}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fetch_that_ends_leaves_later_ones_on_the_list() {
+    let (_, cache, object, _) = setup().await;
+    let start = |blocks| cache.inner.start_fetch(&mut cache.inner.fetches.lock(), &object, blocks, SIZE);
+    let (first, later) = (start(0..2), start(1..3));
+    let listed = || cache.inner.fetches.lock().by_block.keys().map(|key| key.block).collect::<Vec<_>>();
+    assert_eq!(listed(), [0, 1, 2]);
+    drop(first);
+    assert_eq!(listed(), [1, 2]);
+    drop(later);
+    assert!(listed().is_empty());
+}
+
+/// Of one GET of many neighbours one may stay in memory alone: it must not keep the others' bytes.
+#[tokio::test(start_paused = true)]
+async fn blocks_of_one_get_keep_no_more_than_themselves() {
+    let (_, cache, object, body) = setup().await;
+    let whole = cache.read(&object, 0..SIZE, SIZE).await.expect("it is there");
+    assert_eq!((whole.concat() == body, whole.len(), cache.counters().gets), (true, 6, 1));
+    let ends: Vec<_> = whole.iter().map(|block| block.as_ptr_range()).collect();
+    let touching = ends.windows(2).filter(|pair| pair[0].end == pair[1].start).count();
+    assert_eq!(touching, 0, "blocks lie side by side in one buffer");
+}

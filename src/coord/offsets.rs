@@ -101,3 +101,33 @@ pub fn is_expired(offset: &CommittedOffset, base: RetentionBase, now: Now, reten
     };
     now.wall_ms.saturating_sub(base_ms) >= retention_ms
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retention_ends_to_the_millisecond() {
+        // (expiry of its own, base, retention, the first moment at which it is over); committed at 1000.
+        let table = [
+            (None, RetentionBase::Commit, 500, 1500),
+            (None, RetentionBase::Commit, 0, 1000),
+            (None, RetentionBase::EmptySince(Some(4000)), 500, 4500),
+            (None, RetentionBase::EmptySince(None), 500, 1500),
+            (Some(1200), RetentionBase::Commit, 500, 1200),
+            (Some(9000), RetentionBase::EmptySince(Some(4000)), 500, 9000),
+        ];
+        for (expire_ms, base, retention_ms, over_ms) in table {
+            let offset = CommittedOffset {
+                offset: 1,
+                leader_epoch: -1,
+                metadata: String::new(),
+                commit_ms: 1000,
+                expire_ms,
+                topic_id: TopicId(0),
+            };
+            let at = |wall_ms| is_expired(&offset, base, Now { wall_ms, steady_ms: 0 }, retention_ms);
+            assert_eq!([at(over_ms - 1), at(over_ms), at(i64::MAX)], [false, true, true], "{expire_ms:?}, {base:?}");
+        }
+    }
+}

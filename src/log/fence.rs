@@ -176,3 +176,55 @@ async fn look(
     seen.committed = seen.committed.max(segment.footer.committed);
     Ok(true)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::segment::{SegmentDraft, build};
+    use crate::store::Store;
+    use crate::store::memory::MemoryStore;
+    use crate::types::env::testing::env;
+
+    const TARGET: SessionId = SessionId { revision: 1, random: 1 };
+    const FENCER: SessionId = SessionId { revision: 2, random: 2 };
+
+    async fn write(store: &MemoryStore, number: SegmentNumber, committed: SegmentNumber) -> bool {
+        let (extents, repeated) = (Vec::new(), Vec::new());
+        let draft =
+            SegmentDraft { session: TARGET, number, nonce: number, created_ms: 0, committed, extents, repeated };
+        let sealed = build(draft).expect("a segment");
+        store.create(&segment_key(TARGET, number), sealed.bytes).await.is_ok()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_end_is_the_lowest_number_that_is_free() {
+        // (segments and how many each says were committed, the end)
+        let table: &[(&[(u64, u64)], u64)] = &[
+            (&[], 0),
+            (&[(0, 0)], 1),
+            (&[(0, 0), (1, 1), (2, 2)], 3),
+            (&[(0, 0), (1, 0), (2, 0), (3, 0)], 4),
+            (&[(0, 0), (2, 0)], 1),
+            (&[(0, 0), (1, 1), (3, 1), (4, 1)], 2),
+            (&[(0, 0), (1, 1), (2, 1), (3, 1), (4, 2), (6, 2)], 5),
+            // What was committed is not looked at: where it is lost, recovery says so.
+            (&[(0, 0), (3, 3)], 4),
+        ];
+        for (segments, end) in table {
+            let store = Arc::new(MemoryStore::shared());
+            for (number, committed) in *segments {
+                assert!(write(&store, *number, *committed).await);
+            }
+            let reader = FooterReader { store: store.clone(), env: env(1) };
+            for fencer in [FENCER, SessionId { revision: 3, random: 3 }] {
+                let found = fence(&reader, &CreatePolicy::default(), TARGET, fencer).await.expect("fences");
+                assert_eq!(found, *end, "{segments:?} by {fencer}");
+            }
+            assert!(!write(&store, *end, *end).await, "the writer can not go on");
+            let own = fence_own(&reader, &CreatePolicy::default(), TARGET, *end).await.expect("fences");
+            assert_eq!(own, *end);
+        }
+    }
+}

@@ -188,6 +188,72 @@ mod tests {
     }
 
     #[test]
+    fn a_refused_sequence_bars_what_would_overtake_it() {
+        let of = |producer_id, epoch, first_sequence| RefusedBatch { producer_id, epoch, first_sequence };
+        let mut refusals = Refusals::default();
+        for (batch, at) in [
+            (of(7, 3, 5), 100),
+            (of(7, 3, 8), 500),
+            (of(7, 0, 20), 100),
+            (of(8, 3, 9), 100),
+            (of(8, 3, 6), 90),
+            (of(9, 1, 4), 100),
+            (of(-1, -1, -1), 100),
+        ] {
+            refusals.remember(batch, at);
+        }
+        refusals.forget(9, 1);
+        refusals.forget(7, 1);
+        let old = 100 + REFUSAL_MEMORY_MS;
+        // (producer, epoch, first sequence, when, barred)
+        let table = [
+            (7, 3, 5, 600, false, "the refused one itself"),
+            (7, 3, 4, 600, false, "one before it"),
+            (7, 3, 6, 600, true, "its successor"),
+            (7, 3, 8, old, true, "the second refusal renews the memory of the first"),
+            (7, 3, 8, 500 + REFUSAL_MEMORY_MS, false, "both are forgotten"),
+            (7, 0, 20, 600, false, "each epoch has its own"),
+            (7, 0, 21, 600, true, "each epoch has its own"),
+            (7, 0, 21, old - 1, true, "to the last moment"),
+            (7, 0, 21, old, false, "and no longer"),
+            (7, 1, 6, 600, false, "an epoch that was not refused"),
+            (8, 3, 7, 600, true, "the lowest counts, whichever came last"),
+            (8, 3, 7, old - 1, true, "and the latest time"),
+            (9, 1, 5, 600, false, "known meanwhile"),
+            (6, 3, 9, 600, false, "another producer"),
+        ];
+        let mut absorbed = Refusals::default();
+        absorbed.absorb(refusals.clone());
+        for (producer_id, epoch, sequence, now, barred, what) in table {
+            let claim = Claim { producer_id, epoch, first_sequence: sequence, last_sequence: sequence };
+            assert_eq!(refusals.bar(claim, now), barred, "{what}");
+            assert_eq!(absorbed.bar(claim, now), barred, "absorbed: {what}");
+        }
+        refusals.expire(old);
+        assert_eq!(refusals.lowest.keys().collect::<Vec<_>>(), [&(7, 3)]);
+        refusals.expire(500 + REFUSAL_MEMORY_MS);
+        assert!(refusals.is_empty());
+    }
+
+    #[test]
+    fn what_is_taken_of_one_partition_leaves_the_others() {
+        let memory = WithoutSlot::default();
+        for (index, producer_id) in [(0, 1), (1, 2), (1, 3), (2, 4)] {
+            memory.remember(TopicKey::Name("t".to_owned()), index, batch(producer_id, 3), 50);
+        }
+        let count = || memory.inner.lock().count;
+        for (index, producers, left) in [(1, &[2, 3][..], 2), (0, &[1], 1), (7, &[], 1)] {
+            let taken = memory.take(PartitionId { index, ..ID }, "t", 60).unwrap_or_default();
+            let barred: Vec<_> = (1..5).filter(|id| taken.bar(claim(*id, 4), 60)).collect();
+            assert_eq!((barred.as_slice(), count()), (producers, left), "partition {index}");
+        }
+        memory.expire(49 + REFUSAL_MEMORY_MS);
+        assert_eq!(count(), 1);
+        memory.expire(50 + REFUSAL_MEMORY_MS);
+        assert_eq!(count(), 0);
+    }
+
+    #[test]
     fn what_finds_no_room_bars_all_that_start_above_zero() {
         let mut refusals = Refusals::default();
         let producers = REFUSALS_MAX as i64 + 1;

@@ -204,3 +204,52 @@ impl Slots {
         ids
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::producers::{Claim, Verdict};
+    use crate::types::TopicId;
+
+    const ID: PartitionId = PartitionId { topic: TopicId(1), index: 0 };
+
+    fn serving() -> SlotState {
+        SlotState::Serving(Box::new(Partition::new(ID, 0, 0)))
+    }
+
+    #[test]
+    fn what_is_refused_in_any_state_bars_its_successors() {
+        let refused = |producer_id| RefusedBatch { producer_id, epoch: 0, first_sequence: 3 };
+        let of_elsewhere = || {
+            let mut refusals = Refusals::default();
+            refusals.remember(refused(3), 50);
+            Some(refusals)
+        };
+        for early in [true, false] {
+            let slot = PartitionSlot::recovering(ID);
+            if !early {
+                slot.settle(serving());
+            }
+            assert!(slot.lock().refuse(refused(2), 50));
+            slot.lock().recall(of_elsewhere);
+            if early {
+                slot.settle(serving());
+            }
+            let mut inner = slot.lock();
+            let partition = inner.partition().expect("it serves");
+            let verdict = |producer_id, first_sequence| {
+                let claim = Claim { producer_id, epoch: 0, first_sequence, last_sequence: first_sequence };
+                partition.producers().judge(claim, 60)
+            };
+            for (producer_id, first_sequence, expected) in
+                [(2, 4, Verdict::OutOfOrder), (2, 3, Verdict::New), (3, 4, Verdict::OutOfOrder), (4, 4, Verdict::New)]
+            {
+                assert_eq!(verdict(producer_id, first_sequence), expected, "early: {early}, producer {producer_id}");
+            }
+        }
+        let slot = PartitionSlot::recovering(ID);
+        slot.settle(SlotState::Closed);
+        assert!(!slot.lock().refuse(refused(2), 50), "somebody else must remember");
+        slot.lock().recall(|| panic!("a closed slot takes nothing"));
+    }
+}

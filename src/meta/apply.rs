@@ -227,3 +227,47 @@ fn grant(partition: &mut PartitionState, topic: TopicId, index: i32, candidates:
     partition.holder = Some(session);
     partition.tenures.push(Tenure { session, epoch: partition.epoch, end: None });
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn leases_go_to_those_that_are_named_and_ready() {
+        let id = |random| SessionId { revision: 1, random };
+        // Session 4 is not ready for leases; 9 is nobody's name.
+        let sessions = (1..=4).map(|random| {
+            let state = if random == 4 { SessionState::Open } else { SessionState::Ready };
+            (id(random), Session { node_id: random as i32, endpoints: Vec::new(), rack: None, state })
+        });
+        let topic = Topic {
+            name: "t".to_owned(),
+            replication_factor: 1,
+            internal: false,
+            configs: Configs::new(),
+            partitions: Vec::new(),
+        };
+        let mut image = Image { sessions: sessions.collect(), ..Image::default() };
+        image.create_topic(TopicId(7), topic, 64);
+        let holders = |image: &Image| {
+            let partitions = &image.topics[&TopicId(7)].partitions;
+            partitions.iter().map(|partition| partition.holder.map_or(0, |id| id.random)).collect::<BTreeSet<_>>()
+        };
+        assert_eq!(holders(&image), [1, 2, 3].into(), "all that are ready");
+        let fence = |random, ready| Change::FenceSession { session: id(random), end: 1, ready };
+        // (change, who holds leases after it; 0: nobody does)
+        let table: [(Change, &[u64]); 7] = [
+            (fence(1, vec![id(2)]), &[2, 3]),
+            (fence(3, vec![id(4), id(9), id(1)]), &[0, 2]),
+            (Change::GrantVacant { ready: vec![id(4), id(9)] }, &[0, 2]),
+            (Change::Ready { session: id(4) }, &[0, 2]),
+            (fence(2, vec![]), &[0]),
+            (Change::GrantVacant { ready: vec![id(9), id(4)] }, &[4]),
+            (Change::GrantVacant { ready: vec![id(2), id(3)] }, &[4]),
+        ];
+        for (change, expected) in table {
+            image.apply_change(2, &change);
+            assert_eq!(holders(&image), expected.iter().copied().collect(), "{change:?}");
+        }
+    }
+}

@@ -166,3 +166,51 @@ fn advance_log_start(image: &Image, topic: TopicId, offsets: &BTreeMap<i32, Offs
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::meta::image::{PartitionState, Topic};
+
+    /// Topic 7 with three partitions.
+    fn image() -> Image {
+        let vacant = PartitionState { epoch: -1, holder: None, tenures: Vec::new(), log_start: 0 };
+        let topic = Topic {
+            name: "t".to_owned(),
+            replication_factor: 1,
+            internal: false,
+            configs: BTreeMap::new(),
+            partitions: vec![vacant; 3],
+        };
+        let (topics, names) = ([(TopicId(7), topic)].into(), [("t".to_owned(), TopicId(7))].into());
+        Image { topics, names, ..Image::default() }
+    }
+
+    #[test]
+    fn a_topic_has_from_one_to_so_many_partitions() {
+        // (asked, a new topic may have them, the one with three may get them)
+        let table = [
+            (i32::MIN, false, false),
+            (-1, false, false),
+            (0, false, false),
+            (1, true, false),
+            (3, true, false),
+            (4, true, true),
+            (PARTITIONS_MAX, true, true),
+            (PARTITIONS_MAX + 1, false, false),
+            (i32::MAX, false, false),
+        ];
+        for (asked, new, more) in table {
+            let create = Change::CreateTopic {
+                id: TopicId(8),
+                name: "new".to_owned(),
+                partitions: asked,
+                replication_factor: 1,
+                configs: BTreeMap::new(),
+                internal: false,
+            };
+            let add = Change::CreatePartitions { id: TopicId(7), count: asked };
+            assert_eq!([check(&image(), &create).is_ok(), check(&image(), &add).is_ok()], [new, more], "{asked}");
+        }
+    }
+}

@@ -155,4 +155,29 @@ mod tests {
         drop(pool);
         drop(orphan);
     }
+
+    #[test]
+    fn a_buffer_that_came_back_is_as_long_as_a_new_one() {
+        let pool = AlignedPool::new(2 * PAGE, 2);
+        for length in [0, 1, PAGE, 2 * PAGE] {
+            let mut buffer = pool.take();
+            let at = buffer.as_ref().as_ptr();
+            assert_eq!((buffer.as_ref().len(), buffer.as_mut_slice().len()), (2 * PAGE, 2 * PAGE), "before {length}");
+            let bytes = buffer.freeze(length);
+            assert!(bytes.len() == length && (length == 0 || bytes.as_ptr() == at));
+            drop(bytes);
+            assert_eq!(pool.free.lock().len(), 1);
+            assert_eq!(pool.take().as_ref().as_ptr(), at, "the same comes back");
+        }
+    }
+
+    #[test]
+    fn no_more_buffers_than_asked_for_lie_idle() {
+        for keep in [0, 1, 3] {
+            let pool = AlignedPool::new(PAGE, keep);
+            let taken: Vec<_> = (0..5).map(|_| pool.take()).collect();
+            drop(taken);
+            assert_eq!(pool.free.lock().len(), keep);
+        }
+    }
 }

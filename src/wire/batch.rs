@@ -291,3 +291,31 @@ impl Iterator for Batches {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_checksum_over_pieces_is_that_of_the_whole() {
+        let bytes: Vec<u8> = (0..HEADER_BYTES as u8 + 90).map(|at| at.wrapping_mul(37)).collect();
+        let over = |pieces: &mut dyn Iterator<Item = &[u8]>| {
+            let mut sum = CrcOfPieces::new();
+            pieces.for_each(|piece| sum.update(piece));
+            sum.finish()
+        };
+        for length in [0, 1, ATTRIBUTES_AT - 1, ATTRIBUTES_AT, ATTRIBUTES_AT + 1, HEADER_BYTES, bytes.len()] {
+            let whole = &bytes[..length];
+            let expected = compute_crc(whole);
+            assert_eq!(expected.is_some(), length >= ATTRIBUTES_AT, "{length} bytes");
+            for size in 1..=bytes.len() {
+                assert_eq!(over(&mut whole.chunks(size)), expected, "{length} bytes in pieces of {size}");
+            }
+            // The first byte that counts is the last of a piece, the first, or in the middle; and pieces of nothing.
+            for cut in 0..=length {
+                let (head, tail) = whole.split_at(cut);
+                assert_eq!(over(&mut [head, &[], tail].into_iter()), expected, "{length} bytes, cut at {cut}");
+            }
+        }
+    }
+}

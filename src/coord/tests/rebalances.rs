@@ -197,3 +197,43 @@ pub fn fastrand(seed: u64) -> impl FnMut() -> u64 {
         state >> 16
     }
 }
+
+#[test]
+fn whoever_is_in_another_generation_is_told_so() {
+    let mut bench = Bench::new(limits());
+    bench.stable(&["a", "b"]);
+    bench.join(with_protocols(rejoin("b"), &["range", "x"]));
+    bench.join(rejoin("a"));
+    let generation = bench.generation();
+    // In both states in which an assignment may be asked for.
+    for state in [State::CompletingRebalance, State::Stable] {
+        for (other, expected) in [
+            (generation - 1, Err(GroupError::IllegalGeneration)),
+            (generation + 1, Err(GroupError::IllegalGeneration)),
+            (generation, Ok(())),
+        ] {
+            assert_eq!(bench.state(), state);
+            assert_eq!(bench.heartbeat("b", other), expected, "{state:?}, {other} in {generation}");
+            if expected.is_err() {
+                let refused = bench.sync("b", other, &[("b", "late")]);
+                assert_eq!(bench.synced(refused), &Err(GroupError::IllegalGeneration), "{state:?}, {other}");
+                assert_eq!(bench.commit("b", other, 5), expected, "{state:?}, {other} in {generation}");
+            }
+        }
+        let leader = bench.group().leader().expect("one leads").to_owned();
+        bench.sync(&leader, generation, &[]);
+    }
+    assert_eq!(bench.group().offsets.len(), 0);
+    assert_eq!(bench.commit("b", generation, 5), Ok(()));
+}
+
+#[test]
+fn generations_go_on_at_one_after_the_last() {
+    for (before, after) in [(0, 1), (41, 42), (i32::MAX - 1, i32::MAX), (i32::MAX, 1)] {
+        let now = Now { wall_ms: 0, steady_ms: 0 };
+        let mut group = Group::new(GROUP, now);
+        group.generation = before;
+        group.step(&limits(), Input::Join(dynamic("a")), now);
+        assert_eq!((group.state(), group.generation()), (State::CompletingRebalance, after));
+    }
+}

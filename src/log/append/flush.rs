@@ -239,3 +239,7 @@ async fn judge_stranger(context: &FlushContext, key: &str, number: SegmentNumber
         };
     }
 }
+
+#[cfg(test)]
+#[path = "flush_tests.rs"]
+mod tests;

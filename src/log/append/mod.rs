@@ -279,4 +279,63 @@ mod tests {
         let late = appender.append(&slot, Bytes::new(), meta(0), &[], 0);
         assert_eq!(late.map(|_| ()), Err(AppendError::Over(SessionOver)));
     }
+
+    fn serving() -> Arc<PartitionSlot> {
+        let id = PartitionId { topic: TopicId(1), index: 0 };
+        let slot = PartitionSlot::recovering(id);
+        slot.settle(SlotState::Serving(Box::new(Partition::new(id, 0, 0))));
+        slot
+    }
+
+    #[tokio::test]
+    async fn a_duplicate_waits_for_its_original_and_is_not_written() {
+        let (slot, appender) = (serving(), Appender::new(5, 100));
+        let idempotent = |base_sequence| BatchMeta { producer_id: 1, producer_epoch: 0, base_sequence, ..meta(40) };
+        // (sequence, segment, offset, duplicate): three batches fill a segment.
+        let table = [
+            (0, 5, 0, false),
+            (1, 5, 1, false),
+            (1, 5, 1, true),
+            (2, 5, 2, false),
+            (3, 6, 3, false),
+            (0, 5, 0, true),
+            (3, 6, 3, true),
+        ];
+        for (sequence, segment, offset, duplicate) in table {
+            let admitted = appender.append(&slot, Bytes::from_static(&[0; 40]), idempotent(sequence), &[], 0);
+            let admitted = admitted.expect("it follows").admitted;
+            let found = (admitted.segment, admitted.base_offset, admitted.duplicate);
+            assert_eq!(found, (Some(segment), offset, duplicate), "sequence {sequence}");
+        }
+        assert_eq!([appender.seal().bytes, appender.seal().bytes], [120, 40]);
+    }
+
+    #[tokio::test]
+    async fn charges_are_held_until_the_segment_is_gone() {
+        let (slot, appender, budget) = (serving(), Appender::new(0, 100), Budget::new(1000));
+        for _ in 0..2 {
+            let charge = Arc::new(budget.charge(40).await);
+            for _ in 0..2 {
+                let charges = [Arc::clone(&charge)];
+                appender.append(&slot, Bytes::from_static(&[0; 20]), meta(20), &charges, 0).expect("fits");
+            }
+        }
+        assert_eq!(budget.used(), 80);
+        let sealed = appender.seal();
+        assert_eq!((budget.used(), sealed.charges.len()), (80, 2));
+        drop(sealed);
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[tokio::test]
+    async fn who_waits_hears_of_his_own_segment_only() {
+        use futures::FutureExt;
+        let appender = Appender::new(5, 100);
+        let now = |number| appender.committed(number).now_or_never();
+        assert_eq!([now(4), now(5), now(6)], [Some(Ok(())), None, None]);
+        appender.advance(6);
+        assert_eq!([now(4), now(5), now(6)], [Some(Ok(())), Some(Ok(())), None]);
+        appender.close(SessionEnd::Drained);
+        assert_eq!([now(5), now(6), now(7)], [Some(Ok(())), Some(Err(SessionOver)), Some(Err(SessionOver))]);
+    }
 }

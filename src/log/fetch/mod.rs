@@ -10,6 +10,8 @@ pub mod cut;
 pub mod lookup;
 pub mod plan;
 mod stretch;
+#[cfg(test)]
+mod tests;
 
 use std::ops::Range;
 use std::sync::Arc;

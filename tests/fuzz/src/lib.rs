@@ -6,6 +6,9 @@
 pub mod batches;
 pub mod codecs;
 pub mod connection;
+pub mod edges;
+pub mod entries;
+pub mod footers;
 pub mod inspect;
 pub mod memory;
 pub mod metadata;

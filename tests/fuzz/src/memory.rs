@@ -36,7 +36,8 @@ unsafe impl GlobalAlloc for Limited {
 fn add(bytes: usize) {
     let held = HELD.fetch_add(bytes, Relaxed).wrapping_add(bytes);
     let most = MOST.load(Relaxed);
-    if held > most {
+    // A panic is a finding already; its backtrace may take what it needs.
+    if held > most && !std::thread::panicking() {
         MOST.store(usize::MAX, Relaxed);
         let backtrace = std::backtrace::Backtrace::force_capture();
         eprintln!("memory: {bytes} bytes more make {held}, the limit is {most}\n{backtrace}");

@@ -6,6 +6,8 @@ use alluvium::wire::guard;
 use alluvium::wire::table::{API_TABLE, ApiRow};
 use bytes::Bytes;
 
+use crate::edges::put;
+use crate::messages::{Gen, random_body};
 use crate::{memory, messages};
 
 /// Bytes held per byte of body, and what an error costs: as in tests/wire_guard.rs.
@@ -30,4 +32,29 @@ pub fn run(data: &[u8]) {
 pub fn chosen(row: u8, version: u8) -> (&'static ApiRow, i16) {
     let row = &API_TABLE[usize::from(row) % API_TABLE.len()];
     (row, row.min + i16::from(version) % (row.max - row.min + 1))
+}
+
+/// Mutations that know what a request is: the guard walks every version by the same code, so that coverage keeps no body of a version
+/// whose fields are like another's. Changes `data`, of which `size` bytes are an input, and returns its new size; `None` leaves the
+/// change to libFuzzer.
+pub fn mutate(data: &mut [u8], size: usize, max_size: usize, seed: u32) -> Option<usize> {
+    let mut dice = Gen::new(u64::from(seed), 0, false);
+    match dice.below(8) {
+        0 | 1 => {
+            let (at, version) = (dice.below(API_TABLE.len() as u64) as u8, dice.byte());
+            put(data, max_size, &drawn(at, version, dice.below(u64::MAX)))
+        }
+        2 if size >= 2 => {
+            data[1] = dice.byte();
+            Some(size)
+        }
+        _ => None,
+    }
+}
+
+/// A valid request, as an input.
+fn drawn(at: u8, version: u8, seed: u64) -> Vec<u8> {
+    let (row, number) = chosen(at, version);
+    let body = random_body(row.key, &mut Gen::new(seed, number, row.is_flexible(number)));
+    [&[at, version], &body[..]].concat()
 }

@@ -43,6 +43,8 @@ fn check_footer(footer: &Footer) {
         assert!(!extent.batches.is_empty() && extent.base_offset < extent.next_offset);
         assert_eq!(extent.position, position);
         position += u64::from(extent.length);
+        let length: u64 = extent.batches.iter().map(|batch| u64::from(batch.length)).sum();
+        assert_eq!(u64::from(extent.length), length);
         let mut next = extent.base_offset;
         for batch in &extent.batches {
             assert!(batch.base_offset == next && batch.last_offset_delta >= 0 && batch.record_count >= 0);

@@ -1,0 +1,180 @@
+//! When segments are sealed, how many go out side by side, and what they repeat.
+
+use super::*;
+use crate::log::partition::Partition;
+use crate::log::slot::{PartitionSlot, SlotState};
+use crate::segment::{BatchMeta, build};
+use crate::store::fault::{Call, Fault, FaultRates, FaultStore};
+use crate::store::memory::MemoryStore;
+use crate::types::env::testing::{SeededEntropy, env};
+use crate::types::{PartitionId, TopicId};
+
+const SESSION: SessionId = SessionId { revision: 1, random: 1 };
+const INTERVAL: Duration = Duration::from_millis(100);
+const FLUSH_BYTES: usize = 300;
+
+struct World {
+    context: FlushContext,
+    store: Arc<FaultStore>,
+    slot: Arc<PartitionSlot>,
+    drain: CancellationToken,
+    flusher: tokio::task::JoinHandle<SessionEnd>,
+    started: Instant,
+}
+
+impl World {
+    fn new(inflight: usize, heartbeat: Option<Duration>) -> World {
+        let memory = Arc::new(MemoryStore::shared());
+        let store = FaultStore::new(memory, Arc::new(SeededEntropy::new(1)), FaultRates::default());
+        let env = env(1);
+        let slots = Arc::new(Slots::default());
+        let id = PartitionId { topic: TopicId(1), index: 0 };
+        let (slot, _) = slots.insert(id);
+        slot.settle(SlotState::Serving(Box::new(Partition::new(id, 0, 0))));
+        let context = FlushContext {
+            session: SESSION,
+            appender: Arc::new(Appender::new(1, FLUSH_BYTES)),
+            slots,
+            store: store.clone(),
+            tail: Arc::new(TailCache::new(1 << 20)),
+            proof: Arc::new(Proof::new(env.clone(), None, Duration::ZERO)),
+            env,
+            metrics: Metrics::new(),
+        };
+        let (extents, repeated) = (Vec::new(), Vec::new());
+        let zero =
+            SegmentDraft { session: SESSION, number: 0, nonce: 1, created_ms: 0, committed: 0, extents, repeated };
+        let footer_zero = build(zero).expect("a segment").footer_bytes;
+        let policy = FlushPolicy { interval: INTERVAL, inflight, heartbeat, create: CreatePolicy::default() };
+        let flusher = Flusher::new(context.clone(), policy, footer_zero);
+        let drain = CancellationToken::new();
+        let flusher = tokio::spawn(flusher.run(drain.clone()));
+        World { context, store, slot, drain, flusher, started: Instant::now() }
+    }
+
+    /// One batch of a hundred bytes; gives its segment.
+    fn append(&self) -> SegmentNumber {
+        let meta = BatchMeta {
+            base_offset: 0,
+            last_offset_delta: 0,
+            length: 100,
+            record_count: 1,
+            max_timestamp: 0,
+            producer_id: -1,
+            producer_epoch: -1,
+            base_sequence: -1,
+            transactional: false,
+            log_append_time: false,
+            control: None,
+        };
+        let appended = self.context.appender.append(&self.slot, Bytes::from_static(&[0; 100]), meta, &[], 0);
+        appended.expect("it serves").admitted.segment.expect("a segment")
+    }
+
+    /// Waits for the commit of a segment and tells when that was.
+    async fn committed(&self, number: SegmentNumber) -> Duration {
+        self.context.appender.committed(number).await.expect("the session goes on");
+        self.started.elapsed()
+    }
+
+    async fn objects(&self) -> usize {
+        crate::store::Store::list(&*self.store, "", None, 1000).await.expect("lists").len()
+    }
+
+    async fn end(self) -> SessionEnd {
+        self.drain.cancel();
+        self.flusher.await.expect("ends")
+    }
+}
+
+/// Timers count in whole milliseconds and may end one late.
+fn near(found: Duration, expected: Duration) -> bool {
+    found >= expected && found <= expected + Duration::from_millis(2)
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_flusher_seals_at_once_a_busy_one_by_interval_or_bytes() {
+    let world = World::new(4, None);
+    tokio::time::sleep(INTERVAL * 5).await;
+    let begin = world.started.elapsed();
+    // (batches, the last one's segment, committed so much later than the first)
+    for (batches, segment, after) in
+        [(1, 1, Duration::ZERO), (1, 2, INTERVAL), (2, 3, INTERVAL * 2), (3, 4, INTERVAL * 2)]
+    {
+        let last = (0..batches).fold(0, |_, _| world.append());
+        assert_eq!(last, segment);
+        let at = world.committed(segment).await - begin;
+        assert!(near(at, after), "segment {segment}: {at:?}, not {after:?}");
+    }
+    // What is left goes out at once on a clean end.
+    let last = world.append();
+    let asked = Instant::now();
+    let appender = world.context.appender.clone();
+    assert_eq!(world.end().await, SessionEnd::Drained);
+    assert!(asked.elapsed() < INTERVAL / 2 && appender.committed_count() == last + 1 && appender.is_over());
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_more_uploads_go_out_side_by_side_than_allowed() {
+    for inflight in [1, 3] {
+        let world = World::new(inflight, None);
+        let slow = Duration::from_secs(5);
+        world.store.script(Call::Create, "", vec![Fault::DelayBefore(slow); 6]);
+        let mut last = 0;
+        for _ in 0..6 {
+            last = world.append();
+            tokio::time::sleep(INTERVAL * 2).await;
+        }
+        assert_eq!(world.context.metrics.uploads_in_flight.get(), inflight as i64);
+        world.committed(last).await;
+        assert_eq!((world.context.metrics.uploads_in_flight.get(), world.end().await), (0, SessionEnd::Drained));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shared_store_hears_of_an_idle_session() {
+    let second = Duration::from_secs(1);
+    for (heartbeat, objects) in [(None, 0), (Some(second * 3), 3)] {
+        let world = World::new(2, heartbeat);
+        tokio::time::sleep(second * 10).await;
+        assert_eq!(world.objects().await, objects);
+        assert_eq!(world.context.appender.committed_count(), 1 + objects as u64);
+        assert_eq!(world.end().await, SessionEnd::Drained);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_footer_is_repeated_once() {
+    let world = World::new(2, None);
+    let mut last = 0;
+    while last < 2 * REPEAT_EVERY {
+        last = world.append();
+        world.committed(last).await;
+    }
+    let reader = FooterReader { store: world.store.clone(), env: world.context.env.clone() };
+    for (number, repeated) in [(1, 0..0), (63, 0..0), (64, 0..64), (65, 0..0), (128, 64..128)] {
+        let segment = reader.segment(SESSION, number).await.expect("it is there");
+        assert_eq!(segment.footer.committed, number, "all before it, one after the other");
+        let found: Vec<_> = segment.repeated.iter().map(|footer| footer.number).collect();
+        assert_eq!(found, repeated.collect::<Vec<_>>(), "segment {number}");
+    }
+    assert_eq!(world.end().await, SessionEnd::Drained);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fence_or_a_stranger_ends_the_session() {
+    let key = segment::segment_key(SESSION, 1);
+    let fence = segment::Fence { nonce: 1, created_ms: 0, session: SESSION, number: 1, fencer: None }.encode();
+    for (object, fenced) in [(fence, true), (Bytes::from_static(&[7; 100]), false)] {
+        let world = World::new(2, None);
+        crate::store::Store::create(&*world.store, &key, object).await.expect("free");
+        let number = world.append();
+        let appender = world.context.appender.clone();
+        appender.committed(number).await.expect_err("it was not committed");
+        match world.end().await {
+            SessionEnd::Fenced { number: 1 } => assert!(fenced),
+            SessionEnd::Broken { reason } => assert!(!fenced && reason.contains(&key), "{reason}"),
+            other => panic!("{other:?}"),
+        }
+    }
+}

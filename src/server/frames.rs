@@ -2,7 +2,7 @@
 //!
 //! The first twelve bytes tell which API it is and so how long the frame may be; memory follows the bytes that arrive. They are charged
 //! as they arrive, those of Produce to one budget and all others to another; when it is used up, the socket is not read. Frames
-//! that are not complete may have three quarters of each budget, and those of them that take their time a half: clients who begin frames
+//! that are not complete may have three quarters of each budget, and those of them that take their time one: clients who begin frames
 //! and do not end them leave room to those who do, and small requests, which come in one piece, pass them. A slow frame for which
 //! nothing is left, and one that is too slow while a good part is taken, ends its connection.
 
@@ -43,11 +43,11 @@ const PRESSURE_PAUSE: Duration = Duration::from_millis(5);
 const PROMPT: Duration = Duration::from_secs(1);
 
 /// Under pressure a frame may take so long, and longer by what it takes to arrive at this pace.
-const SLOW_GRACE: Duration = Duration::from_secs(5);
-const SLOWEST_BYTES_PER_SECOND: usize = 256 << 10;
+const SLOW_GRACE: Duration = Duration::from_secs(1);
+const SLOWEST_BYTES_PER_SECOND: usize = 1 << 20;
 
 /// A frame of which nothing comes is looked at so often.
-const LOOK_PAUSE: Duration = Duration::from_secs(1);
+const LOOK_PAUSE: Duration = Duration::from_millis(500);
 
 const LENGTH_BYTES: usize = 4;
 
@@ -72,7 +72,7 @@ impl Unfinished {
     pub fn new(log: &Log) -> Unfinished {
         let shares = |budget: &Budget| Shares {
             all: Budget::new(budget.total() / 4 * 3),
-            slow: Budget::new(budget.total() / 2),
+            slow: Budget::new(budget.total() / 4),
         };
         Unfinished { records: shares(&log.budget), control: shares(&log.control_budget) }
     }
@@ -276,11 +276,11 @@ mod tests {
     fn slow_frames_go_under_pressure_only() {
         let at = Duration::from_secs;
         for (seconds, arrived, pressure, expected) in [
-            (6, 100, true, true),
-            (6, 100, false, false),
-            (5, 100, true, false),
-            (8, 1 << 20, true, false),
-            (10, 1 << 20, true, true),
+            (2, 100, true, true),
+            (2, 100, false, false),
+            (1, 100, true, false),
+            (2, 1 << 20, true, false),
+            (3, 1 << 20, true, true),
             (3600, 100, false, false),
         ] {
             assert_eq!(too_slow(at(seconds), arrived, pressure), expected, "{seconds} s, {arrived}, {pressure}");

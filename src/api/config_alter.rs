@@ -163,8 +163,9 @@ fn decision(image: &Image, rules: &Rules, run: &[(usize, Alteration)]) -> (Vec<C
 fn alter_one(image: &Image, rules: &Rules, alteration: &Alteration) -> Result<Option<Change>, Refusal> {
     let (resource, kind) = resource(image, rules, alteration)?;
     let present = match &resource {
-        ConfigResource::Topic(id) => image.topics.get(id).map(|topic| &topic.configs),
-        other => image.configs.get(other),
+        Ok(ConfigResource::Topic(id)) => image.topics.get(id).map(|topic| &topic.configs),
+        Ok(other) => image.configs.get(other),
+        Err(_) => None,
     };
     let none = Configs::new();
     let present = present.unwrap_or(&none);
@@ -173,6 +174,7 @@ fn alter_one(image: &Image, rules: &Rules, alteration: &Alteration) -> Result<Op
     let wanted = wanted(kind, present, &broker, alteration)?;
     validate(kind, &wanted, present, &broker)?;
     value_sizes(&wanted)?;
+    let resource = resource?;
     if wanted.len() > MAX_CONFIGS || (present.is_empty() && image.configs.len() >= MAX_RESOURCES) {
         let message = "Too many configs are set.";
         return Err(Refusal::new(ResponseError::PolicyViolation, message));
@@ -187,7 +189,12 @@ fn alter_one(image: &Image, rules: &Rules, alteration: &Alteration) -> Result<Op
     Ok((!set.is_empty()).then_some(Change::AlterConfigs { resource, set }))
 }
 
-fn resource(image: &Image, rules: &Rules, alteration: &Alteration) -> Result<(ConfigResource, Kind), Refusal> {
+/// What is to be altered. That a topic does not exist comes second: Kafka looks at the values before.
+fn resource(
+    image: &Image,
+    rules: &Rules,
+    alteration: &Alteration,
+) -> Result<(Result<ConfigResource, Refusal>, Kind), Refusal> {
     let name = alteration.name.as_str();
     let invalid = |message: String| Refusal::new(ResponseError::InvalidRequest, message);
     let kind = Kind::of(alteration.resource_type)
@@ -199,7 +206,8 @@ fn resource(image: &Image, rules: &Rules, alteration: &Alteration) -> Result<(Co
                 .map_err(|message| Refusal::new(ResponseError::InvalidTopicException, message))?;
             let message = || format!("The topic '{name}' does not exist.");
             let unknown = || Refusal::new(ResponseError::UnknownTopicOrPartition, message());
-            ConfigResource::Topic(topic_named(image, name).ok_or_else(unknown)?.0)
+            let topic = topic_named(image, name).map(|(id, _)| ConfigResource::Topic(id));
+            return Ok((topic.ok_or_else(unknown), kind));
         }
         Kind::Broker if name.is_empty() => ConfigResource::Brokers,
         Kind::Broker => {
@@ -223,7 +231,7 @@ fn resource(image: &Image, rules: &Rules, alteration: &Alteration) -> Result<(Co
         Kind::Group if name.is_empty() => return Err(invalid("Default group resources are not allowed.".to_owned())),
         Kind::Group => ConfigResource::Group(name.to_owned()),
     };
-    Ok((resource, kind))
+    Ok((Ok(resource), kind))
 }
 
 fn definition(kind: Kind, key: &str) -> Option<&'static Definition> {

@@ -328,7 +328,8 @@ fn answer(
     let configs = entries.into_iter().map(|entry| {
         CreatableTopicConfigs::default()
             .with_name(string(&entry.name))
-            .with_value(entry.value.as_deref().map(string))
+            // What was asked for comes back as it was written, the rest as DescribeConfigs shows it.
+            .with_value(created.configs.get(&entry.name).or(entry.value.as_ref()).map(|value| string(value)))
             .with_read_only(entry.read_only)
             .with_config_source(entry.source)
             .with_is_sensitive(entry.sensitive)

@@ -29,7 +29,7 @@ pub struct Partition {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Admitted {
     pub base_offset: Offset,
-    /// LogAppendTime, or -1.
+    /// LogAppendTime, or -1; of a duplicate the newest timestamp of the original, whatever the topic's type (`ProducerStateManager`).
     pub log_append_time: TimestampMs,
     /// The answer waits for the commit of this segment; `None`: it is committed already.
     pub segment: Option<SegmentNumber>,
@@ -118,7 +118,7 @@ impl Partition {
             Verdict::OutOfOrder => Err(AdmitError::OutOfOrderSequence),
             Verdict::Duplicate(original) => Ok(Admitted {
                 base_offset: original.base_offset,
-                log_append_time: original.log_append_time,
+                log_append_time: original.max_timestamp,
                 segment: original.segment,
                 duplicate: true,
             }),
@@ -129,7 +129,7 @@ impl Partition {
                 self.producers.write(Claim::of(batch), written, now);
                 Ok(Admitted {
                     base_offset: written.base_offset,
-                    log_append_time: written.log_append_time,
+                    log_append_time: if batch.log_append_time { batch.max_timestamp } else { -1 },
                     segment: Some(segment),
                     duplicate: false,
                 })
@@ -224,7 +224,7 @@ fn written(batch: &BatchMeta, segment: Option<SegmentNumber>) -> Written {
         last_sequence: Claim::of(batch).last_sequence,
         base_offset: batch.base_offset,
         last_offset: batch.base_offset + i64::from(batch.last_offset_delta),
-        log_append_time: if batch.log_append_time { batch.max_timestamp } else { -1 },
+        max_timestamp: batch.max_timestamp,
         segment,
     }
 }
@@ -287,6 +287,22 @@ mod tests {
         let again = partition.admit(&mut batch(-1, 2, 9, 0), 8, 0).expect("known");
         assert_eq!((again.base_offset, again.segment, again.duplicate), (0, Some(3), true));
         assert_eq!(partition.next_offset(), 2);
+    }
+
+    #[test]
+    fn a_duplicate_has_the_time_of_its_original() {
+        for (log_append_time, first) in [(false, -1), (true, 1234)] {
+            let stamped = || BatchMeta { max_timestamp: 1234, log_append_time, ..batch(-1, 2, 9, 0) };
+            let mut partition = Partition::new(ID, 0, 0);
+            assert_eq!(partition.admit(&mut stamped(), 3, 7_000).map(|a| a.log_append_time), Ok(first));
+            let again = || BatchMeta { max_timestamp: 9999, ..stamped() };
+            assert_eq!(partition.admit(&mut again(), 3, 8_000).map(|a| a.log_append_time), Ok(1234));
+            let mut recovered = Partition::new(ID, 1, 0);
+            let stored = BatchMeta { base_offset: 0, ..stamped() };
+            recovered.replay(OBJECT, &extent(0, vec![stored]), 5_000).expect("contiguous");
+            recovered.finish_replay();
+            assert_eq!(recovered.admit(&mut again(), 3, 8_000).map(|a| a.log_append_time), Ok(1234));
+        }
     }
 
     #[test]

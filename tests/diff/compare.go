@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -52,6 +53,9 @@ func newVerdict() *verdict {
 }
 
 func (v *verdict) judge(c scenario, kafka, subject *S) {
+	if os.Getenv("SHOW") != "" {
+		show(c.name, kafka)
+	}
 	var unknown []difference
 	for _, d := range v.compare(c.name, kafka, subject) {
 		if id := accepted(d); id != "" {
@@ -78,6 +82,16 @@ func (v *verdict) judge(c scenario, kafka, subject *S) {
 			fmt.Printf("  %s\n", d)
 		}
 		v.groups.add(d)
+	}
+}
+
+// show prints what Kafka answered: SHOW=1 with ONLY says what a new scenario is to expect.
+func show(name string, s *S) {
+	for _, step := range s.steps {
+		fmt.Printf("%s [%s] %s v%d\n", name, step.label, step.api, step.version)
+		for _, l := range step.lines {
+			fmt.Printf("    %s: %s\n", l.path, l.value)
+		}
 	}
 }
 

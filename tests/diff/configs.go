@@ -31,7 +31,7 @@ const (
 )
 
 // Values that every config is tried with; each has some of its own besides (topicConfigs).
-var commonValues = []string{"", " ", "0", "1", "-1", "-2", "-3", "1.5", "true", "TRUE", "no", "x", "2147483647", "2147483648", "9223372036854775807", "9223372036854775808", " 7 ", "1e3", "+1", "0x10", "1_000"}
+var commonValues = []string{"", " ", "0", "1", "-1", "-2", "-3", "1.5", "true", "TRUE", "no", "x", "2147483647", "2147483648", "9223372036854775807", "9223372036854775808", " 7 ", "1e3", "+1", "0x10", "1_000", "-2147483649", "-9223372036854775809"}
 
 // topicConfigs are all configs of a topic with values worth a try.
 var topicConfigs = map[string][]string{
@@ -230,7 +230,7 @@ var brokerConfigs []string
 func brokerConfig(s *S, name string) {
 	self := fmt.Sprint(s.broker.node)
 	for _, resource := range []string{self, ""} {
-		for _, value := range []string{"1", "x", "-7"} {
+		for _, value := range []string{"1", "x", "-7", "", "0", "2147483648", "9223372036854775808", "1.5", "true"} {
 			r := change(4, resource, op(name, setOp, &value))
 			r.ValidateOnly = true
 			s.do(fmt.Sprintf("%q set %q", resource, value), 1, r)

@@ -24,10 +24,10 @@ final class Traffic {
 
     void register() {
         tools.smoke("verifiable_producer_and_consumer", this::verifiable);
-        tools.smoke("verifiable_share_consumer", this::share);
+        tools.full("verifiable_share_consumer", this::share);
         tools.smoke("e2e_latency", this::latency);
-        tools.smoke("replica_verification", this::replicas);
-        tools.smoke("client_compatibility", this::compatibility);
+        tools.full("replica_verification", this::replicas);
+        tools.full("client_compatibility", this::compatibility);
     }
 
     /** The kinds of events in order of their names, each with the sum of its counts; and the sums that the tool names itself. */

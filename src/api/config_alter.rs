@@ -162,6 +162,8 @@ fn decision(image: &Image, rules: &Rules, run: &[(usize, Alteration)]) -> (Vec<C
 /// The change that the alteration comes to; `None` if everything is so already.
 fn alter_one(image: &Image, rules: &Rules, alteration: &Alteration) -> Result<Option<Change>, Refusal> {
     let (resource, kind) = resource(image, rules, alteration)?;
+    let misnamed =
+        kind == Kind::Topic && (alteration.name.is_empty() || topic_name::validate(&alteration.name).is_err());
     let present = match &resource {
         Ok(ConfigResource::Topic(id)) => image.topics.get(id).map(|topic| &topic.configs),
         Ok(other) => image.configs.get(other),
@@ -172,6 +174,7 @@ fn alter_one(image: &Image, rules: &Rules, alteration: &Alteration) -> Result<Op
     let layers = Layers::of(image, &rules.at_start, rules.node.node_id);
     let broker = layers.effective();
     let wanted = wanted(kind, present, &broker, alteration)?;
+    let resource = if misnamed { Ok(resource?) } else { resource };
     validate(kind, &wanted, present, &broker)?;
     value_sizes(&wanted)?;
     let resource = resource?;
@@ -189,7 +192,8 @@ fn alter_one(image: &Image, rules: &Rules, alteration: &Alteration) -> Result<Op
     Ok((!set.is_empty()).then_some(Change::AlterConfigs { resource, set }))
 }
 
-/// What is to be altered. That a topic does not exist comes second: Kafka looks at the values before.
+/// What is to be altered. What is wrong with a topic comes second: Kafka looks at the operations before its name, and at the values
+/// before its existence.
 fn resource(
     image: &Image,
     rules: &Rules,
@@ -200,14 +204,15 @@ fn resource(
     let kind = Kind::of(alteration.resource_type)
         .ok_or_else(|| invalid(format!("Unknown resource type {}", alteration.resource_type)))?;
     let resource = match kind {
-        Kind::Topic if name.is_empty() => return Err(invalid("Default topic resources are not allowed.".to_owned())),
         Kind::Topic => {
-            topic_name::validate(name)
-                .map_err(|message| Refusal::new(ResponseError::InvalidTopicException, message))?;
-            let message = || format!("The topic '{name}' does not exist.");
-            let unknown = || Refusal::new(ResponseError::UnknownTopicOrPartition, message());
-            let topic = topic_named(image, name).map(|(id, _)| ConfigResource::Topic(id));
-            return Ok((topic.ok_or_else(unknown), kind));
+            let unknown = format!("The topic '{name}' does not exist.");
+            let topic = match (topic_named(image, name), topic_name::validate(name)) {
+                (Some((id, _)), _) => Ok(ConfigResource::Topic(id)),
+                _ if name.is_empty() => Err(invalid("Default topic resources are not allowed.".to_owned())),
+                (None, Err(message)) => Err(Refusal::new(ResponseError::InvalidTopicException, message)),
+                (None, Ok(())) => Err(Refusal::new(ResponseError::UnknownTopicOrPartition, unknown)),
+            };
+            return Ok((topic, kind));
         }
         Kind::Broker if name.is_empty() => ConfigResource::Brokers,
         Kind::Broker => {
@@ -262,6 +267,9 @@ fn wanted(kind: Kind, present: &Configs, broker: &Configs, alteration: &Alterati
         };
         let definition = definition(kind, key).filter(|definition| is_list(kind, definition)).ok_or_else(|| {
             let message = match kind {
+                Kind::Broker if broker_config::UNLESS_SET.contains(&key.as_str()) && broker_config::is_dynamic(key) => {
+                    format!("Unknown config name: {key}")
+                }
                 Kind::Broker => {
                     format!("Config value {} is not allowed for config key: {key}", verb.to_ascii_lowercase())
                 }

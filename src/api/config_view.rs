@@ -189,19 +189,10 @@ pub fn client_metrics_entries(subscription: &Configs) -> Vec<ConfigEntry> {
     entries.collect()
 }
 
-/// Kafka knows these and describes them only where they are set.
-const UNLESS_SET: &[&str] = &[
-    "allow.everyone.if.no.acl.found",
-    "follower.replication.throttled.rate",
-    "leader.replication.throttled.rate",
-    "replica.alter.log.dirs.io.max.bytes.per.second",
-    "super.users",
-];
-
 /// All configs of a broker, and whatever else was set for it.
 pub fn broker_entries(layers: &Layers<'_>) -> Vec<ConfigEntry> {
     let mut names: BTreeSet<&str> = BROKER_CONFIGS.iter().map(|definition| definition.name).collect();
-    names.retain(|name| !UNLESS_SET.contains(name) || layers.at_start.contains_key(*name));
+    names.retain(|name| !broker_config::UNLESS_SET.contains(name) || layers.at_start.contains_key(*name));
     for layer in [layers.this_broker, layers.all_brokers].into_iter().flatten() {
         names.extend(layer.keys().map(String::as_str));
     }

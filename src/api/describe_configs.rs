@@ -34,7 +34,12 @@ pub async fn handle(
         types: cx.api_version >= 3,
         documentation: cx.api_version >= 3 && request.include_documentation,
     };
+    // One resource of a kind that is none spoils the request, as in Kafka.
+    let spoilt = request.resources.iter().any(|resource| Kind::of(resource.resource_type).is_none());
     let results = request.resources.iter().map(|resource| {
+        if spoilt {
+            return result(resource, Err(Refusal::standard(ResponseError::InvalidRequest)), shown);
+        }
         let entries = services.meta.read(|image| describe(services, image, resource));
         result(resource, entries, shown)
     });

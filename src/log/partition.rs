@@ -204,9 +204,9 @@ impl Partition {
     }
 
     /// Answers OffsetForLeaderEpoch (KIP-320, `LeaderEpochFileCache.endOffsetFor`): the largest epoch not above `requested` and the
-    /// offset at which the next one starts; (-1, -1) if undefined.
+    /// offset at which the next one starts; (-1, -1) if undefined. Before all epochs: the one asked for and where the first one starts.
     pub fn end_of_epoch(&self, requested: LeaseEpoch) -> (LeaseEpoch, Offset) {
-        if requested < 0 || requested > self.epoch {
+        if requested == -1 || requested > self.epoch {
             return (-1, -1);
         }
         if requested == self.epoch {
@@ -318,7 +318,7 @@ mod tests {
         assert_eq!(partition.high_watermark(), 3);
         let duplicate = partition.admit(&mut batch(-1, 1, 9, 2), 0, 0).expect("known");
         assert_eq!((duplicate.base_offset, duplicate.segment), (2, None));
-        let table = [(-1, (-1, -1)), (0, (0, 2)), (1, (1, 3)), (2, (2, 3)), (3, (-1, -1))];
+        let table = [(-1, (-1, -1)), (-7, (-7, 0)), (0, (0, 2)), (1, (1, 3)), (2, (2, 3)), (3, (-1, -1))];
         for (requested, answer) in table {
             assert_eq!(partition.end_of_epoch(requested), answer, "epoch {requested}");
         }

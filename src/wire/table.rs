@@ -84,7 +84,7 @@ pub const API_TABLE: &[ApiRow] = &[
     row(ApiKey::OffsetFetch, "OffsetFetch", (1, 9), 6, 4 * MIB, fields::OFFSET_FETCH),
     row(ApiKey::FindCoordinator, "FindCoordinator", (0, 6), 3, MIB, fields::FIND_COORDINATOR),
     row(ApiKey::JoinGroup, "JoinGroup", (0, 9), 6, 4 * MIB, fields::JOIN_GROUP),
-    row(ApiKey::Heartbeat, "Heartbeat", (0, 4), 4, 64 * KIB, fields::HEARTBEAT),
+    row(ApiKey::Heartbeat, "Heartbeat", (0, 4), 4, 128 * KIB, fields::HEARTBEAT),
     row(ApiKey::LeaveGroup, "LeaveGroup", (0, 5), 4, MIB, fields::LEAVE_GROUP),
     row(ApiKey::SyncGroup, "SyncGroup", (0, 5), 4, 4 * MIB, fields::SYNC_GROUP),
     row(ApiKey::DescribeGroups, "DescribeGroups", (0, 6), 5, 4 * MIB, fields::DESCRIBE_GROUPS),

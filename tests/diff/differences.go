@@ -40,8 +40,10 @@ var differences = []entry{
 		reason: "the Kafka of this test is set to one replica"},
 	{id: "not-dynamic", api: "DescribeConfigs|IncrementalAlterConfigs", label: `broker: sasl\.enabled\.mechanisms|".*`, scenario: `describe-configs/.*|broker-config/(super\.users|allow\.everyone\.if\.no\.acl\.found|sasl\.enabled\.mechanisms|listeners|listener\.security\.protocol\.map|process\.roles)`,
 		reason: "listeners and security are settings of the start here; Kafka lets some be changed, or stores what it does not know"},
-	{id: "threads", api: "IncrementalAlterConfigs", scenario: `broker-config/(background\.threads|num\..*threads|log\.cleaner\.dedupe\.buffer\.size)`,
-		reason: "numbers of threads and the cleaner's buffer have no effect here, so no step is too large"},
+	{id: "threads", api: "IncrementalAlterConfigs", scenario: `broker-config/(background\.threads|num\..*threads|log\.cleaner\.threads|log\.cleaner\.dedupe\.buffer\.size)`,
+		reason: "numbers of threads and the cleaner's buffer have no effect here, so no step is too large (and none is a division by zero)"},
+	{id: "local-retention", api: "IncrementalAlterConfigs", scenario: `broker-config/log\.local\.retention\.ms`,
+		reason: "nothing is tiered: local retention has no effect, and is not held against that of the log"},
 	{id: "no-elr-change", api: "IncrementalAlterConfigs", scenario: `broker-config/min\.insync\.replicas`,
 		reason: "without eligible leader replicas min.insync.replicas may be changed anywhere"},
 
@@ -54,6 +56,10 @@ var differences = []entry{
 		reason: "INVALID_TOPIC_EXCEPTION for each bad name; Kafka fails with UNKNOWN_SERVER_ERROR as a whole"},
 
 	// lists that name something twice or nothing
+	{id: "named-twice", api: "Produce", label: "a (partition|topic) twice", path: `Topics(\[\]\.Partitions)?\.length`,
+		reason: "what a request names twice is stored twice, each with its answer; Kafka puts it into a map and loses the first. No client sends it"},
+	{id: "by-id-and-name", api: "DeleteTopics", label: "by id and name of the same", path: `Topics(\.length|\[\]\.Topic)`,
+		reason: "a topic that a request names both ways has two refusals, Kafka puts them into one row"},
 	{id: "directory-size", api: "DescribeLogDirs", path: `Dirs\[\]\.(Total|Usable)Bytes`, kafka: "> 0", here: "-1",
 		reason: "a bucket has no size"},
 
@@ -68,6 +74,10 @@ var differences = []entry{
 	// reading
 	{id: "isolation", api: "Fetch", label: "of an isolation that is none",
 		reason: "read as read_uncommitted; Kafka fails with UNKNOWN_SERVER_ERROR"},
+	{id: "not-utf-8", api: "Metadata", label: ".* that is not UTF-8", path: `\(connection\)`, here: "closed",
+		reason: "text that is not UTF-8 is refused; Kafka reads replacement characters into it"},
+	{id: "negative-length", api: "Metadata", label: "array of negative length", path: `\(connection\)`, here: "closed",
+		reason: "a length below -1 is refused; Kafka reads it as null"},
 	{id: "negative-sizes", api: "Fetch", label: "at most -?[0-9]+, -1 a partition.*",
 		reason: "a negative size counts as zero; Kafka fails with UNKNOWN_SERVER_ERROR"},
 	{id: "followers-epochs", api: "Fetch", label: "last fetched epoch of the future",
@@ -75,6 +85,18 @@ var differences = []entry{
 
 	{id: "deleted-in-a-session", api: "Fetch", scenario: "deleted-topic/.*", label: "(gone|made again): session", path: `Topics\[\]\.Partitions\[\]\.(ErrorCode|AbortedTransactions\.length)`, here: "100|0",
 		reason: "the id of a deleted topic is UNKNOWN_TOPIC_ID in a session too; Kafka's session remembers the name and says UNKNOWN_TOPIC_OR_PARTITION or INCONSISTENT_TOPIC_ID. Clients do the same on all three"},
+
+	// limits
+	{id: "too-many-new-partitions", api: "CreatePartitions", label: "grow to .*", path: `Topics\[\]\.Error(Code|Message)`, kafka: "-1|null", here: `44|"Excessively.*"`,
+		reason: "POLICY_VIOLATION with Kafka's own sentence for topics; Kafka fails with UNKNOWN_SERVER_ERROR"},
+	{id: "long-message", api: "CreateTopics", label: "new topic of 32767 bytes", path: `Topics\[\]\.Error(Code|Message)`, kafka: "-1|null",
+		reason: "INVALID_TOPIC_EXCEPTION; Kafka's sentence gets too long with the name in it, and it fails with UNKNOWN_SERVER_ERROR"},
+	{id: "long-group-names", label: `(m: )?"z+" of 9000.*|group of 32767 bytes`,
+		reason: "INVALID_GROUP_ID above 8 KiB, so that names can't fill the memory; Kafka takes 32767 bytes"},
+	{id: "frame-caps", scenario: "limits/frames", label: "long, without records", kafka: "waits", here: "closed",
+		reason: "requests without records have lengths of their own, at most 4 MiB, that are refused at once; Kafka waits for up to socket.request.max.bytes of anything"},
+	{id: "undecodable-subscription", api: "JoinGroup", label: "consumer subscribes to (no subscription|cut)", path: `\(connection\)`, kafka: "no answer",
+		reason: "a consumer whose subscription nobody can read joins, and gets an assignment from its leader; Kafka never answers"},
 
 	// frames
 	{id: "work-overlaps", scenario: "frames/pipelined", label: "request .*",

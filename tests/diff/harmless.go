@@ -23,7 +23,7 @@ func (f *filler) tame(request kmsg.Request) {
 			}
 		}
 	case *kmsg.ListOffsetsRequest:
-		r.ReplicaID = -1
+		r.ReplicaID, r.IsolationLevel = -1, int8(f.IntN(2))
 	case *kmsg.MetadataRequest:
 		r.AllowAutoTopicCreation = false
 		byID := r.Version >= 12 && f.IntN(2) == 0
@@ -45,6 +45,11 @@ func (f *filler) tame(request kmsg.Request) {
 		r.Group = pick(f.generator, "", f.s.named("fresh")+string(rune('a'+f.fresh%26))+fresh(f.fresh))
 		r.SessionTimeoutMillis = pick[int32](f.generator, 5999, 6000, 7000)
 		r.RebalanceTimeoutMillis = pick[int32](f.generator, 0, 100, 1000)
+		for i := range r.Protocols {
+			if r.ProtocolType == "consumer" {
+				r.Protocols[i].Metadata = subscription("t")
+			}
+		}
 	case *kmsg.CreateTopicsRequest:
 		r.ValidateOnly = true
 		for i := range r.Topics {
@@ -119,7 +124,7 @@ func (f *filler) harmless(request kmsg.Request) bool {
 			})
 		})
 	case *kmsg.ListOffsetsRequest:
-		return r.ReplicaID == -1
+		return r.ReplicaID == -1 && (r.IsolationLevel == 0 || r.IsolationLevel == 1)
 	case *kmsg.MetadataRequest:
 		return len(r.Topics) > 0 && !r.AllowAutoTopicCreation && each(r.Topics, func(t kmsg.MetadataRequestTopic) bool {
 			known := t.Topic != nil && (slices.Contains(f.topics, *t.Topic) || slices.Contains(badNames, *t.Topic))
@@ -130,7 +135,9 @@ func (f *filler) harmless(request kmsg.Request) bool {
 	case *kmsg.OffsetCommitRequest:
 		return each(r.Topics, func(t kmsg.OffsetCommitRequestTopic) bool { return len(t.Partitions) > 0 })
 	case *kmsg.JoinGroupRequest:
-		return r.RebalanceTimeoutMillis <= 1000
+		return r.RebalanceTimeoutMillis <= 1000 && each(r.Protocols, func(p kmsg.JoinGroupRequestProtocol) bool {
+			return r.ProtocolType != "consumer" || bytes.Equal(p.Metadata, subscription("t"))
+		})
 	case *kmsg.CreateTopicsRequest:
 		return r.ValidateOnly && r.TimeoutMillis >= 1000 && each(r.Topics, func(t newTopic) bool {
 			return t.ReplicationFactor != 2 && t.ReplicationFactor != 3 && t.NumPartitions <= 10

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/binary"
+	"encoding/json"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -61,12 +62,23 @@ func randomRequests(s *S, key int16, seed uint64) {
 	for v := served[key].low; v <= served[key].high; v++ {
 		f.version = v
 		for i := range cases {
-			s.outcome(fmt.Sprintf("v%d, request %d", v, i), key, v, f.frame(f.request()))
+			r := f.request()
+			trace(s, v, r)
+			s.outcome(fmt.Sprintf("v%d, request %d", v, i), key, v, f.frame(r))
 		}
 		for i := range 2 * cases {
 			name, frame := f.mutant()
+			trace(s, v, frame)
 			s.outcome(fmt.Sprintf("v%d, mutant %d: %s", v, i, name), key, v, frame)
 		}
+	}
+}
+
+// trace prints what is sent to the broker under test: DIFF_TRACE=1 with ONLY.
+func trace(s *S, version int16, sent any) {
+	if os.Getenv("DIFF_TRACE") != "" && s.broker.name == "subject" {
+		text, _ := json.Marshal(sent)
+		fmt.Printf("  v%d %s\n", version, text)
 	}
 }
 

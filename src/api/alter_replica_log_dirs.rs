@@ -14,6 +14,12 @@ use super::ports::AdminServices;
 use super::refusal::topic_name;
 use super::topic_view::partition_of;
 
+/// What Kafka adds to the name of the directory of a replica that moves, the hyphen before the partition counted in.
+const MOVING_SUFFIX_BYTES: usize = 1 + ".00000000000000000000000000000000-future".len();
+
+/// The longest name that a directory may have; Kafka refuses topics that would come above it.
+const MAX_DIRECTORY_BYTES: usize = 255;
+
 pub fn handle(services: &AdminServices, request: &AlterReplicaLogDirsRequest) -> AlterReplicaLogDirsResponse {
     // As in Kafka a partition that is named several times goes where it is told last.
     let mut asked: BTreeMap<&str, BTreeMap<i32, &str>> = BTreeMap::new();
@@ -25,7 +31,9 @@ pub fn handle(services: &AdminServices, request: &AlterReplicaLogDirsRequest) ->
     }
     let results = services.meta.read(|image| {
         let move_to = |topic: &str, index: i32, path: &str| {
-            if path != services.node.store {
+            if topic.len() + index.to_string().len() + MOVING_SUFFIX_BYTES > MAX_DIRECTORY_BYTES {
+                ResponseError::InvalidTopicException.code()
+            } else if path != services.node.store {
                 ResponseError::LogDirNotFound.code()
             } else if partition_of(image, topic, index).is_none() {
                 ResponseError::UnknownTopicOrPartition.code()

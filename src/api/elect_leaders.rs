@@ -21,6 +21,7 @@ pub async fn handle(
     request: ElectLeadersRequest,
 ) -> ElectLeadersResponse {
     let unknown_type = cx.api_version >= 1 && !ELECTION_TYPES.contains(&request.election_type);
+    let unknown = format!("Unknown election type {}", request.election_type);
     let results = services.meta.read(|image| {
         let Some(topics) = &request.topic_partitions else {
             // All: Kafka names every topic, and of its partitions those that were in need of it.
@@ -30,7 +31,7 @@ pub async fn handle(
         let results = topics.iter().map(|topic| {
             let rows = topic.partitions.iter().map(|index| {
                 let refusal = match unknown_type {
-                    true => Refusal::standard(ResponseError::InvalidRequest),
+                    true => Refusal::new(ResponseError::InvalidRequest, unknown.clone()),
                     false => elect(image, &topic.topic, *index),
                 };
                 PartitionResult::default()

@@ -68,6 +68,7 @@ fn ids_too_early(topics: &[MetadataRequestTopic]) -> MetadataResponse {
         MetadataResponseTopic::default()
             .with_error_code(ResponseError::InvalidRequest.code())
             .with_name(Some(topic.name.clone().unwrap_or_default()))
+            .with_topic_id(topic.topic_id)
     });
     MetadataResponse::default().with_cluster_id(None).with_controller_id(BrokerId(-1)).with_topics(refused.collect())
 }

@@ -158,14 +158,23 @@ async fn one_broker_with_one_directory() {
             .with_path(string(path))
             .with_topics(vec![topic])
     };
-    let dirs =
-        vec![dir("memory:", "t1", vec![0, 1, 7]), dir("/elsewhere", "t1", vec![1]), dir("memory:", "t2", vec![0])];
+    let long = "x".repeat(214);
+    let dirs = vec![
+        dir("memory:", &long, vec![0]),
+        dir("memory:", &long[1..], vec![0]),
+        dir("memory:", "t1", vec![0, 1, 7]),
+        dir("/elsewhere", "t1", vec![1]),
+        dir("memory:", "t2", vec![0]),
+    ];
     let request = m::AlterReplicaLogDirsRequest::default().with_dirs(dirs);
     let response = alter_replica_log_dirs::handle(&services, &request);
     let rows = response.results.iter().flat_map(|topic| {
         topic.partitions.iter().map(|row| (topic.topic_name.as_str(), row.partition_index, row.error_code))
     });
-    assert_eq!(rows.collect::<Vec<_>>(), [("t1", 0, 0), ("t1", 1, 57), ("t1", 7, 3), ("t2", 0, 3)]);
+    assert_eq!(
+        rows.collect::<Vec<_>>(),
+        [("t1", 0, 0), ("t1", 1, 57), ("t1", 7, 3), ("t2", 0, 3), (&long[1..], 0, 3), (&long[..], 0, 17)]
+    );
     writes(&response, 1);
     writes(&response, 2);
 }

@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
@@ -264,8 +265,18 @@ var indexes = regexp.MustCompile(`\[\d+\]`)
 var elements = regexp.MustCompile(`\[[^\]]+\]`)
 
 func full(pattern, text string) bool {
-	return pattern == "" || regexp.MustCompile("^(?s:"+pattern+")$").MatchString(text)
+	if pattern == "" {
+		return true
+	}
+	known, ok := patterns.Load(pattern)
+	if !ok {
+		known, _ = patterns.LoadOrStore(pattern, regexp.MustCompile("^(?s:"+pattern+")$"))
+	}
+	return known.(*regexp.Regexp).MatchString(text)
 }
+
+// patterns by their text, for there are many comparisons.
+var patterns sync.Map
 
 // set is a list that Kafka fills from a hash map.
 type set struct{ api, field, reason string }

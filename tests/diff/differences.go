@@ -122,5 +122,7 @@ var sets = []set{
 	{"CreateTopics", "Configs", "Kafka answers in the order of a hash map"},
 	{"AlterConfigs|IncrementalAlterConfigs", "Resources", "Kafka answers in the order of a hash map"},
 	{"ListConfigResources", "ConfigResources", "Kafka answers in the order of hash sets"},
+	{"AlterReplicaLogDirs", "Topics|Partitions", "Kafka answers in the order of a hash map"},
+	{"DescribeUserSCRAMCredentials", "Results", "Kafka answers in the order of a hash map"},
 	{"DescribeLogDirs", "Topics|Partitions", "Kafka answers in the order of a hash map"},
 }

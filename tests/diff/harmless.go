@@ -169,6 +169,8 @@ func (f *filler) harmless(request kmsg.Request) bool {
 		return r.TimeoutMillis >= 1000
 	case *kmsg.DescribeTopicPartitionsRequest:
 		return len(r.Topics) > 0 && each(r.Topics, func(t kmsg.DescribeTopicPartitionsRequestTopic) bool { return !slices.Contains(badNames, t.Topic) })
+	case *kmsg.CreateDelegationTokenRequest: // Kafka stumbles over a name without a type
+		return r.OwnerPrincipalName == nil || r.OwnerPrincipalType != nil
 	case *kmsg.UnregisterBrokerRequest:
 		return r.BrokerID < 0 || r.BrokerID > 20
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
@@ -248,6 +249,9 @@ func alterReplicaLogDirs(s *S, v int16) {
 	move("missing", to(dir, of(s.named("missing"), 0)))
 	for _, name := range badNames {
 		move("bad name", to(dir, of(name, 0)))
+	}
+	for _, n := range []int{212, 213, 214, 215} {
+		move(fmt.Sprint("a name of ", n), to(dir, of(strings.Repeat("x", n), 0, 10)))
 	}
 	move("no partitions", to(dir, of(t)))
 	move("no topics", to(dir))

@@ -109,7 +109,7 @@ func brokenFrames(s *S) {
 		{"long array", frame(append(header(3, 12, true), 0xff, 0xff, 0xff, 0xff, 0x0f))},
 		{"negative array", frame(append(header(3, 4, false), 0xff, 0xff, 0xff, 0xf0))},
 		{"client id too long", frame([]byte{0, 3, 0, 4, 0, 0, 0, 7, 0x7f, 0xff, 'x'})},
-		{"negative client id", frame(append([]byte{0, 3, 0, 4, 0, 0, 0, 7, 0xff, 0xfe}, 0xff, 0xff, 0xff, 0xff, 0))},
+		{"negative client id", frame(append([]byte{0, 3, 0, 4, 0, 0, 0, 7, 0xff, 0xfe}, 0, 0, 0, 0, 0))},
 		{"client id that is not UTF-8", frame(append([]byte{0, 3, 0, 4, 0, 0, 0, 7, 0, 2, 0xc3, 0x28}, 0, 0, 0, 0, 0))},
 		{"topic that is not UTF-8", frame(append(header(3, 4, false), 0, 0, 0, 1, 0, 2, 0xc3, 0x28, 0))},
 		{"array of negative length", frame(append(header(3, 4, false), 0xff, 0xff, 0xff, 0xfe, 0))},

@@ -122,8 +122,7 @@ final class Traffic {
         List<String> args = new ArrayList<>(List.of("--topic", topic, "--num-cluster-nodes", "1"));
         for (String supported : List.of("offsets-for-times", "cluster-id", "create-topics", "describe-acls", "describe-configs",
                 "idempotent-producer")) {
-            boolean expected = Transcript.kafka() || !supported.equals("describe-acls");
-            args.addAll(List.of("--" + supported + "-supported", "" + expected));
+            args.addAll(List.of("--" + supported + "-supported", "true"));
         }
         args.addAll(List.of("--expect-record-too-large-exception", "false"));
         transcript.call("ClientCompatibilityTest", TOOLS + "ClientCompatibilityTest", 0, args.toArray(String[]::new));

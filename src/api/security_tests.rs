@@ -108,7 +108,7 @@ fn filters_of_quotas() {
         m::describe_client_quotas_request::ComponentData::default()
             .with_entity_type(string(kind))
             .with_match_type(match_type)
-            .with__match(name.map(string))
+            .with_match(name.map(string))
     };
     let x = Some("x");
     let table = [

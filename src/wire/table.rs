@@ -101,7 +101,7 @@ pub const API_TABLE: &[ApiRow] = &[
     row(ApiKey::DeleteAcls, "DeleteAcls", (1, 3), 2, MIB, fields::DELETE_ACLS),
     row(ApiKey::DescribeConfigs, "DescribeConfigs", (1, 4), 4, 4 * MIB, fields::DESCRIBE_CONFIGS),
     row(ApiKey::AlterConfigs, "AlterConfigs", (0, 2), 2, 4 * MIB, fields::ALTER_CONFIGS),
-    row(ApiKey::AlterReplicaLogDirs, "AlterReplicaLogDirs", (1, 2), 2, 4 * MIB, fields::ALTER_REPLICA_LOG_DIRS),
+    row(ApiKey::AlterReplicaLogDirs, "AlterReplicaLogDirs", (1, 2), 2, MIB, fields::ALTER_REPLICA_LOG_DIRS),
     row(ApiKey::DescribeLogDirs, "DescribeLogDirs", (1, 4), 2, 4 * MIB, fields::DESCRIBE_LOG_DIRS),
     row(ApiKey::SaslAuthenticate, "SaslAuthenticate", (0, 2), 2, MIB, fields::SASL_AUTHENTICATE),
     row(ApiKey::CreatePartitions, "CreatePartitions", (0, 3), 2, 4 * MIB, fields::CREATE_PARTITIONS),

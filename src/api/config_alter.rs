@@ -162,8 +162,8 @@ fn decision(image: &Image, rules: &Rules, run: &[(usize, Alteration)]) -> (Vec<C
 /// The change that the alteration comes to; `None` if everything is so already.
 fn alter_one(image: &Image, rules: &Rules, alteration: &Alteration) -> Result<Option<Change>, Refusal> {
     let (resource, kind) = resource(image, rules, alteration)?;
-    let misnamed =
-        kind == Kind::Topic && (alteration.name.is_empty() || topic_name::validate(&alteration.name).is_err());
+    let nameless = alteration.name.is_empty() && matches!(kind, Kind::Topic | Kind::Group | Kind::ClientMetrics);
+    let misnamed = nameless || (kind == Kind::Topic && topic_name::validate(&alteration.name).is_err());
     let present = match &resource {
         Ok(ConfigResource::Topic(id)) => image.topics.get(id).map(|topic| &topic.configs),
         Ok(other) => image.configs.get(other),
@@ -192,7 +192,7 @@ fn alter_one(image: &Image, rules: &Rules, alteration: &Alteration) -> Result<Op
     Ok((!set.is_empty()).then_some(Change::AlterConfigs { resource, set }))
 }
 
-/// What is to be altered. What is wrong with a topic comes second: Kafka looks at the operations before its name, and at the values
+/// What is to be altered. What is wrong with its name comes second: Kafka looks at the operations before its name, and at the values
 /// before its existence.
 fn resource(
     image: &Image,
@@ -231,9 +231,13 @@ fn resource(
             };
             return Err(Refusal::new(ResponseError::InvalidConfig, message));
         }
-        Kind::ClientMetrics if name.is_empty() => return Err(invalid("Subscription name can't be empty".to_owned())),
+        Kind::ClientMetrics if name.is_empty() => {
+            return Ok((Err(invalid("Subscription name can't be empty".to_owned())), kind));
+        }
         Kind::ClientMetrics => ConfigResource::ClientMetrics(name.to_owned()),
-        Kind::Group if name.is_empty() => return Err(invalid("Default group resources are not allowed.".to_owned())),
+        Kind::Group if name.is_empty() => {
+            return Ok((Err(invalid("Default group resources are not allowed.".to_owned())), kind));
+        }
         Kind::Group => ConfigResource::Group(name.to_owned()),
     };
     Ok((Ok(resource), kind))

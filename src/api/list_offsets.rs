@@ -105,7 +105,7 @@ async fn look_up(
         let partition = inner.partition().map_err(|error| errors::of_unavailable(&error))?;
         (partition.epoch(), partition.log_start(), partition.high_watermark())
     };
-    errors::check_leader_epoch(partition.current_leader_epoch, epoch)?;
+    errors::check_given_leader_epoch(partition.current_leader_epoch, epoch)?;
     let at = |offset| Some(Found { offset, timestamp: -1 });
     let found = match partition.timestamp {
         LATEST => at(end),

@@ -12,13 +12,21 @@ func (f *filler) tame(request kmsg.Request) {
 	switch r := request.(type) {
 	case *kmsg.ProduceRequest:
 		r.TransactionID, r.Acks = nil, pick[int16](f.generator, -1, -1, 1, 2, -7)
+		if r.Version >= 13 && len(r.Topics) == 2 && r.Topics[0].TopicID == r.Topics[1].TopicID {
+			r.Topics = r.Topics[:1]
+		}
 	case *kmsg.FetchRequest:
 		r.ReplicaID, r.ReplicaState, r.ClusterID, r.ForgottenTopics = -1, kmsg.NewFetchRequestReplicaState(), nil, nil
 		r.MaxWaitMillis, r.SessionID, r.SessionEpoch, r.IsolationLevel = 0, 0, -1, int8(f.IntN(2))
 		r.MaxBytes = pick[int32](f.generator, 0, 1, 1000, 1<<20)
 		for i := range r.Topics {
+			r.Topics[i].TopicID = pick(f.generator, f.ids[i], f.ids[i], [16]byte{0xd1, byte(i)})
+		}
+		for i := range r.Topics {
 			for j := range r.Topics[i].Partitions {
 				p := &r.Topics[i].Partitions[j]
+				whole := kmsg.NewFetchRequestTopicPartition() // what only followers set
+				p.ReplicaDirectoryID, p.HighWatermark = whole.ReplicaDirectoryID, whole.HighWatermark
 				p.LastFetchedEpoch, p.PartitionMaxBytes = -1, pick[int32](f.generator, 0, 1, 1000, 1<<20)
 			}
 		}
@@ -118,9 +126,10 @@ func (f *filler) harmless(request kmsg.Request) bool {
 		})
 	case *kmsg.FetchRequest:
 		return r.ReplicaID == -1 && r.ReplicaState.ID == -1 && r.ReplicaState.Epoch == -1 && r.ClusterID == nil && r.MaxWaitMillis <= 50 &&
+			(r.Version < 13 || each(r.Topics, func(t kmsg.FetchRequestTopic) bool { return t.TopicID != [16]byte{} })) && // Kafka stumbles over that
 			r.MaxBytes >= 0 && (r.IsolationLevel == 0 || r.IsolationLevel == 1) && each(r.Topics, func(t kmsg.FetchRequestTopic) bool {
 			return each(t.Partitions, func(p kmsg.FetchRequestTopicPartition) bool {
-				return p.PartitionMaxBytes >= 0 && p.LastFetchedEpoch == -1
+				return p.PartitionMaxBytes >= 0 && p.LastFetchedEpoch == -1 && p.HighWatermark == kmsg.NewFetchRequestTopicPartition().HighWatermark
 			})
 		})
 	case *kmsg.ListOffsetsRequest:

@@ -178,6 +178,18 @@ fn short_lengths_are_corrupt() {
 }
 
 #[test]
+fn no_batch_is_longer_than_a_segment_of_kafka() {
+    for codec in Codec::ALL {
+        let good = batch(codec, &[rec(0), rec(1)], |_| {});
+        for (segment_bytes, expected) in [(good.len(), None), (good.len() - 1, Some(RecordListTooLarge))] {
+            assert_eq!(code(good.clone(), &ProduceRules { segment_bytes, ..rules() }), expected, "{codec:?}");
+        }
+        let both = ProduceRules { segment_bytes: 50, max_message_bytes: 50, ..rules() };
+        assert_eq!(code(good.clone(), &both), Some(MessageTooLarge), "{codec:?}: that comes first");
+    }
+}
+
+#[test]
 fn headers_are_checked_in_kafkas_order() {
     let small = ProduceRules { max_message_bytes: 70, ..rules() };
     type Row = (&'static str, fn(&mut BatchHeader), Option<ResponseError>, Option<ResponseError>);

@@ -9,6 +9,8 @@ use kafka_protocol::messages::alter_partition_reassignments_response::{
 };
 use kafka_protocol::messages::{AlterPartitionReassignmentsRequest, AlterPartitionReassignmentsResponse};
 
+use kafka_protocol::protocol::StrBytes;
+
 use super::context::RequestContext;
 use super::ports::AdminServices;
 use super::refusal::{Refusal, topic_name};
@@ -36,8 +38,10 @@ pub async fn handle(
         });
         topics.collect()
     });
+    // Kafka's sentence about nothing is empty.
+    let message = request.topics.is_empty().then(StrBytes::new);
     AlterPartitionReassignmentsResponse::default()
-        .with_error_message(None)
+        .with_error_message(message)
         .with_allow_replication_factor_change(request.allow_replication_factor_change)
         .with_responses(topics)
 }

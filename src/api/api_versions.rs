@@ -1,6 +1,6 @@
 //! ApiVersions (key 18), versions 0–4: what is served, out of the one table (`wire::table`).
 //!
-//! A version that is too new is answered in version 0 with UNSUPPORTED_VERSION and the row of ApiVersions alone; its body is not read
+//! A version that there is not is answered in version 0 with UNSUPPORTED_VERSION and the row of ApiVersions alone; its body is not read
 //! (KIP-511). From v3 on the client's software name and version must be well-formed, else INVALID_REQUEST without rows.
 
 use kafka_protocol::error::ResponseError;
@@ -35,7 +35,7 @@ pub fn handle(version: i16, request: &ApiVersionsRequest) -> ApiVersionsResponse
 }
 
 /// The answer to a version that this broker does not know, to be sent in version 0.
-pub fn too_new() -> ApiVersionsResponse {
+pub fn unknown_version() -> ApiVersionsResponse {
     let own = API_TABLE.iter().filter(|row| row.key == ApiKey::ApiVersions);
     ApiVersionsResponse::default()
         .with_error_code(ResponseError::UnsupportedVersion.code())
@@ -74,6 +74,6 @@ mod tests {
         let answer = handle(0, &ApiVersionsRequest::default());
         let produce = answer.api_keys.iter().find(|row| row.api_key == ApiKey::Produce as i16).expect("served");
         assert_eq!(produce.min_version, 0);
-        assert_eq!(too_new().api_keys.len(), 1);
+        assert_eq!(unknown_version().api_keys.len(), 1);
     }
 }

@@ -162,17 +162,22 @@ fn decision(image: &Image, rules: &Rules, run: &[(usize, Alteration)]) -> (Vec<C
 /// The change that the alteration comes to; `None` if everything is so already.
 fn alter_one(image: &Image, rules: &Rules, alteration: &Alteration) -> Result<Option<Change>, Refusal> {
     let (resource, kind) = resource(image, rules, alteration)?;
+    let nameless = alteration.name.is_empty() && matches!(kind, Kind::Topic | Kind::Group | Kind::ClientMetrics);
+    let misnamed = nameless || (kind == Kind::Topic && topic_name::validate(&alteration.name).is_err());
     let present = match &resource {
-        ConfigResource::Topic(id) => image.topics.get(id).map(|topic| &topic.configs),
-        other => image.configs.get(other),
+        Ok(ConfigResource::Topic(id)) => image.topics.get(id).map(|topic| &topic.configs),
+        Ok(other) => image.configs.get(other),
+        Err(_) => None,
     };
     let none = Configs::new();
     let present = present.unwrap_or(&none);
     let layers = Layers::of(image, &rules.at_start, rules.node.node_id);
     let broker = layers.effective();
     let wanted = wanted(kind, present, &broker, alteration)?;
+    let resource = if misnamed { Ok(resource?) } else { resource };
     validate(kind, &wanted, present, &broker)?;
     value_sizes(&wanted)?;
+    let resource = resource?;
     if wanted.len() > MAX_CONFIGS || (present.is_empty() && image.configs.len() >= MAX_RESOURCES) {
         let message = "Too many configs are set.";
         return Err(Refusal::new(ResponseError::PolicyViolation, message));
@@ -187,19 +192,27 @@ fn alter_one(image: &Image, rules: &Rules, alteration: &Alteration) -> Result<Op
     Ok((!set.is_empty()).then_some(Change::AlterConfigs { resource, set }))
 }
 
-fn resource(image: &Image, rules: &Rules, alteration: &Alteration) -> Result<(ConfigResource, Kind), Refusal> {
+/// What is to be altered. What is wrong with its name comes second: Kafka looks at the operations before its name, and at the values
+/// before its existence.
+fn resource(
+    image: &Image,
+    rules: &Rules,
+    alteration: &Alteration,
+) -> Result<(Result<ConfigResource, Refusal>, Kind), Refusal> {
     let name = alteration.name.as_str();
     let invalid = |message: String| Refusal::new(ResponseError::InvalidRequest, message);
     let kind = Kind::of(alteration.resource_type)
         .ok_or_else(|| invalid(format!("Unknown resource type {}", alteration.resource_type)))?;
     let resource = match kind {
-        Kind::Topic if name.is_empty() => return Err(invalid("Default topic resources are not allowed.".to_owned())),
         Kind::Topic => {
-            topic_name::validate(name)
-                .map_err(|message| Refusal::new(ResponseError::InvalidTopicException, message))?;
-            let message = || format!("The topic '{name}' does not exist.");
-            let unknown = || Refusal::new(ResponseError::UnknownTopicOrPartition, message());
-            ConfigResource::Topic(topic_named(image, name).ok_or_else(unknown)?.0)
+            let unknown = format!("The topic '{name}' does not exist.");
+            let topic = match (topic_named(image, name), topic_name::validate(name)) {
+                (Some((id, _)), _) => Ok(ConfigResource::Topic(id)),
+                _ if name.is_empty() => Err(invalid("Default topic resources are not allowed.".to_owned())),
+                (None, Err(message)) => Err(Refusal::new(ResponseError::InvalidTopicException, message)),
+                (None, Ok(())) => Err(Refusal::new(ResponseError::UnknownTopicOrPartition, unknown)),
+            };
+            return Ok((topic, kind));
         }
         Kind::Broker if name.is_empty() => ConfigResource::Brokers,
         Kind::Broker => {
@@ -218,12 +231,16 @@ fn resource(image: &Image, rules: &Rules, alteration: &Alteration) -> Result<(Co
             };
             return Err(Refusal::new(ResponseError::InvalidConfig, message));
         }
-        Kind::ClientMetrics if name.is_empty() => return Err(invalid("Subscription name can't be empty".to_owned())),
+        Kind::ClientMetrics if name.is_empty() => {
+            return Ok((Err(invalid("Subscription name can't be empty".to_owned())), kind));
+        }
         Kind::ClientMetrics => ConfigResource::ClientMetrics(name.to_owned()),
-        Kind::Group if name.is_empty() => return Err(invalid("Default group resources are not allowed.".to_owned())),
+        Kind::Group if name.is_empty() => {
+            return Ok((Err(invalid("Default group resources are not allowed.".to_owned())), kind));
+        }
         Kind::Group => ConfigResource::Group(name.to_owned()),
     };
-    Ok((resource, kind))
+    Ok((Ok(resource), kind))
 }
 
 fn definition(kind: Kind, key: &str) -> Option<&'static Definition> {
@@ -254,6 +271,9 @@ fn wanted(kind: Kind, present: &Configs, broker: &Configs, alteration: &Alterati
         };
         let definition = definition(kind, key).filter(|definition| is_list(kind, definition)).ok_or_else(|| {
             let message = match kind {
+                Kind::Broker if broker_config::UNLESS_SET.contains(&key.as_str()) && broker_config::is_dynamic(key) => {
+                    format!("Unknown config name: {key}")
+                }
                 Kind::Broker => {
                     format!("Config value {} is not allowed for config key: {key}", verb.to_ascii_lowercase())
                 }

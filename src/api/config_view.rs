@@ -192,6 +192,7 @@ pub fn client_metrics_entries(subscription: &Configs) -> Vec<ConfigEntry> {
 /// All configs of a broker, and whatever else was set for it.
 pub fn broker_entries(layers: &Layers<'_>) -> Vec<ConfigEntry> {
     let mut names: BTreeSet<&str> = BROKER_CONFIGS.iter().map(|definition| definition.name).collect();
+    names.retain(|name| !broker_config::UNLESS_SET.contains(name) || layers.at_start.contains_key(*name));
     for layer in [layers.this_broker, layers.all_brokers].into_iter().flatten() {
         names.extend(layer.keys().map(String::as_str));
     }

@@ -103,18 +103,18 @@ fn create_one(image: &Image, live: &BTreeSet<NodeId>, asked: &Asked, added: &mut
         let message = format!("The number of partitions of the internal topic {} can't be changed.", asked.name);
         return Err(Refusal::new(ResponseError::InvalidTopicException, message));
     }
+    if let Some(assignments) = asked.assignments.as_ref().filter(|assignments| assignments.len() != more) {
+        let message = format!(
+            "Attempted to add {more} additional partition(s), but only {} assignment(s) were specified.",
+            assignments.len()
+        );
+        return Err(Refusal::new(ResponseError::InvalidReplicaAssignment, message));
+    }
     if more > MAX_PARTITIONS_PER_REQUEST || *added + more > MAX_PARTITIONS_PER_REQUEST {
         let message = "Excessively large number of partitions per request.";
         return Err(Refusal::new(ResponseError::PolicyViolation, message));
     }
     if let Some(assignments) = &asked.assignments {
-        if assignments.len() != more {
-            let message = format!(
-                "Attempted to add {more} additional partition(s), but only {} assignment(s) were specified.",
-                assignments.len()
-            );
-            return Err(Refusal::new(ResponseError::InvalidReplicaAssignment, message));
-        }
         let factor = usize::try_from(topic.replication_factor).unwrap_or(1).min(live.len());
         assignments.iter().try_for_each(|brokers| replica_assignment::check(brokers, Some(factor), live))?;
     }

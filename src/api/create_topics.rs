@@ -24,7 +24,7 @@ use crate::types::env::Env;
 use crate::types::topic_name::{METADATA_TOPIC, collide, is_internal, validate};
 use crate::types::{NodeId, TopicId, topic_config};
 
-/// Most new partitions of one request, as in Kafka.
+/// Most new partitions of one request, as in Kafka, and most records that Kafka writes of one.
 pub const MAX_PARTITIONS_PER_REQUEST: usize = 10_000;
 
 /// A replication factor that is accepted however few brokers there are.
@@ -181,8 +181,19 @@ fn too_many_partitions(topics: &[CreatableTopic], default_partitions: i32) -> Op
         count => usize::try_from(count).unwrap_or(0),
     };
     let total: usize = topics.iter().map(of_topic).sum();
-    let message = "Excessively large number of partitions per request.";
-    (total > MAX_PARTITIONS_PER_REQUEST).then(|| Refusal::new(ResponseError::PolicyViolation, message))
+    // Kafka writes a record for each partition, config and topic that is good, and not more than this at once.
+    let records = |topic: &CreatableTopic| match of_topic(topic) {
+        0 => 0,
+        partitions => 1 + partitions + topic.configs.len(),
+    };
+    let message = if total > MAX_PARTITIONS_PER_REQUEST {
+        "Excessively large number of partitions per request."
+    } else if topics.iter().map(records).sum::<usize>() > MAX_PARTITIONS_PER_REQUEST {
+        "Unable to perform excessively large batch operation."
+    } else {
+        return None;
+    };
+    Some(Refusal::new(ResponseError::PolicyViolation, message))
 }
 
 /// The decision for one run of topics.
@@ -328,7 +339,8 @@ fn answer(
     let configs = entries.into_iter().map(|entry| {
         CreatableTopicConfigs::default()
             .with_name(string(&entry.name))
-            .with_value(entry.value.as_deref().map(string))
+            // What was asked for comes back as it was written, the rest as DescribeConfigs shows it.
+            .with_value(created.configs.get(&entry.name).or(entry.value.as_ref()).map(|value| string(value)))
             .with_read_only(entry.read_only)
             .with_config_source(entry.source)
             .with_is_sensitive(entry.sensitive)

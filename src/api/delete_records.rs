@@ -42,9 +42,13 @@ pub async fn handle(
     let mut results: Vec<(TopicName, Vec<Admitted>)> = Vec::new();
     let mut cuts: Vec<Cut> = Vec::new();
     let broker = services.meta.read(|image| Layers::of(image, &services.at_start, services.node.node_id).effective());
-    for topic in &request.topics {
+    for topic in request.topics.iter().filter(|topic| !topic.partitions.is_empty()) {
         let mut partitions = Vec::with_capacity(topic.partitions.len());
-        for asked in &topic.partitions {
+        // As in Kafka's maps, of a partition that is named twice the last mention counts, and a topic without partitions does not.
+        let last: BTreeMap<i32, usize> =
+            topic.partitions.iter().enumerate().map(|(at, asked)| (asked.partition_index, at)).collect();
+        for (_, asked) in topic.partitions.iter().enumerate().filter(|(at, asked)| last[&asked.partition_index] == *at)
+        {
             let cut = admit(services, &broker, &topic.name, asked.partition_index, asked.offset);
             cuts.extend(cut.as_ref().ok());
             partitions.push((asked.partition_index, cut.map(|(partition, _)| partition)));

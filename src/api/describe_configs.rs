@@ -36,10 +36,13 @@ pub async fn handle(
         types: cx.api_version >= 3,
         documentation: cx.api_version >= 3 && request.include_documentation,
     };
+    // One resource of a kind that is none spoils the request, as in Kafka.
+    let spoilt = request.resources.iter().any(|resource| Kind::of(resource.resource_type).is_none());
     let mut bytes = 0;
     let mut results = Vec::with_capacity(request.resources.len());
     for resource in &request.resources {
         let entries = match bytes {
+            _ if spoilt => Err(Refusal::standard(ResponseError::InvalidRequest)),
             ..LONG_ANSWER_BYTES => services.meta.read(|image| describe(services, image, resource)),
             _ => Err(Refusal::new(
                 ResponseError::InvalidRequest,

@@ -63,13 +63,13 @@ fn page(
     }
     let (mut topics, mut left) = (Vec::new(), limit);
     for name in wanted {
+        if left == 0 {
+            return response(topics, Some((&name, 0)));
+        }
         let Some((id, topic)) = topic_named(image, &name) else {
             topics.push(unknown(&name));
             continue;
         };
-        if left == 0 {
-            return response(topics, Some((&name, 0)));
-        }
         let from = std::mem::take(&mut first).min(topic.partitions.len());
         let count = left.min(topic.partitions.len() - from);
         topics.push(described(image, brokers, id, topic, from..from + count));

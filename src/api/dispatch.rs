@@ -11,12 +11,15 @@ use kafka_protocol::protocol::{Decodable, Encodable};
 use super::context::{CoordinatorLocator, RequestContext};
 use super::ports::AdminServices;
 use super::{
-    Chunks, Services, alter_configs, alter_partition_reassignments, api_versions, create_partitions, create_topics,
-    delete_groups, delete_records, delete_topics, describe_cluster, describe_configs, describe_groups,
-    describe_log_dirs, describe_producers, describe_topic_partitions, elect_leaders, fetch, find_coordinator,
-    heartbeat, incremental_alter_configs, init_producer_id, join_group, leave_group, list_config_resources,
-    list_groups, list_offsets, list_partition_reassignments, metadata, offset_commit, offset_delete, offset_fetch,
-    offset_for_leader_epoch, produce, sync_group,
+    Chunks, Services, alter_configs, alter_partition_reassignments, alter_replica_log_dirs, api_versions, create_acls,
+    create_delegation_token, create_partitions, create_topics, delete_acls, delete_groups, delete_records,
+    delete_topics, describe_acls, describe_client_quotas, describe_cluster, describe_configs,
+    describe_delegation_token, describe_groups, describe_log_dirs, describe_producers, describe_topic_partitions,
+    describe_user_scram_credentials, elect_leaders, expire_delegation_token, fetch, find_coordinator, heartbeat,
+    incremental_alter_configs, init_producer_id, join_group, leave_group, list_config_resources, list_groups,
+    list_offsets, list_partition_reassignments, metadata, offset_commit, offset_delete, offset_fetch,
+    offset_for_leader_epoch, produce, renew_delegation_token, sasl_authenticate, sasl_handshake, sync_group,
+    unregister_broker,
 };
 use crate::log::PARK_LIMIT;
 use crate::log::append::budget::Charge;
@@ -56,9 +59,9 @@ pub async fn begin(services: &Arc<Services>, request: Request) -> Answer {
     let (to, context, body) = match open(&request) {
         Ok(opened) => opened,
         Err(Refused::Close(reason)) => return ready(Reply::Close(reason)),
-        Err(Refused::TooNew(correlation_id)) => {
+        Err(Refused::Unknown(correlation_id)) => {
             let to = To { correlation_id, key: ApiKey::ApiVersions, version: 0 };
-            return ready(send(to, &api_versions::too_new()));
+            return ready(send(to, &api_versions::unknown_version()));
         }
     };
     let services = services.clone();
@@ -87,7 +90,8 @@ fn ready(reply: Reply) -> Answer {
 
 enum Refused {
     Close(String),
-    TooNew(i32),
+    /// A version of ApiVersions that nobody knows: the answer says which there are.
+    Unknown(i32),
 }
 
 fn open(request: &Request) -> Result<(To, RequestContext, Bytes), Refused> {
@@ -95,8 +99,8 @@ fn open(request: &Request) -> Result<(To, RequestContext, Bytes), Refused> {
     let row =
         table::find(head.api_key).ok_or_else(|| Refused::Close(format!("API key {} is not served", head.api_key)))?;
     if !row.serves(head.api_version) {
-        if row.key == ApiKey::ApiVersions && head.api_version > row.max {
-            return Err(Refused::TooNew(head.correlation_id));
+        if row.key == ApiKey::ApiVersions {
+            return Err(Refused::Unknown(head.correlation_id));
         }
         return Err(Refused::Close(format!("{} version {} is not served", row.name, head.api_version)));
     }
@@ -131,6 +135,11 @@ fn send<T: Encodable>(to: To, response: &T) -> Reply {
             Reply::Close(error.to_string())
         }
     }
+}
+
+/// `None`: the request has codes that mean nothing.
+fn send_known<T: Encodable>(to: To, response: Option<T>) -> Reply {
+    response.map_or_else(|| Reply::Close("the request has unknown elements".to_owned()), |response| send(to, &response))
 }
 
 async fn answer(services: &Arc<Services>, to: To, cx: &RequestContext, body: Bytes) -> Result<Reply, String> {
@@ -213,6 +222,44 @@ async fn answer_admin(services: &AdminServices, to: To, cx: &RequestContext, bod
         }
         ApiKey::DescribeProducers => send(to, &describe_producers::handle(services, cx, decode(body, version)?).await),
         ApiKey::InitProducerId => send(to, &init_producer_id::handle(services, cx, decode(body, version)?).await),
+        ApiKey::AlterReplicaLogDirs => send(to, &alter_replica_log_dirs::handle(services, &decode(body, version)?)),
+        ApiKey::UnregisterBroker => send(to, &unregister_broker::handle(services, &decode(body, version)?)),
+        _ => return answer_security(to, body),
+    })
+}
+
+/// What a broker without security says of it.
+fn answer_security(to: To, body: Bytes) -> Result<Reply, String> {
+    let version = to.version;
+    Ok(match to.key {
+        ApiKey::SaslHandshake => {
+            let _: m::SaslHandshakeRequest = decode(body, version)?;
+            send(to, &sasl_handshake::handle())
+        }
+        ApiKey::SaslAuthenticate => {
+            let _: m::SaslAuthenticateRequest = decode(body, version)?;
+            send(to, &sasl_authenticate::handle())
+        }
+        ApiKey::DescribeAcls => send_known(to, describe_acls::handle(&decode(body, version)?)),
+        ApiKey::CreateAcls => send_known(to, create_acls::handle(&decode(body, version)?)),
+        ApiKey::DeleteAcls => send_known(to, delete_acls::handle(&decode(body, version)?)),
+        ApiKey::CreateDelegationToken => send(to, &create_delegation_token::handle(version, decode(body, version)?)),
+        ApiKey::RenewDelegationToken => {
+            let _: m::RenewDelegationTokenRequest = decode(body, version)?;
+            send(to, &renew_delegation_token::handle())
+        }
+        ApiKey::ExpireDelegationToken => {
+            let _: m::ExpireDelegationTokenRequest = decode(body, version)?;
+            send(to, &expire_delegation_token::handle())
+        }
+        ApiKey::DescribeDelegationToken => {
+            let _: m::DescribeDelegationTokenRequest = decode(body, version)?;
+            send(to, &describe_delegation_token::handle())
+        }
+        ApiKey::DescribeClientQuotas => send(to, &describe_client_quotas::handle(&decode(body, version)?)),
+        ApiKey::DescribeUserScramCredentials => {
+            send(to, &describe_user_scram_credentials::handle(decode(body, version)?))
+        }
         other => return Err(format!("{other:?} has no handler")),
     })
 }

@@ -6,6 +6,7 @@ use kafka_protocol::messages::elect_leaders_response::{PartitionResult, ReplicaE
 use kafka_protocol::messages::{ElectLeadersRequest, ElectLeadersResponse};
 
 use super::context::RequestContext;
+use super::errors::NONE;
 use super::ports::AdminServices;
 use super::refusal::{Refusal, topic_name};
 use super::topic_view::{partition_of, topic_named};
@@ -19,14 +20,20 @@ pub async fn handle(
     cx: &RequestContext,
     request: ElectLeadersRequest,
 ) -> ElectLeadersResponse {
-    if cx.api_version >= 1 && !ELECTION_TYPES.contains(&request.election_type) {
-        return ElectLeadersResponse::default().with_error_code(ResponseError::InvalidRequest.code());
-    }
-    let topics = request.topic_partitions.unwrap_or_default();
+    let unknown_type = cx.api_version >= 1 && !ELECTION_TYPES.contains(&request.election_type);
+    let unknown = format!("Unknown election type {}", request.election_type);
     let results = services.meta.read(|image| {
+        let Some(topics) = &request.topic_partitions else {
+            // All: Kafka names every topic, and of its partitions those that were in need of it.
+            let none = |topic: &String| ReplicaElectionResult::default().with_topic(topic_name(topic));
+            return if unknown_type { Vec::new() } else { image.names.keys().map(none).collect() };
+        };
         let results = topics.iter().map(|topic| {
             let rows = topic.partitions.iter().map(|index| {
-                let refusal = elect(image, &topic.topic, *index);
+                let refusal = match unknown_type {
+                    true => Refusal::new(ResponseError::InvalidRequest, unknown.clone()),
+                    false => elect(image, &topic.topic, *index),
+                };
                 PartitionResult::default()
                     .with_partition_id(*index)
                     .with_error_code(refusal.code())
@@ -36,7 +43,8 @@ pub async fn handle(
         });
         results.collect()
     });
-    ElectLeadersResponse::default().with_replica_election_results(results)
+    let code = if unknown_type { ResponseError::InvalidRequest.code() } else { NONE };
+    ElectLeadersResponse::default().with_error_code(code).with_replica_election_results(results)
 }
 
 fn elect(image: &Image, topic: &str, index: i32) -> Refusal {

@@ -34,6 +34,15 @@ pub fn of_read(error: &ReadError) -> ResponseError {
     }
 }
 
+/// As [`check_leader_epoch`], for ListOffsets and OffsetForLeaderEpoch, where only -1 asks for no check
+/// (`RequestUtils.getLeaderEpoch`).
+pub fn check_given_leader_epoch(requested: i32, current: i32) -> Result<(), ResponseError> {
+    match requested {
+        ..-1 => Err(ResponseError::FencedLeaderEpoch),
+        _ => check_leader_epoch(requested, current),
+    }
+}
+
 /// Checks the leader epoch that a client believes in (KIP-320): a negative one asks for no check.
 pub fn check_leader_epoch(requested: i32, current: i32) -> Result<(), ResponseError> {
     match requested {
@@ -41,5 +50,25 @@ pub fn check_leader_epoch(requested: i32, current: i32) -> Result<(), ResponseEr
         older if older < current => Err(ResponseError::FencedLeaderEpoch),
         newer if newer > current => Err(ResponseError::UnknownLeaderEpoch),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn leader_epochs() {
+        let (fenced, unknown) = (Err(ResponseError::FencedLeaderEpoch), Err(ResponseError::UnknownLeaderEpoch));
+        for (requested, of_a_fetch, of_a_look_up) in [
+            (-7, Ok(()), fenced),
+            (-1, Ok(()), Ok(())),
+            (3, fenced, fenced),
+            (4, Ok(()), Ok(())),
+            (5, unknown, unknown),
+        ] {
+            assert_eq!(check_leader_epoch(requested, 4), of_a_fetch, "{requested}");
+            assert_eq!(check_given_leader_epoch(requested, 4), of_a_look_up, "{requested}");
+        }
     }
 }

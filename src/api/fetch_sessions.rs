@@ -15,6 +15,10 @@ const EVICT_AFTER_MS: i64 = 120_000;
 /// All sessions together may hold so many partitions.
 const PARTITIONS_MAX: usize = 1_000_000;
 
+/// A full fetch that may begin a session, and one that ends it. Any other epoch goes on with one.
+const INITIAL_EPOCH: i32 = 0;
+const FINAL_EPOCH: i32 = -1;
+
 const FETCH_SESSION_ID_NOT_FOUND: i16 = 70;
 const INVALID_FETCH_SESSION_EPOCH: i16 = 71;
 const FETCH_SESSION_TOPIC_ID_ERROR: i16 = 106;
@@ -83,9 +87,9 @@ impl FetchSessions {
 
     /// `new_id`: random bits for a session that may be made.
     pub fn begin(&mut self, request: Request, new_id: u64, now: i64) -> Context {
-        if request.epoch <= 0 {
+        if matches!(request.epoch, INITIAL_EPOCH | FINAL_EPOCH) {
             self.sessions.remove(&request.session_id);
-            let session_id = if request.epoch == 0 { self.make(&request, new_id, now) } else { 0 };
+            let session_id = if request.epoch == INITIAL_EPOCH { self.make(&request, new_id, now) } else { 0 };
             return Context::Full { session_id, asks: request.asks };
         }
         let Some(session) = self.sessions.get_mut(&request.session_id) else {
@@ -242,6 +246,8 @@ mod tests {
         assert_eq!(indices(&forgot), [2, 0, 7]);
         assert_eq!(sessions.begin(request(42, 2, &[], &[]), 0, 0), Context::Error(71));
         assert_eq!(sessions.begin(request(9, 1, &[], &[]), 0, 0), Context::Error(70));
+        assert_eq!(sessions.begin(request(0, -7, &[0], &[]), 0, 0), Context::Error(70), "no epoch of a full fetch");
+        assert_eq!(sessions.begin(request(42, i32::MIN, &[], &[]), 0, 0), Context::Error(71));
         let mut by_id = request(42, 3, &[], &[]);
         by_id.uses_ids = true;
         assert_eq!(sessions.begin(by_id, 0, 0), Context::Error(106));

@@ -25,7 +25,7 @@ pub async fn handle(
     request: FindCoordinatorRequest,
 ) -> FindCoordinatorResponse {
     let ready = if request.key_type == GROUP { groups.ensure_topic().await.is_ok() } else { false };
-    let find = |key: &StrBytes| find(locator, request.key_type, ready, key);
+    let find = |key: &StrBytes| find(locator, (request.key_type, cx.api_version), ready, key);
     if cx.api_version >= 4 {
         let coordinators = request.coordinator_keys.iter().map(find);
         return FindCoordinatorResponse::default().with_coordinators(coordinators.collect());
@@ -41,7 +41,7 @@ pub async fn handle(
         .with_port(found.port)
 }
 
-fn find(locator: &dyn CoordinatorLocator, key_type: i8, ready: bool, key: &StrBytes) -> Coordinator {
+fn find(locator: &dyn CoordinatorLocator, (key_type, version): (i8, i16), ready: bool, key: &StrBytes) -> Coordinator {
     let nobody = |code: i16, why: &'static str| {
         Coordinator::default()
             .with_key(key.clone())
@@ -50,7 +50,7 @@ fn find(locator: &dyn CoordinatorLocator, key_type: i8, ready: bool, key: &StrBy
             .with_error_code(code)
             .with_error_message(Some(StrBytes::from_static_str(why)))
     };
-    if let Some((code, why)) = unserved(key_type) {
+    if let Some((code, why)) = unserved(key_type, version) {
         return nobody(code, why);
     }
     match locator.locate(key.as_str()).filter(|_| ready) {
@@ -64,10 +64,13 @@ fn find(locator: &dyn CoordinatorLocator, key_type: i8, ready: bool, key: &StrBy
 }
 
 /// The refusal of a kind of key that has no coordinator here.
-fn unserved(key_type: i8) -> Option<(i16, &'static str)> {
+fn unserved(key_type: i8, version: i16) -> Option<(i16, &'static str)> {
     match key_type {
         GROUP => None,
         TRANSACTION => Some((TRANSACTIONAL_ID_AUTHORIZATION_FAILED, "Transactions are not served by this broker.")),
+        // Below v6 Kafka does not serve them either.
+        SHARE if version < 4 => Some((INVALID_REQUEST, super::refusal::INVALID_REQUEST)),
+        SHARE if version < 6 => Some((INVALID_REQUEST, "")),
         SHARE => Some((INVALID_REQUEST, "Share groups are not served by this broker.")),
         _ => Some((INVALID_REQUEST, super::refusal::INVALID_REQUEST)),
     }

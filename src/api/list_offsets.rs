@@ -96,16 +96,16 @@ async fn look_up(
     partition: &ListOffsetsPartition,
     parked: Instant,
 ) -> Result<(Found, i32), ResponseError> {
-    let slot = services.slot_by_name(topic.name.as_str(), partition.partition_index, parked).await?;
     if partition.timestamp < lowest_timestamp(version) {
         return Err(ResponseError::UnsupportedVersion);
     }
+    let slot = services.slot_by_name(topic.name.as_str(), partition.partition_index, parked).await?;
     let (epoch, start, end) = {
         let mut inner = slot.lock();
         let partition = inner.partition().map_err(|error| errors::of_unavailable(&error))?;
         (partition.epoch(), partition.log_start(), partition.high_watermark())
     };
-    errors::check_leader_epoch(partition.current_leader_epoch, epoch)?;
+    errors::check_given_leader_epoch(partition.current_leader_epoch, epoch)?;
     let at = |offset| Some(Found { offset, timestamp: -1 });
     let found = match partition.timestamp {
         LATEST => at(end),

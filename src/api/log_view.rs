@@ -38,7 +38,7 @@ impl LogView for Log {
                 producer_id,
                 epoch: producer.epoch,
                 last_sequence: producer.batches.back().map_or(-1, |batch| batch.last_sequence),
-                last_timestamp: producer.last_written_ms,
+                last_timestamp: producer.batches.back().map_or(-1, |batch| batch.max_timestamp),
                 coordinator_epoch: -1,
                 current_txn_start_offset: -1,
             };

@@ -31,6 +31,12 @@ enum Wanted {
 pub async fn handle(services: &AdminServices, cx: &RequestContext, request: MetadataRequest) -> MetadataResponse {
     let topic_operations = cx.api_version >= 8 && request.include_topic_authorized_operations;
     let cluster_operations = (8..=10).contains(&cx.api_version) && request.include_cluster_authorized_operations;
+    if matches!(cx.api_version, 10 | 11)
+        && let Some(topics) = &request.topics
+        && topics.iter().any(|topic| topic.name.is_none() || !TopicId::from(topic.topic_id).is_zero())
+    {
+        return ids_too_early(topics);
+    }
     let create = services.kafka.auto_create_topics_enable && request.allow_auto_topic_creation;
     let wanted = match request.topics {
         None => Wanted::All,
@@ -54,6 +60,17 @@ pub async fn handle(services: &AdminServices, cx: &RequestContext, request: Meta
         .with_controller_id(BrokerId(services.node.node_id))
         .with_topics(topics);
     if cluster_operations { response.with_cluster_authorized_operations(CLUSTER_OPERATIONS) } else { response }
+}
+
+/// v10 and v11 have topic ids, but not for asking: Kafka refuses the whole request.
+fn ids_too_early(topics: &[MetadataRequestTopic]) -> MetadataResponse {
+    let refused = topics.iter().map(|topic| {
+        MetadataResponseTopic::default()
+            .with_error_code(ResponseError::InvalidRequest.code())
+            .with_name(Some(topic.name.clone().unwrap_or_default()))
+            .with_topic_id(topic.topic_id)
+    });
+    MetadataResponse::default().with_cluster_id(None).with_controller_id(BrokerId(-1)).with_topics(refused.collect())
 }
 
 fn broker((node_id, view): (NodeId, BrokerView)) -> MetadataResponseBroker {
@@ -91,10 +108,6 @@ impl View<'_> {
     }
 
     fn one(&self, asked: &MetadataRequestTopic, id: TopicId) -> MetadataResponseTopic {
-        // v10 and v11 have the field but not the lookup.
-        if self.version < 12 && (asked.name.is_none() || !id.is_zero()) {
-            return self.failed(asked, ResponseError::InvalidRequest);
-        }
         if !id.is_zero() {
             return match self.image.topics.get(&id) {
                 Some(topic) => self.found(id, topic),

@@ -6,26 +6,35 @@
 
 pub mod alter_configs;
 pub mod alter_partition_reassignments;
+pub mod alter_replica_log_dirs;
 pub mod api_versions;
 pub mod auto_create;
 mod config_alter;
 mod config_resource;
 pub mod config_view;
 pub mod context;
+pub mod create_acls;
+pub mod create_delegation_token;
 pub mod create_partitions;
 pub mod create_topics;
+pub mod delete_acls;
 pub mod delete_groups;
 pub mod delete_records;
 pub mod delete_topics;
+pub mod describe_acls;
+pub mod describe_client_quotas;
 pub mod describe_cluster;
 pub mod describe_configs;
+pub mod describe_delegation_token;
 pub mod describe_groups;
 pub mod describe_log_dirs;
 pub mod describe_producers;
 pub mod describe_topic_partitions;
+pub mod describe_user_scram_credentials;
 mod dispatch;
 pub mod elect_leaders;
 pub mod errors;
+pub mod expire_delegation_token;
 pub mod fetch;
 pub mod fetch_sessions;
 pub mod find_coordinator;
@@ -50,13 +59,19 @@ pub mod offset_for_leader_epoch;
 pub mod ports;
 pub mod produce;
 pub mod refusal;
+pub mod renew_delegation_token;
 mod replica_assignment;
+pub mod sasl_authenticate;
+pub mod sasl_handshake;
+#[cfg(test)]
+mod security_tests;
 pub mod sync_group;
 #[cfg(test)]
 mod testing;
 pub mod topic_view;
 pub mod topics;
 pub mod unread;
+pub mod unregister_broker;
 #[cfg(test)]
 mod version_tests;
 

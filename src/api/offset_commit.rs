@@ -26,7 +26,8 @@ pub async fn handle(
     let mut answers: Vec<OffsetCommitResponseTopic> = Vec::with_capacity(request.topics.len());
     // Where in `answers` the result of each of `commits` belongs.
     let mut places = Vec::new();
-    for topic in &request.topics {
+    // Kafka's answer is made of partitions: a topic without any is not in it.
+    for topic in request.topics.iter().filter(|topic| !topic.partitions.is_empty()) {
         let found = find(topics, cx.api_version, topic);
         let mut answer =
             OffsetCommitResponseTopic::default().with_name(topic.name.clone()).with_topic_id(topic.topic_id);

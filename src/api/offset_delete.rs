@@ -20,7 +20,8 @@ pub async fn handle(
     let mut answers: Vec<OffsetDeleteResponseTopic> = Vec::with_capacity(request.topics.len());
     // Where in `answers` the result of each of `partitions` belongs.
     let mut places = Vec::new();
-    for topic in &request.topics {
+    // Kafka's answer is made of partitions: a topic without any is not in it.
+    for topic in request.topics.iter().filter(|topic| !topic.partitions.is_empty()) {
         let mut answer = OffsetDeleteResponseTopic::default().with_name(topic.name.clone());
         for index in topic.partitions.iter().map(|partition| partition.partition_index) {
             let known = exists(topic.name.as_str(), index);

@@ -47,6 +47,6 @@ async fn end_of_epoch(
     let slot = services.slot_by_name(topic.as_str(), asked.partition, parked).await?;
     let mut inner = slot.lock();
     let partition = inner.partition().map_err(|error| errors::of_unavailable(&error))?;
-    errors::check_leader_epoch(asked.current_leader_epoch, partition.epoch())?;
+    errors::check_given_leader_epoch(asked.current_leader_epoch, partition.epoch())?;
     Ok(partition.end_of_epoch(asked.leader_epoch))
 }

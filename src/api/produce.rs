@@ -2,7 +2,7 @@
 //!
 //! Two steps. [`admit`] runs in the order in which requests arrive on the connection: it checks every batch and gives it offsets.
 //! What it returns waits for the commit of the segments that carry the batches (or, for duplicates, their originals) and answers.
-//! Request errors: acks not in {-1, 0, 1} → INVALID_REQUIRED_ACKS everywhere. Order of checks: `ReplicaManager.appendRecords`,
+//! Acks not in {-1, 0, 1}: INVALID_REQUIRED_ACKS, for partitions that exist and are sent one batch. Order of checks: `ReplicaManager.appendRecords`,
 //! `LogValidator`. acks=1 waits like acks=all, at most for
 //! the request's time-out (REQUEST_TIMED_OUT). acks=0 gets no answer and waits for nothing, an error closes the connection.
 
@@ -79,7 +79,9 @@ pub async fn admit(
     let transactional = request.transactional_id.is_some();
     let call =
         Call { services, version, client_id, acks: request.acks, transactional, charge, parked: now + PARK_LIMIT };
-    for (at, data) in request.topic_data.into_iter().enumerate() {
+    // Kafka answers partitions: a topic without any is not in the answer.
+    let topics = request.topic_data.into_iter().filter(|data| !data.partition_data.is_empty());
+    for (at, data) in topics.enumerate() {
         let topic = call.topic(&view, &data);
         let mut response = TopicProduceResponse::default().with_name(data.name.clone()).with_topic_id(data.topic_id);
         for (place, partition) in data.partition_data.into_iter().enumerate() {
@@ -99,6 +101,7 @@ pub async fn admit(
         }
         admitted.topics.push(response);
     }
+
     services.metrics.produce_requests.inc();
     admitted
 }
@@ -222,9 +225,6 @@ struct Call<'a> {
 
 impl Call<'_> {
     fn topic(&self, view: &TopicsView, data: &TopicProduceData) -> Result<Arc<TopicView>, ResponseError> {
-        if !(-1..=1).contains(&self.acks) {
-            return Err(ResponseError::InvalidRequiredAcks);
-        }
         let topic = if self.version >= 13 {
             view.by_id(TopicId::from(data.topic_id)).ok_or(ResponseError::UnknownTopicId)?
         } else {
@@ -330,6 +330,7 @@ impl Call<'_> {
         now: i64,
     ) -> (Result<ValidBatch, Refusal>, Option<BatchHeader>) {
         match single_batch(records, self.version) {
+            Ok(_) if !(-1..=1).contains(&self.acks) => (Err(Refusal::bare(ResponseError::InvalidRequiredAcks)), None),
             Ok(batch) => {
                 let header = BatchHeader::parse(&batch).ok();
                 (validate(batch, rules, now), header)

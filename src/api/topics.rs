@@ -119,6 +119,7 @@ fn view_of(id: TopicId, topic: &Topic, broker: &Configs) -> TopicView {
 fn produce_rules(config: &TopicConfig, partition: String) -> ProduceRules {
     let mut rules = ProduceRules::new(partition);
     rules.max_message_bytes = usize::try_from(config.max_message_bytes).unwrap_or(0);
+    rules.segment_bytes = usize::try_from(config.segment_bytes).unwrap_or(0);
     rules.timestamp_type = match config.timestamp_type {
         topic_config::TimestampType::CreateTime => TimestampType::CreateTime,
         topic_config::TimestampType::LogAppendTime => TimestampType::LogAppendTime,

@@ -29,7 +29,7 @@ pub struct Partition {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Admitted {
     pub base_offset: Offset,
-    /// LogAppendTime, or -1.
+    /// LogAppendTime, or -1; of a duplicate the newest timestamp of the original, whatever the topic's type (`ProducerStateManager`).
     pub log_append_time: TimestampMs,
     /// The answer waits for the commit of this segment; `None`: it is committed already.
     pub segment: Option<SegmentNumber>,
@@ -118,7 +118,7 @@ impl Partition {
             Verdict::OutOfOrder => Err(AdmitError::OutOfOrderSequence),
             Verdict::Duplicate(original) => Ok(Admitted {
                 base_offset: original.base_offset,
-                log_append_time: original.log_append_time,
+                log_append_time: original.max_timestamp,
                 segment: original.segment,
                 duplicate: true,
             }),
@@ -129,7 +129,7 @@ impl Partition {
                 self.producers.write(Claim::of(batch), written, now);
                 Ok(Admitted {
                     base_offset: written.base_offset,
-                    log_append_time: written.log_append_time,
+                    log_append_time: if batch.log_append_time { batch.max_timestamp } else { -1 },
                     segment: Some(segment),
                     duplicate: false,
                 })
@@ -204,9 +204,9 @@ impl Partition {
     }
 
     /// Answers OffsetForLeaderEpoch (KIP-320, `LeaderEpochFileCache.endOffsetFor`): the largest epoch not above `requested` and the
-    /// offset at which the next one starts; (-1, -1) if undefined.
+    /// offset at which the next one starts; (-1, -1) if undefined. Before all epochs: the one asked for and where the first one starts.
     pub fn end_of_epoch(&self, requested: LeaseEpoch) -> (LeaseEpoch, Offset) {
-        if requested < 0 || requested > self.epoch {
+        if requested == -1 || requested > self.epoch {
             return (-1, -1);
         }
         if requested == self.epoch {
@@ -224,7 +224,7 @@ fn written(batch: &BatchMeta, segment: Option<SegmentNumber>) -> Written {
         last_sequence: Claim::of(batch).last_sequence,
         base_offset: batch.base_offset,
         last_offset: batch.base_offset + i64::from(batch.last_offset_delta),
-        log_append_time: if batch.log_append_time { batch.max_timestamp } else { -1 },
+        max_timestamp: batch.max_timestamp,
         segment,
     }
 }
@@ -290,6 +290,22 @@ mod tests {
     }
 
     #[test]
+    fn a_duplicate_has_the_time_of_its_original() {
+        for (log_append_time, first) in [(false, -1), (true, 1234)] {
+            let stamped = || BatchMeta { max_timestamp: 1234, log_append_time, ..batch(-1, 2, 9, 0) };
+            let mut partition = Partition::new(ID, 0, 0);
+            assert_eq!(partition.admit(&mut stamped(), 3, 7_000).map(|a| a.log_append_time), Ok(first));
+            let again = || BatchMeta { max_timestamp: 9999, ..stamped() };
+            assert_eq!(partition.admit(&mut again(), 3, 8_000).map(|a| a.log_append_time), Ok(1234));
+            let mut recovered = Partition::new(ID, 1, 0);
+            let stored = BatchMeta { base_offset: 0, ..stamped() };
+            recovered.replay(OBJECT, &extent(0, vec![stored]), 5_000).expect("contiguous");
+            recovered.finish_replay();
+            assert_eq!(recovered.admit(&mut again(), 3, 8_000).map(|a| a.log_append_time), Ok(1234));
+        }
+    }
+
+    #[test]
     fn recovery_rebuilds_what_was_committed() {
         let mut partition = Partition::new(ID, 2, 0);
         partition.replay(OBJECT, &extent(0, vec![batch(0, 2, 9, 0)]), 0).expect("contiguous");
@@ -302,7 +318,7 @@ mod tests {
         assert_eq!(partition.high_watermark(), 3);
         let duplicate = partition.admit(&mut batch(-1, 1, 9, 2), 0, 0).expect("known");
         assert_eq!((duplicate.base_offset, duplicate.segment), (2, None));
-        let table = [(-1, (-1, -1)), (0, (0, 2)), (1, (1, 3)), (2, (2, 3)), (3, (-1, -1))];
+        let table = [(-1, (-1, -1)), (-7, (-7, 0)), (0, (0, 2)), (1, (1, 3)), (2, (2, 3)), (3, (-1, -1))];
         for (requested, answer) in table {
             assert_eq!(partition.end_of_epoch(requested), answer, "epoch {requested}");
         }

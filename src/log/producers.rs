@@ -20,8 +20,8 @@ pub struct Written {
     pub last_sequence: i32,
     pub base_offset: Offset,
     pub last_offset: Offset,
-    /// LogAppendTime of the batch, or -1.
-    pub log_append_time: TimestampMs,
+    /// The newest of its records' timestamps: what Kafka remembers of a batch's time.
+    pub max_timestamp: TimestampMs,
     /// The segment of this session that carries it; `None` when it was committed before this tenure was recovered.
     pub segment: Option<SegmentNumber>,
 }
@@ -30,6 +30,8 @@ pub struct Written {
 pub struct Producer {
     pub epoch: i16,
     pub batches: VecDeque<Written>,
+    /// When its last batch arrived. Kafka expires producers by their batches' timestamps, so that records from long ago forget theirs
+    /// at once.
     pub last_written_ms: TimestampMs,
 }
 
@@ -165,7 +167,7 @@ mod tests {
             last_sequence: claim.last_sequence,
             base_offset: offset,
             last_offset: offset,
-            log_append_time: -1,
+            max_timestamp: -1,
             segment: None,
         }
     }

@@ -183,6 +183,15 @@ const DYNAMIC: &[&str] = &[
     "unclean.leader.election.enable",
 ];
 
+/// Kafka knows these and describes them only where they are set.
+pub const UNLESS_SET: &[&str] = &[
+    "allow.everyone.if.no.acl.found",
+    "follower.replication.throttled.rate",
+    "leader.replication.throttled.rate",
+    "replica.alter.log.dirs.io.max.bytes.per.second",
+    "super.users",
+];
+
 /// The definition of a broker config of the table.
 pub fn definition(name: &str) -> Option<&'static Definition> {
     find(BROKER_CONFIGS, name)
@@ -209,17 +218,25 @@ pub fn validate(set: &Configs) -> Result<(), ConfigError> {
 
 /// What Kafka checks of the whole configuration, in the words of Scala's `require` (`KafkaConfig.validateValues`).
 fn required(name: &str, value: &Value) -> Result<(), ConfigError> {
-    let least = match name {
-        "log.roll.ms" => 1,
-        "log.roll.jitter.ms" => 0,
+    let Value::Integer(number) = *value else { return Ok(()) };
+    let message = match (name, number) {
+        ("log.roll.ms", ..1) => "requirement failed: log.roll.ms must be greater than or equal to 1".to_owned(),
+        ("log.roll.jitter.ms", ..0) => {
+            "requirement failed: log.roll.jitter.ms must be greater than or equal to 0".to_owned()
+        }
+        ("log.retention.ms", 0) => {
+            "requirement failed: log.retention.ms must be unlimited (-1) or, greater than or equal to 1".to_owned()
+        }
+        ("max.connections.per.ip", 0) => "requirement failed: max.connections.per.ip can be set to zero only if \
+                                          max.connections.per.ip.overrides property is set."
+            .to_owned(),
+        ("max.connections" | "max.connection.creation.rate", 0) => format!(
+            "Invalid value org.apache.kafka.common.config.ConfigException: Invalid {name} 0 for configuration Invalid dynamic \
+             configuration"
+        ),
         _ => return Ok(()),
     };
-    match value {
-        Value::Integer(number) if *number < least => {
-            Err(ConfigError(format!("requirement failed: {name} must be greater than or equal to {least}")))
-        }
-        _ => Ok(()),
-    }
+    Err(ConfigError(message))
 }
 
 /// The broker's values by rank: set for it, set for all, given at start. What none of them names has its default.
@@ -259,6 +276,17 @@ mod tests {
             ("log.roll.ms", "0", "requirement failed: log.roll.ms must be greater than or equal to 1"),
             ("log.roll.jitter.ms", "-1", "requirement failed: log.roll.jitter.ms must be greater than or equal to 0"),
             ("leader.replication.throttled.rate", "100", ""),
+            (
+                "log.retention.ms",
+                "0",
+                "requirement failed: log.retention.ms must be unlimited (-1) or, greater than or equal to 1",
+            ),
+            (
+                "max.connections",
+                "0",
+                "Invalid value org.apache.kafka.common.config.ConfigException: Invalid max.connections 0 for configuration \
+                 Invalid dynamic configuration",
+            ),
             ("plugin.setting", "x", ""),
             ("num.partitions", "5", "Cannot update these configs dynamically: [num.partitions]"),
             ("listeners", "PLAINTEXT://:1", "Cannot update these configs dynamically: [listeners]"),

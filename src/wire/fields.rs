@@ -338,3 +338,64 @@ pub(super) const DESCRIBE_TOPIC_PARTITIONS: Fields = &[
     f("response_partition_limit", Fixed(4)),
     f("cursor", OptionStruct(&[f("topic_name", Text), f("partition_index", Fixed(4))])),
 ];
+
+pub(super) const UNREGISTER_BROKER: Fields = &[f("broker_id", Fixed(4))];
+
+pub(super) const SASL_HANDSHAKE: Fields = &[f("mechanism", Text)];
+
+pub(super) const SASL_AUTHENTICATE: Fields = &[f("auth_bytes", Blob)];
+
+/// Which rules: DescribeAcls has one filter, DeleteAcls several.
+const ACL_FILTER: Fields = &[
+    f("resource_type_filter", Fixed(1)),
+    f("resource_name_filter", Text).null(1),
+    f("pattern_type_filter", Fixed(1)),
+    f("principal_filter", Text).null(1),
+    f("host_filter", Text).null(1),
+    f("operation", Fixed(1)),
+    f("permission_type", Fixed(1)),
+];
+
+pub(super) const DESCRIBE_ACLS: Fields = ACL_FILTER;
+
+pub(super) const CREATE_ACLS: Fields = &[f(
+    "creations",
+    Structs(&[
+        f("resource_type", Fixed(1)),
+        f("resource_name", Text),
+        f("resource_pattern_type", Fixed(1)),
+        f("principal", Text),
+        f("host", Text),
+        f("operation", Fixed(1)),
+        f("permission_type", Fixed(1)),
+    ]),
+)];
+
+pub(super) const DELETE_ACLS: Fields = &[f("filters", Structs(ACL_FILTER))];
+
+pub(super) const ALTER_REPLICA_LOG_DIRS: Fields = &[f(
+    "dirs",
+    Structs(&[f("path", Text), f("topics", Structs(&[f("name", Text), f("partitions", List(&Fixed(4)))]))]),
+)];
+
+const PRINCIPAL: Fields = &[f("principal_type", Text), f("principal_name", Text)];
+
+pub(super) const CREATE_DELEGATION_TOKEN: Fields = &[
+    f("owner_principal_type", Text).since(3).null(3),
+    f("owner_principal_name", Text).since(3).null(3),
+    f("renewers", Structs(PRINCIPAL)),
+    f("max_lifetime_ms", Fixed(8)),
+];
+
+pub(super) const RENEW_DELEGATION_TOKEN: Fields = &[f("hmac", Blob), f("renew_period_ms", Fixed(8))];
+
+pub(super) const EXPIRE_DELEGATION_TOKEN: Fields = &[f("hmac", Blob), f("expiry_time_period_ms", Fixed(8))];
+
+pub(super) const DESCRIBE_DELEGATION_TOKEN: Fields = &[f("owners", Structs(PRINCIPAL)).null(1)];
+
+pub(super) const DESCRIBE_CLIENT_QUOTAS: Fields = &[
+    f("components", Structs(&[f("entity_type", Text), f("match_type", Fixed(1)), f("match", Text).null(0)])),
+    f("strict", Fixed(1)),
+];
+
+pub(super) const DESCRIBE_USER_SCRAM_CREDENTIALS: Fields = &[f("users", Structs(&[f("name", Text)])).null(0)];

@@ -12,6 +12,9 @@ use super::table::{self, ApiRow};
 /// 200 bytes whatever its size on the wire. Elements of fixed size cost what they take on the wire and are not counted.
 pub const MAX_ELEMENTS: usize = 262_144;
 
+/// The first length in bytes that no string may have.
+const MAX_TEXT_BYTES: usize = 1 << 15;
+
 /// The decoder keeps unknown tagged fields in a map of its own for each struct, some 500 bytes for the first: one counts
 /// as so many elements.
 pub const UNKNOWN_TAG_ELEMENTS: usize = 4;
@@ -154,7 +157,7 @@ impl<'a> Walk<'a> {
     fn scalar(&mut self, kind: &Kind, nullable: bool) -> Result<(), GuardError> {
         let bytes = match kind {
             Kind::Fixed(bytes) => Some(usize::from(*bytes)),
-            Kind::Text => self.length(2)?,
+            Kind::Text => self.text_length()?,
             _ => self.length(4)?,
         };
         match bytes {
@@ -201,6 +204,14 @@ impl<'a> Walk<'a> {
             self.rest = after;
         }
         Ok(())
+    }
+
+    /// Longer ones than an i16 can count are refused in every encoding, as in Kafka.
+    fn text_length(&mut self) -> Result<Option<usize>, GuardError> {
+        match self.length(2)? {
+            Some(MAX_TEXT_BYTES..) => Err(self.bad_length()),
+            length => Ok(length),
+        }
     }
 
     /// A length or count: `width` bytes, or a varint of one more; `None` is null.

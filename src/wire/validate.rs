@@ -59,6 +59,8 @@ pub struct ProduceRules {
     pub partition: Arc<str>,
     /// `max.message.bytes`
     pub max_message_bytes: usize,
+    /// `segment.bytes`: no batch may be longer than one of Kafka's segments, whatever segments are here.
+    pub segment_bytes: usize,
     pub timestamp_type: TimestampType,
     /// `message.timestamp.before.max.ms`
     pub timestamp_before_max_ms: i64,
@@ -75,6 +77,7 @@ impl ProduceRules {
         ProduceRules {
             partition: partition.into(),
             max_message_bytes: 1_048_588,
+            segment_bytes: 1 << 30,
             timestamp_type: TimestampType::CreateTime,
             timestamp_before_max_ms: i64::MAX,
             timestamp_after_max_ms: 3_600_000,
@@ -120,6 +123,11 @@ pub struct RecordError {
 impl Refusal {
     fn new(code: ResponseError, detail: impl Into<String>) -> Refusal {
         Refusal { code, detail: detail.into(), error_message: None, record_errors: Vec::new() }
+    }
+
+    /// A code that says everything.
+    pub fn bare(code: ResponseError) -> Refusal {
+        Refusal::new(code, String::new())
     }
 
     fn corrupt(message: String) -> Refusal {
@@ -200,6 +208,15 @@ pub fn validate(batch: Bytes, rules: &ProduceRules, now_ms: TimestampMs) -> Resu
             copy.freeze()
         }
     };
+    if bytes.len() > rules.segment_bytes {
+        let detail = format!(
+            "Message batch size is {} bytes in append to partition {} which exceeds the maximum configured segment size of {}.",
+            bytes.len(),
+            rules.partition,
+            rules.segment_bytes
+        );
+        return Err(Refusal::new(ResponseError::RecordListTooLarge, detail));
+    }
     let header = BatchHeader::parse(&bytes).map_err(refuse_records)?;
     Ok(ValidBatch { header, bytes, log_append_time_ms })
 }

@@ -2,9 +2,11 @@ package main
 
 import (
 	"fmt"
+	"os"
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
@@ -52,6 +54,9 @@ func newVerdict() *verdict {
 }
 
 func (v *verdict) judge(c scenario, kafka, subject *S) {
+	if os.Getenv("SHOW") != "" {
+		show(c.name, kafka)
+	}
 	var unknown []difference
 	for _, d := range v.compare(c.name, kafka, subject) {
 		if id := accepted(d); id != "" {
@@ -78,6 +83,16 @@ func (v *verdict) judge(c scenario, kafka, subject *S) {
 			fmt.Printf("  %s\n", d)
 		}
 		v.groups.add(d)
+	}
+}
+
+// show prints what Kafka answered: SHOW=1 with ONLY says what a new scenario is to expect.
+func show(name string, s *S) {
+	for _, step := range s.steps {
+		fmt.Printf("%s [%s] %s v%d\n", name, step.label, step.api, step.version)
+		for _, l := range step.lines {
+			fmt.Printf("    %s: %s\n", l.path, l.value)
+		}
 	}
 }
 
@@ -250,8 +265,18 @@ var indexes = regexp.MustCompile(`\[\d+\]`)
 var elements = regexp.MustCompile(`\[[^\]]+\]`)
 
 func full(pattern, text string) bool {
-	return pattern == "" || regexp.MustCompile("^(?s:"+pattern+")$").MatchString(text)
+	if pattern == "" {
+		return true
+	}
+	known, ok := patterns.Load(pattern)
+	if !ok {
+		known, _ = patterns.LoadOrStore(pattern, regexp.MustCompile("^(?s:"+pattern+")$"))
+	}
+	return known.(*regexp.Regexp).MatchString(text)
 }
+
+// patterns by their text, for there are many comparisons.
+var patterns sync.Map
 
 // set is a list that Kafka fills from a hash map.
 type set struct{ api, field, reason string }

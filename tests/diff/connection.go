@@ -13,7 +13,7 @@ import (
 )
 
 // A broker answers within this time, or the answer is "none".
-const answerLimit = 20 * time.Second
+const answerLimit = 60 * time.Second
 
 var errNoAnswer = errors.New("no answer")
 

@@ -6,13 +6,11 @@ package main
 var differences = []entry{
 	// what is served
 	{id: "fewer-apis", api: "ApiVersions", path: `ApiKeys\.length`,
-		reason: "no transactions, share and streams groups, KIP-848 groups, ACLs, SASL, tokens, quotas, SCRAM, telemetry, quorum APIs yet: each is an issue of its own"},
+		reason: "each API that Kafka has and this broker has not is in the table of APIs (apis.go), with the reason"},
 	{id: "fewer-versions", api: "ApiVersions", path: `ApiKeys\[(ListOffsets|OffsetCommit|OffsetFetch|DescribeLogDirs)\]\.MaxVersion`,
 		reason: "the newest version is not in the schemas that the broker is built with; clients take the one below"},
 	{id: "fewer-features", api: "ApiVersions", path: `(Supported|Finalized)Features.*`,
 		reason: "features of what is not served are not announced; metadata.version is, for tools that ask"},
-	{id: "no-share-coordinator", api: "FindCoordinator", label: "share", path: `.*ErrorMessage`,
-		reason: "no share groups; Kafka has an empty sentence there from v4 on"},
 	{id: "no-transactions", api: "InitProducerID", label: "transactional id", path: "ErrorCode|ProducerID|ProducerEpoch", here: "53|-1",
 		reason: "transactions wait for their own issue; TRANSACTIONAL_ID_AUTHORIZATION_FAILED is what clients do not retry"},
 
@@ -23,8 +21,6 @@ var differences = []entry{
 		reason: "the store replicates: factors up to 3 are taken whatever the number of brokers, since tools insist on 3"},
 	{id: "internal-names", api: "CreateTopics", label: "name.*", path: `Topics\[\]\.Error(Code|Message)`, kafka: `36|"Topic '__.*' already exists\."`,
 		reason: "the internal topics' names are reserved, the topics need not exist"},
-	{id: "created-values-as-shown", api: "CreateTopics", path: `Topics\[\]\.Configs\[.*\]\.Value`,
-		reason: "the answer has values as DescribeConfigs shows them on both brokers; Kafka has them as they came here only"},
 
 	// configs
 	{id: "no-elr", api: "CreateTopics|DescribeConfigs", path: `.*Configs\[min\.insync\.replicas\]\.(Source|ConfigSynonyms.*)`,
@@ -33,33 +29,25 @@ var differences = []entry{
 		reason: "the same: Kafka's cluster defaults begin with min.insync.replicas"},
 	{id: "resource-twice", api: "AlterConfigs", label: "twice a resource", path: `\(connection\)`, kafka: "no answer",
 		reason: "INVALID_REQUEST; Kafka never answers"},
-	{id: "too-long-value", api: "AlterConfigs", label: "too long value", path: `\(connection\)`, kafka: "closed",
-		reason: "INVALID_CONFIG; Kafka closes the connection on strings that are longer than 32767 bytes"},
 	{id: "own-documentation", api: "DescribeConfigs", path: `.*\.Documentation`,
 		reason: "the documentation is in own words, and says what a config means here"},
 	{id: "unknown-operation", api: "IncrementalAlterConfigs", label: "an operation that is none", path: `Resources\[\]\.Error(Code|Message)`,
 		reason: "INVALID_REQUEST with a sentence where Kafka fails with UNKNOWN_SERVER_ERROR"},
-	{id: "missing-topic-first", api: "IncrementalAlterConfigs|AlterConfigs", label: "missing topic and bad value.*", path: `Resources\[\]\.Error(Code|Message)`,
-		reason: "of two errors the one of the topic is told, Kafka tells that of the value"},
 
 	{id: "broker-of-its-own", api: "DescribeConfigs", label: `broker: (advertised\.listeners|listeners|listener\.security\.protocol\.map|log\.dirs|process\.roles|group\.coordinator\.rebalance\.protocols)`,
 		reason: "addresses, folder, role and protocols are the broker's own"},
 	{id: "oracle-settings", api: "DescribeConfigs", label: `broker: (offsets|transaction\.state\.log)\.?.*(replication\.factor|min\.isr)`,
 		reason: "the Kafka of this test is set to one replica"},
-	{id: "shown-for-tools", api: "DescribeConfigs", label: `broker: (super\.users|allow\.everyone\.if\.no\.acl\.found|.*throttled\.rate|replica\.alter\.log\.dirs.*)`, path: `Resources\[\]\.Configs\.length`,
-		reason: "Kafka knows these settings and does not describe them unless set"},
 	{id: "not-dynamic", api: "DescribeConfigs|IncrementalAlterConfigs", label: `broker: sasl\.enabled\.mechanisms|".*`, scenario: `describe-configs/.*|broker-config/(super\.users|allow\.everyone\.if\.no\.acl\.found|sasl\.enabled\.mechanisms|listeners|listener\.security\.protocol\.map|process\.roles)`,
 		reason: "listeners and security are settings of the start here; Kafka lets some be changed, or stores what it does not know"},
-	{id: "threads", api: "IncrementalAlterConfigs", scenario: `broker-config/(background\.threads|num\..*threads|log\.cleaner\.dedupe\.buffer\.size)`,
-		reason: "numbers of threads and the cleaner's buffer have no effect here, so no step is too large"},
-	{id: "append-to-a-rate", api: "IncrementalAlterConfigs", scenario: `broker-config/(.*throttled\.rate|replica\.alter\.log\.dirs.*)`, label: ".*operation 2",
-		reason: "the sentence for a setting that is no list; Kafka calls it unknown when it is appended to, although it can be set"},
+	{id: "threads", api: "IncrementalAlterConfigs", scenario: `broker-config/(background\.threads|num\..*threads|log\.cleaner\.threads|log\.cleaner\.dedupe\.buffer\.size)`,
+		reason: "numbers of threads and the cleaner's buffer have no effect here, so no step is too large (and none is a division by zero)"},
+	{id: "local-retention", api: "IncrementalAlterConfigs", scenario: `broker-config/log\.local\.retention\.ms`,
+		reason: "nothing is tiered: local retention has no effect, and is not held against that of the log"},
 	{id: "no-elr-change", api: "IncrementalAlterConfigs", scenario: `broker-config/min\.insync\.replicas`,
 		reason: "without eligible leader replicas min.insync.replicas may be changed anywhere"},
 
 	// metadata by bad requests
-	{id: "metadata-by-id-too-early", api: "Metadata", version: "10|11", label: "by .*",
-		reason: "v10 and v11 have topic ids, but not for asking: refused topic by topic, Kafka refuses the whole request. No client sends these"},
 	{id: "metadata-neither", api: "Metadata", version: "12|13", label: "by neither",
 		reason: "a topic without name and id is INVALID_REQUEST for itself; Kafka fails with UNKNOWN_SERVER_ERROR as a whole"},
 	{id: "metadata-mixed", api: "Metadata", version: "12|13", label: "by ids and names", path: `Topics.*`,
@@ -68,14 +56,10 @@ var differences = []entry{
 		reason: "INVALID_TOPIC_EXCEPTION for each bad name; Kafka fails with UNKNOWN_SERVER_ERROR as a whole"},
 
 	// lists that name something twice or nothing
-	{id: "named-twice-or-nothing", api: "Produce|DeleteRecords|OffsetCommit|OffsetDelete|DeleteTopics", label: "no partitions|twice|a (partition|topic) twice|by id and name of the same", path: `Topics(\[\]\.Partitions|\[\]\.Topic)?(\.length)?`,
-		reason: "Kafka puts partitions into a map, so what is named twice counts once and a topic without partitions is dropped; here every row has its answer. No client sends these"},
-	{id: "elect-all", api: "ElectLeaders", label: "all", path: `Topics\.length`,
-		reason: "leaders are always preferred: no rows, Kafka has rows without partitions"},
-	{id: "elect-unknown-kind", api: "ElectLeaders", label: "of a kind that is none", path: `Topics\.length`,
-		reason: "the error is at the top, its topics are not repeated"},
-	{id: "reassign-nothing", api: "AlterPartitionAssignments", label: "none", path: "ErrorMessage",
-		reason: "no sentence, Kafka has an empty one"},
+	{id: "named-twice", api: "Produce", label: "a (partition|topic) twice", path: `Topics(\[\]\.Partitions)?\.length`,
+		reason: "what a request names twice is stored twice, each with its answer; Kafka puts it into a map and loses the first. No client sends it"},
+	{id: "by-id-and-name", api: "DeleteTopics", label: "by id and name of the same", path: `Topics(\.length|\[\]\.Topic)`,
+		reason: "a topic that a request names both ways has two refusals, Kafka puts them into one row"},
 	{id: "directory-size", api: "DescribeLogDirs", path: `Dirs\[\]\.(Total|Usable)Bytes`, kafka: "> 0", here: "-1",
 		reason: "a bucket has no size"},
 
@@ -86,31 +70,37 @@ var differences = []entry{
 		reason: "INVALID_RECORD; Kafka never answers"},
 	{id: "undecodable-is-told", api: "Produce", label: ".*(that is none|unknown codec.*|length 2147483647)", path: `Topics\[\]\.Partitions\[\]\.(ErrorCode|LogStartOffset)`, kafka: "-1", here: "76|87|0",
 		reason: "INVALID_RECORD and UNSUPPORTED_COMPRESSION_TYPE where Kafka fails with UNKNOWN_SERVER_ERROR"},
-	{id: "duplicate-time", api: "Produce", path: `Topics\[\]\.Partitions\[\]\.LogAppendTime`, kafka: `16\d+`, here: "-1",
-		reason: "the answer to a duplicate has no time with CreateTime, like the original's; Kafka names the batch's largest timestamp"},
-	{id: "producer-times", api: "DescribeProducers", path: `.*\.LastTimestamp`, here: "<now>",
-		reason: "the time of arrival, from which the producer's state expires; Kafka has the batch's largest timestamp"},
 
 	// reading
 	{id: "isolation", api: "Fetch", label: "of an isolation that is none",
 		reason: "read as read_uncommitted; Kafka fails with UNKNOWN_SERVER_ERROR"},
+	{id: "not-utf-8", api: "Metadata", label: ".* that is not UTF-8", path: `\(connection\)`, here: "closed",
+		reason: "text that is not UTF-8 is refused; Kafka reads replacement characters into it"},
+	{id: "negative-length", api: "Metadata", label: "array of negative length", path: `\(connection\)`, here: "closed",
+		reason: "a length below -1 is refused; Kafka reads it as null"},
 	{id: "negative-sizes", api: "Fetch", label: "at most -?[0-9]+, -1 a partition.*",
 		reason: "a negative size counts as zero; Kafka fails with UNKNOWN_SERVER_ERROR"},
 	{id: "followers-epochs", api: "Fetch", label: "last fetched epoch of the future",
 		reason: "only followers send a last fetched epoch, and there are none"},
-	{id: "negative-epoch", api: "OffsetForLeaderEpoch", label: "negative", path: `Topics\[\]\.Partitions\[\]\.(LeaderEpoch|EndOffset)`,
-		reason: "no epoch is negative: undefined, as for -1"},
 
 	{id: "deleted-in-a-session", api: "Fetch", scenario: "deleted-topic/.*", label: "(gone|made again): session", path: `Topics\[\]\.Partitions\[\]\.(ErrorCode|AbortedTransactions\.length)`, here: "100|0",
 		reason: "the id of a deleted topic is UNKNOWN_TOPIC_ID in a session too; Kafka's session remembers the name and says UNKNOWN_TOPIC_OR_PARTITION or INCONSISTENT_TOPIC_ID. Clients do the same on all three"},
 
+	// limits
+	{id: "too-many-new-partitions", api: "CreatePartitions", label: "grow to .*", path: `Topics\[\]\.Error(Code|Message)`, kafka: "-1|null", here: `44|"Excessively.*"`,
+		reason: "POLICY_VIOLATION with Kafka's own sentence for topics; Kafka fails with UNKNOWN_SERVER_ERROR"},
+	{id: "long-message", api: "CreateTopics", label: "new topic of 32767 bytes", path: `Topics\[\]\.Error(Code|Message)`, kafka: "-1|null",
+		reason: "INVALID_TOPIC_EXCEPTION; Kafka's sentence gets too long with the name in it, and it fails with UNKNOWN_SERVER_ERROR"},
+	{id: "long-group-names", label: `(m: )?"z+" of 9000.*|group of 32767 bytes`,
+		reason: "INVALID_GROUP_ID above 8 KiB, so that names can't fill the memory; Kafka takes 32767 bytes"},
+	{id: "frame-caps", scenario: "limits/frames", label: "long, without records", kafka: "waits", here: "closed",
+		reason: "requests without records have lengths of their own, at most 4 MiB, that are refused at once; Kafka waits for up to socket.request.max.bytes of anything"},
+	{id: "undecodable-subscription", api: "JoinGroup", label: "consumer subscribes to (no subscription|cut)", path: `\(connection\)`, kafka: "no answer",
+		reason: "a consumer whose subscription nobody can read joins, and gets an assignment from its leader; Kafka never answers"},
+
 	// frames
 	{id: "work-overlaps", scenario: "frames/pipelined", label: "request .*",
 		reason: "requests of a connection are worked on side by side, answers keep their order; Kafka takes one at a time. A produce behind a waiting fetch wakes it"},
-	{id: "negative-version", api: "ApiVersions", label: "ApiVersions -1", path: `\(connection\)`,
-		reason: "a negative version is no version that a newer client could mean; Kafka answers UNSUPPORTED_VERSION"},
-	{id: "negative-client-id", api: "Metadata", label: "negative client id", path: `\(connection\)`,
-		reason: "a length below -1 is refused; Kafka reads it as null"},
 }
 
 // The lists whose order Kafka leaves to a hash map. They are compared as sets.
@@ -132,5 +122,7 @@ var sets = []set{
 	{"CreateTopics", "Configs", "Kafka answers in the order of a hash map"},
 	{"AlterConfigs|IncrementalAlterConfigs", "Resources", "Kafka answers in the order of a hash map"},
 	{"ListConfigResources", "ConfigResources", "Kafka answers in the order of hash sets"},
+	{"AlterReplicaLogDirs", "Topics|Partitions", "Kafka answers in the order of a hash map"},
+	{"DescribeUserSCRAMCredentials", "Results", "Kafka answers in the order of a hash map"},
 	{"DescribeLogDirs", "Topics|Partitions", "Kafka answers in the order of a hash map"},
 }

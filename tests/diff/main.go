@@ -80,6 +80,9 @@ func main() {
 		pair := <-results[i]
 		verdict.judge(c, pair[0], pair[1])
 	}
+	if only == "" {
+		verdict.apis(kafka, subject)
+	}
 	verdict.report(only == "")
 	if verdict.failed > 0 {
 		os.Exit(1)
@@ -160,6 +163,10 @@ func (b *broker) warm() error {
 	return errors.New("its coordinators do not come up")
 }
 
+// unlessSet are configs that brokers know and describe only where they are set.
+var unlessSet = []string{"allow.everyone.if.no.acl.found", "follower.replication.throttled.rate", "leader.replication.throttled.rate",
+	"replica.alter.log.dirs.io.max.bytes.per.second", "super.users"}
+
 // learnConfigs asks for the names of the broker's configs.
 func (b *broker) learnConfigs() error {
 	c, err := dial(b.address)
@@ -176,6 +183,7 @@ func (b *broker) learnConfigs() error {
 	for _, config := range answer.(*kmsg.DescribeConfigsResponse).Resources[0].Configs {
 		brokerConfigs = append(brokerConfigs, config.Name)
 	}
+	brokerConfigs = append(brokerConfigs, unlessSet...)
 	sort.Strings(brokerConfigs)
 	return nil
 }

@@ -207,7 +207,7 @@ func sortKey(v reflect.Value) string {
 	var key strings.Builder
 	for i := range v.NumField() {
 		field := v.Field(i)
-		if slices.Contains([]string{"Topic", "Name", "Partition", "Group", "ResourceName", "ResourceType", "GroupID", "Coordinator", "Key", "TransactionalID", "InstanceID", "ApiKey", "Type", "ProducerID"}, v.Type().Field(i).Name) {
+		if slices.Contains([]string{"Topic", "Name", "Partition", "Group", "ResourceName", "ResourceType", "GroupID", "Coordinator", "Key", "TransactionalID", "InstanceID", "ApiKey", "Type", "ProducerID", "User"}, v.Type().Field(i).Name) {
 			for field.Kind() == reflect.Pointer && !field.IsNil() {
 				field = field.Elem()
 			}

@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"math"
-	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -94,7 +93,7 @@ func (s *S) nullRecords(v int16, t string, id [16]byte) {
 	row.Partitions = []kmsg.ProduceRequestTopicPartition{{Partition: 0}}
 	r.Topics = []kmsg.ProduceRequestTopic{row}
 	p := s.start(options{on: "null"}, "null records", v, r)
-	p.limit = 3 * time.Second
+	p.neverFromKafka()
 	p.get()
 }
 

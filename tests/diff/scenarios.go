@@ -13,7 +13,10 @@ func scenarios() []scenario {
 		groupScenarios(),
 		offsetScenarios(),
 		lifecycleScenarios(),
+		securityScenarios(),
+		limitScenarios(),
 		versionScenarios(),
 		generatedScenarios(),
+		requestScenarios(),
 	)
 }

@@ -122,7 +122,7 @@ abuse_tests() {
 # The same requests to Apache Kafka and to a fresh broker.
 diff_tests() {
   start_kafka && start_alluvium local || { echo "FAIL diff: a broker did not start"; return 1; }
-  KAFKA=$KAFKA_BOOTSTRAP BOOTSTRAP=$ALLUVIUM_BOOTSTRAP timeout -k 5 600 "$ROOT/tests/diff/run"
+  KAFKA=$KAFKA_BOOTSTRAP BOOTSTRAP=$ALLUVIUM_BOOTSTRAP timeout -k 5 1200 "$ROOT/tests/diff/run"
   local code=$?
   kill -0 "$ALLUVIUM_PID" 2>/dev/null || { echo "FAIL server: it ended during this suite"; code=1; }
   stop "$KAFKA_PID"

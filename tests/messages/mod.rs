@@ -265,12 +265,44 @@ messages! {
     DescribeTopicPartitionsRequest { topics; response_partition_limit; cursor; }
     describe_topic_partitions_request::TopicRequest { name; }
     describe_topic_partitions_request::Cursor { topic_name; partition_index; }
+    SaslAuthenticateRequest { auth_bytes; }
+    DescribeAclsRequest {
+        resource_type_filter; resource_name_filter; pattern_type_filter; principal_filter; host_filter; operation; permission_type;
+    }
+    CreateAclsRequest { creations; }
+    create_acls_request::AclCreation {
+        resource_type; resource_name; resource_pattern_type; principal; host; operation; permission_type;
+    }
+    DeleteAclsRequest { filters; }
+    delete_acls_request::DeleteAclsFilter {
+        resource_type_filter; resource_name_filter; pattern_type_filter; principal_filter; host_filter; operation; permission_type;
+    }
+    AlterReplicaLogDirsRequest { dirs; }
+    alter_replica_log_dirs_request::AlterReplicaLogDir { path; topics; }
+    alter_replica_log_dirs_request::AlterReplicaLogDirTopic { name; partitions; }
+    CreateDelegationTokenRequest { owner_principal_type in 3..; owner_principal_name in 3..; renewers; max_lifetime_ms; }
+    create_delegation_token_request::CreatableRenewers { principal_type; principal_name; }
+    RenewDelegationTokenRequest { hmac; renew_period_ms; }
+    ExpireDelegationTokenRequest { hmac; expiry_time_period_ms; }
+    DescribeDelegationTokenRequest { owners; }
+    describe_delegation_token_request::DescribeDelegationTokenOwner { principal_type; principal_name; }
+    DescribeClientQuotasRequest { components; strict; }
+    describe_client_quotas_request::ComponentData { entity_type; match_type; _match; }
+    DescribeUserScramCredentialsRequest { users; }
+    describe_user_scram_credentials_request::UserName { name; }
+    UnregisterBrokerRequest { broker_id; }
 }
 
 /// Never flexible, so without tagged fields.
 impl Random for OffsetDeleteRequest {
     fn random(g: &mut Gen) -> Self {
         OffsetDeleteRequest::default().with_group_id(Random::random(g)).with_topics(Random::random(g))
+    }
+}
+
+impl Random for SaslHandshakeRequest {
+    fn random(g: &mut Gen) -> Self {
+        SaslHandshakeRequest::default().with_mechanism(Random::random(g))
     }
 }
 
@@ -327,4 +359,10 @@ dispatch! {
     ListPartitionReassignments ListPartitionReassignmentsRequest, OffsetDelete OffsetDeleteRequest,
     DescribeCluster DescribeClusterRequest, DescribeProducers DescribeProducersRequest,
     ListConfigResources ListConfigResourcesRequest, DescribeTopicPartitions DescribeTopicPartitionsRequest,
+    SaslHandshake SaslHandshakeRequest, SaslAuthenticate SaslAuthenticateRequest, DescribeAcls DescribeAclsRequest,
+    CreateAcls CreateAclsRequest, DeleteAcls DeleteAclsRequest, AlterReplicaLogDirs AlterReplicaLogDirsRequest,
+    CreateDelegationToken CreateDelegationTokenRequest, RenewDelegationToken RenewDelegationTokenRequest,
+    ExpireDelegationToken ExpireDelegationTokenRequest, DescribeDelegationToken DescribeDelegationTokenRequest,
+    DescribeClientQuotas DescribeClientQuotasRequest,
+    DescribeUserScramCredentials DescribeUserScramCredentialsRequest, UnregisterBroker UnregisterBrokerRequest,
 }

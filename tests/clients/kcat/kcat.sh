@@ -61,7 +61,7 @@ positions() {
     equal "$topic [0] offset 20" "$(kcat -Q -t "$topic:0:-1")" "the end" &&
     equal "$topic [0] offset 0" "$(kcat -Q -t "$topic:0:-2")" "the beginning"
 }
-check kcat_positions_and_queries positions
+check kcat_positions_and_queries positions full
 
 json() {
   local topic=json-$run
@@ -72,7 +72,7 @@ record = json.loads(sys.stdin.read())
 found = {name: record[name] for name in ("partition", "offset", "tstype", "headers", "key", "payload")}
 assert found == {"partition": 0, "offset": 0, "tstype": "create", "headers": ["a", "b"], "key": "key", "payload": "value"}, record'
 }
-check kcat_json_envelope json
+check kcat_json_envelope json full
 
 group() {
   local topic=grouped-$run group=group-$run
@@ -88,7 +88,7 @@ acks() {
   for acks in 0 1 all; do kcat -P -t "$topic" -p 0 -X "acks=$acks" <<<"acks $acks" || return; done
   equal $'acks 0\nacks 1\nacks all' "$(kcat -C -q -t "$topic" -o beginning -c 3)" records
 }
-check kcat_acks acks
+check kcat_acks acks full
 
 transactional() {
   local topic=transactional-$run said
@@ -102,4 +102,4 @@ transactional() {
     contains "Transactional Id authorization failed" "$said" && equal plain "$(kcat -C -q -t "$topic" -o beginning -e)" records
   fi
 }
-check kcat_transactional_producer transactional
+check kcat_transactional_producer transactional full

@@ -34,8 +34,8 @@ final class Pipelines {
 
     void register() {
         suite.smoke("internal_topics", this::internalTopics);
-        suite.smoke("rest", () -> undisturbed(this::rest));
-        suite.smoke("source_restarts_where_it_was", () -> undisturbed(this::restart));
+        suite.full("rest", () -> undisturbed(this::rest));
+        suite.full("source_restarts_where_it_was", () -> undisturbed(this::restart));
         suite.smoke("no_line_lost_when_a_worker_is_killed", this::killed);
     }
 

@@ -44,10 +44,11 @@ final class Mirrored {
 
     void register() {
         both("records_are_equal", this::records);
+        if (!suite.full) return;
         both("configs_and_partitions_follow", this::configs);
         both("heartbeats", this::heartbeats);
         both("offsets_of_groups_are_translated", this::groups);
-        suite.smoke("restart_goes_on_without_a_gap", this::restart);
+        suite.full("restart_goes_on_without_a_gap", this::restart);
     }
 
     private interface Direction {

@@ -15,8 +15,8 @@ final class Instances {
     }
 
     void register() {
-        suite.smoke("killed_and_restored_from_the_changelog", this::killed);
-        suite.smoke("two_instances_share_and_hand_over", this::shared);
+        suite.full("killed_and_restored_from_the_changelog", this::killed);
+        suite.full("two_instances_share_and_hand_over", this::shared);
     }
 
     private void killed() throws Exception {

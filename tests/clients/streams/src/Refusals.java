@@ -10,9 +10,9 @@ final class Refusals {
     }
 
     void register() {
-        suite.smoke("exactly_once_v2", () -> run("exactly-once", "processing.guarantee", "exactly_once_v2",
+        suite.full("exactly_once_v2", () -> run("exactly-once", "processing.guarantee", "exactly_once_v2",
                 "Transactional Id authorization failed"));
-        suite.smoke("streams_group_protocol", () -> run("protocol", "group.protocol", "streams", "UnsupportedVersionException"));
+        suite.full("streams_group_protocol", () -> run("protocol", "group.protocol", "streams", "UnsupportedVersionException"));
     }
 
     private void run(String stem, String setting, String value, String says) throws Exception {

@@ -27,8 +27,8 @@ final class Results {
 
     void register() {
         suite.smoke("word_count", this::wordCount);
-        suite.smoke("windows_and_late_records", this::windows);
-        suite.smoke("joins_of_tables", this::joins);
+        suite.full("windows_and_late_records", this::windows);
+        suite.full("joins_of_tables", this::joins);
         suite.smoke("join_with_a_global_table", this::globalJoin);
     }
 

@@ -18,12 +18,12 @@ final class Administration {
 
     void register() {
         tools.smoke("cluster", this::cluster);
-        tools.smoke("broker_api_versions", this::apiVersions);
+        tools.full("broker_api_versions", this::apiVersions);
         tools.smoke("log_dirs", this::logDirs);
         tools.smoke("reassign_partitions", this::reassign);
         tools.smoke("leader_election", this::election);
-        tools.smoke("streams_application_reset", this::reset);
-        tools.smoke("groups", this::groups);
+        tools.full("streams_application_reset", this::reset);
+        tools.full("groups", this::groups);
     }
 
     private void cluster() throws Exception {

@@ -24,10 +24,10 @@ final class Traffic {
 
     void register() {
         tools.smoke("verifiable_producer_and_consumer", this::verifiable);
-        tools.smoke("verifiable_share_consumer", this::share);
+        tools.full("verifiable_share_consumer", this::share);
         tools.smoke("e2e_latency", this::latency);
-        tools.smoke("replica_verification", this::replicas);
-        tools.smoke("client_compatibility", this::compatibility);
+        tools.full("replica_verification", this::replicas);
+        tools.full("client_compatibility", this::compatibility);
     }
 
     /** The kinds of events in order of their names, each with the sum of its counts; and the sums that the tool names itself. */
@@ -122,8 +122,7 @@ final class Traffic {
         List<String> args = new ArrayList<>(List.of("--topic", topic, "--num-cluster-nodes", "1"));
         for (String supported : List.of("offsets-for-times", "cluster-id", "create-topics", "describe-acls", "describe-configs",
                 "idempotent-producer")) {
-            boolean expected = Transcript.kafka() || !supported.equals("describe-acls");
-            args.addAll(List.of("--" + supported + "-supported", "" + expected));
+            args.addAll(List.of("--" + supported + "-supported", "true"));
         }
         args.addAll(List.of("--expect-record-too-large-exception", "false"));
         transcript.call("ClientCompatibilityTest", TOOLS + "ClientCompatibilityTest", 0, args.toArray(String[]::new));

@@ -10,13 +10,13 @@ final class Unserved {
     }
 
     void register() {
-        tools.smoke("features", this::features);
-        tools.smoke("metadata_quorum", this::quorum);
-        tools.smoke("transactions", this::transactions);
-        tools.smoke("acls", this::acls);
-        tools.smoke("delegation_tokens", this::tokens);
-        tools.smoke("client_metrics", this::metrics);
-        tools.smoke("users_and_quotas", this::users);
+        tools.full("features", this::features);
+        tools.full("metadata_quorum", this::quorum);
+        tools.full("transactions", this::transactions);
+        tools.full("acls", this::acls);
+        tools.full("delegation_tokens", this::tokens);
+        tools.full("client_metrics", this::metrics);
+        tools.full("users_and_quotas", this::users);
     }
 
     private void features() throws Exception {

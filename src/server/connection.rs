@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 use kafka_protocol::messages::ApiKey;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
@@ -161,13 +161,14 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             return Err(Ended::Length(i64::from(length)));
         }
         let length = length as usize;
-        let mut frame = BytesMut::with_capacity(length.min(CAPACITY_AT_ONCE));
+        let mut frame = Vec::with_capacity(length.min(CAPACITY_AT_ONCE));
         let mut charge = Charge::none();
         while frame.len() < length {
             // The first step only shows which API it is, and so how long it may be.
             let goal = if frame.len() < HEAD_BYTES { HEAD_BYTES } else { length };
             if frame.len() == frame.capacity() {
-                frame.reserve(length - frame.len());
+                // Of just its length: a frame may be held for long.
+                frame.reserve_exact(length - frame.len());
             }
             self.step(&mut frame, goal).await?;
             if frame.len() == HEAD_BYTES {
@@ -185,11 +186,11 @@ impl<R: AsyncRead + Unpin> Reader<R> {
                 false => room.await,
             });
         }
-        Ok((frame.freeze(), charge))
+        Ok((Bytes::from(frame), charge))
     }
 
     /// Reads some bytes, up to `goal` in all.
-    async fn step(&mut self, frame: &mut BytesMut, goal: usize) -> Result<(), Ended> {
+    async fn step(&mut self, frame: &mut Vec<u8>, goal: usize) -> Result<(), Ended> {
         let step = (goal - frame.len()).min(READ_STEP);
         let mut limited = (&mut self.input).take(step as u64);
         match timeout(STALL_LIMIT, limited.read_buf(frame)).await {

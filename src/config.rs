@@ -41,7 +41,7 @@ pub struct Settings {
     pub s3_path_style: Option<bool>,
     /// Creates carry a CRC-64 that the server checks; false for servers that refuse it.
     pub s3_checksum: bool,
-    /// Shortest time between two flushes; default 100 on shared stores, 5 on the local directory.
+    /// Shortest time between two flushes; default 100 on shared stores, on the local directory 1 while the disk keeps up, else 5.
     pub flush_interval_ms: Option<u64>,
     /// A flush starts at once when so much is buffered.
     pub flush_bytes: usize,

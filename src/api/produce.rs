@@ -25,7 +25,7 @@ use super::errors;
 use super::topics::{TopicView, TopicsView};
 use crate::log::PARK_LIMIT;
 use crate::log::append::budget::Charge;
-use crate::log::append::{AppendError, Appended};
+use crate::log::append::{AppendError, Appended, Gather};
 use crate::log::refusals::{RefusedBatch, TopicKey};
 use crate::log::slot::PartitionSlot;
 use crate::segment::BatchMeta;
@@ -77,8 +77,9 @@ pub async fn admit(
         until: now + patience.clamp(SHORTEST_PATIENCE, LONGEST_PATIENCE),
     };
     let transactional = request.transactional_id.is_some();
-    let call =
-        Call { services, version, client_id, acks: request.acks, transactional, charge, parked: now + PARK_LIMIT };
+    let gather = services.log.appender.gather();
+    let acks = request.acks;
+    let call = Call { services, version, client_id, acks, transactional, charge, parked: now + PARK_LIMIT, gather };
     // Kafka answers partitions: a topic without any is not in the answer.
     let topics = request.topic_data.into_iter().filter(|data| !data.partition_data.is_empty());
     for (at, data) in topics.enumerate() {
@@ -221,6 +222,8 @@ struct Call<'a> {
     charge: &'a Arc<Charge>,
     /// Until then the request's partitions may recover.
     parked: Instant,
+    /// Takes the batches of the request.
+    gather: Gather<'a>,
 }
 
 impl Call<'_> {
@@ -274,7 +277,10 @@ impl Call<'_> {
 
     async fn partition(&self, target: Target<'_>, records: Option<Bytes>) -> Result<Appended, Refused> {
         let Target { topic, rules, id, slot } = target;
-        self.services.log.settled(&slot, self.parked).await;
+        if !slot.is_settled() {
+            self.gather.release();
+            self.services.log.settled(&slot, self.parked).await;
+        }
         let now = self.services.env.clock.wall_ms();
         slot.lock().recall(|| self.services.log.refused.take(id, &topic.name, now));
         let received = records.as_ref().map_or(0, Bytes::len);
@@ -318,7 +324,11 @@ impl Call<'_> {
     async fn charge_growth(&self, bytes: usize) -> Option<Charge> {
         match bytes {
             0 => Some(Charge::none()),
-            _ => tokio::time::timeout_at(self.parked, self.services.log.budget.charge(bytes)).await.ok(),
+            _ => {
+                // What is in may be what others wait for, too.
+                self.gather.release();
+                tokio::time::timeout_at(self.parked, self.services.log.budget.charge(bytes)).await.ok()
+            }
         }
     }
 
@@ -357,7 +367,7 @@ impl Call<'_> {
         if growth.bytes() > 0 {
             charges.push(Arc::new(growth));
         }
-        self.services.log.appender.append(slot, batch.bytes, meta, &charges, now)
+        self.gather.append(slot, batch.bytes, meta, &charges, now)
     }
 
     fn answer(

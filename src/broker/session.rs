@@ -22,7 +22,7 @@ use crate::coord::durable::DurableOffsets;
 use crate::coord::{Groups, Limits};
 use crate::log::Log;
 use crate::log::append::budget::Budget;
-use crate::log::append::flush::{FlushContext, FlushPolicy, Flusher};
+use crate::log::append::flush::{FlushContext, FlushPolicy, Flusher, Quick};
 use crate::log::append::{Appender, SessionEnd};
 use crate::log::fence::fence_own;
 use crate::log::fetch::Reader;
@@ -56,6 +56,9 @@ const SELF_FENCE_LIMIT: Duration = Duration::from_secs(5);
 /// Pacing where no interval is set: stores that are reached over a network, and the local directory.
 const SHARED_INTERVAL: Duration = Duration::from_millis(100);
 const LOCAL_INTERVAL: Duration = Duration::from_millis(5);
+
+/// Of the local directory, unless somebody asks for an interval.
+const LOCAL_QUICK: Quick = Quick { uploads: 2, interval: Duration::from_millis(1) };
 
 /// The name of the one listener, as Kafka names it.
 const LISTENER: &str = "PLAINTEXT";
@@ -144,6 +147,7 @@ fn flush_policy(settings: &Settings, ttl: Option<Duration>) -> FlushPolicy {
     let default_interval = if ttl.is_some() { SHARED_INTERVAL } else { LOCAL_INTERVAL };
     FlushPolicy {
         interval: settings.flush_interval_ms.map_or(default_interval, Duration::from_millis),
+        quick: (ttl.is_none() && settings.flush_interval_ms.is_none()).then_some(LOCAL_QUICK),
         inflight: settings.flush_inflight,
         heartbeat: ttl.map(|ttl| ttl / 3),
         create: CreatePolicy { hedge: ttl.map(|_| Arc::new(HedgeTracker::new())), ..CreatePolicy::default() },

@@ -190,7 +190,7 @@ pub static SETTINGS: &[Setting] = &[
         "flush-interval-ms",
         Milliseconds,
         |text| whole(text, Unit::Milliseconds, 1..=60_000),
-        "shortest time between two flushes (unset: 100 on shared stores, 5 on a local directory)",
+        "shortest time between two flushes (unset: 100 on shared stores, 1 to 5 on a local directory)",
         flush_interval_ms
     ),
     number!("flush-bytes", Bytes, 64 * KIB..=GIB, "a flush starts at once when so much is buffered", flush_bytes),

@@ -4,11 +4,13 @@
 //!
 //! What finds no room is not forgotten in silence: for as long as it would have been remembered no unknown producer starts above 0.
 
+mod marks;
+
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 
+use self::marks::{Marks, hash_of_id, hash_of_name};
 use super::producers::Claim;
 use crate::types::mutant::{self, Mutant};
 use crate::types::{PartitionId, TimestampMs, TopicId};
@@ -105,22 +107,25 @@ pub enum TopicKey {
     Name(String),
 }
 
-type Place = (TopicKey, i32);
-
 /// Refusals for partitions that have no slot: the topic is not known yet, or the lease is not here. A batch that is admitted
 /// later takes them along, by [`WithoutSlot::take`].
-#[derive(Default)]
 pub struct WithoutSlot {
     inner: Mutex<Places>,
-    /// Spares the lock where nothing is remembered.
-    any: AtomicBool,
+    /// Whom a look under the lock may concern; each batch asks it.
+    marks: Marks,
 }
 
 #[derive(Default)]
 struct Places {
-    refused: BTreeMap<Place, Refusals>,
+    by_id: BTreeMap<PartitionId, Refusals>,
+    by_name: BTreeMap<String, BTreeMap<i32, Refusals>>,
     count: usize,
-    dropped_at: Option<TimestampMs>,
+}
+
+impl Default for WithoutSlot {
+    fn default() -> Self {
+        WithoutSlot { inner: Mutex::default(), marks: Marks::new() }
+    }
 }
 
 impl WithoutSlot {
@@ -131,45 +136,82 @@ impl WithoutSlot {
         }
         let mut places = self.inner.lock();
         if places.count >= WITHOUT_SLOT_MAX {
-            *places = Places { dropped_at: Some(now), ..Places::default() };
+            *places = Places::default();
+            // First, so that who finds no mark any more finds this.
+            self.marks.drop_all(now);
+            self.marks.reset([]);
         }
-        let Places { refused, count, .. } = &mut *places;
-        let refusals = refused.entry((topic, index)).or_default();
+        let hash = match &topic {
+            TopicKey::Id(id) => hash_of_id(PartitionId { topic: *id, index }),
+            TopicKey::Name(name) => hash_of_name(name, index),
+        };
+        let Places { by_id, by_name, count } = &mut *places;
+        let refusals = match topic {
+            TopicKey::Id(topic) => by_id.entry(PartitionId { topic, index }).or_default(),
+            TopicKey::Name(name) => by_name.entry(name).or_default().entry(index).or_default(),
+        };
         let before = refusals.lowest.len();
         refusals.remember(batch, now);
         *count += refusals.lowest.len() - before;
-        self.any.store(true, Ordering::SeqCst);
+        self.marks.set(hash);
     }
 
-    /// What was refused of a partition, under its id or its name; it is not kept here.
+    /// What was refused of a partition, under its id or its name; it is not kept here. Takes the lock only where something may
+    /// be remembered of this very partition, and copies nothing.
     pub fn take(&self, id: PartitionId, name: &str, now: TimestampMs) -> Option<Refusals> {
-        if !self.any.load(Ordering::SeqCst) {
-            return None;
-        }
-        let mut places = self.inner.lock();
-        let mut taken = Refusals { dropped_at: places.dropped_at, ..Refusals::default() };
-        for topic in [TopicKey::Id(id.topic), TopicKey::Name(name.to_owned())] {
-            if let Some(refusals) = places.refused.remove(&(topic, id.index)) {
-                places.count -= refusals.lowest.len();
-                taken.absorb(refusals);
+        let mut taken = Refusals::default();
+        if self.marks.may_have(hash_of_id(id)) || self.marks.may_have(hash_of_name(name, id.index)) {
+            let mut places = self.inner.lock();
+            places.take(id, name, &mut taken);
+            if places.is_empty() {
+                self.marks.reset([]);
             }
         }
+        // After the marks: they go when this comes.
+        taken.dropped_at = taken.dropped_at.max(self.marks.dropped_at());
         taken.expire(now);
-        if places.refused.is_empty() && places.dropped_at.is_none_or(|at| !recent(at, now)) {
-            places.dropped_at = None;
-            self.any.store(false, Ordering::SeqCst);
-        }
         (!taken.is_empty()).then_some(taken)
     }
 
     /// Forgets what is old.
     pub fn expire(&self, now: TimestampMs) {
         let mut places = self.inner.lock();
-        places.refused.retain(|_, refusals| {
+        let keep = |refusals: &mut Refusals| {
             refusals.expire(now);
             !refusals.is_empty()
+        };
+        places.by_id.retain(|_, refusals| keep(refusals));
+        places.by_name.retain(|_, indexes| {
+            indexes.retain(|_, refusals| keep(refusals));
+            !indexes.is_empty()
         });
-        places.count = places.refused.values().map(|refusals| refusals.lowest.len()).sum();
+        let named = || places.by_name.iter().flat_map(|(name, indexes)| indexes.iter().map(move |each| (name, each)));
+        let count = places.by_id.values().chain(named().map(|(_, (_, refusals))| refusals));
+        let count = count.map(|refusals| refusals.lowest.len()).sum();
+        let by_name = named().map(|(name, (index, _))| hash_of_name(name, *index));
+        self.marks.reset(places.by_id.keys().map(|id| hash_of_id(*id)).chain(by_name));
+        places.count = count;
+    }
+}
+
+impl Places {
+    fn is_empty(&self) -> bool {
+        self.by_id.is_empty() && self.by_name.is_empty()
+    }
+
+    fn take(&mut self, id: PartitionId, name: &str, taken: &mut Refusals) {
+        let by_id = self.by_id.remove(&id);
+        let mut by_name = None;
+        if let Some(indexes) = self.by_name.get_mut(name) {
+            by_name = indexes.remove(&id.index);
+            if indexes.is_empty() {
+                self.by_name.remove(name);
+            }
+        }
+        for refusals in by_id.into_iter().chain(by_name) {
+            self.count -= refusals.lowest.len();
+            taken.absorb(refusals);
+        }
     }
 }
 
@@ -294,6 +336,22 @@ mod tests {
         }
     }
 
+    /// While the memory is locked a batch passes that does not concern it.
+    #[test]
+    fn others_do_not_wait_for_what_is_remembered() {
+        let memory = WithoutSlot::default();
+        memory.remember(TopicKey::Name("t".to_owned()), 1, batch(1, 3), 50);
+        let held = memory.inner.lock();
+        assert_eq!(memory.take(ID, "t", 60), None);
+        assert_eq!(memory.take(ID, "other", 60), None);
+        drop(held);
+        let other = TopicKey::Name("u".to_owned());
+        memory.remember(other, 2, batch(1, 3), 50 + REFUSAL_MEMORY_MS / 2);
+        memory.expire(50 + REFUSAL_MEMORY_MS);
+        assert!(!memory.marks.may_have(hash_of_name("t", 1)) && memory.marks.may_have(hash_of_name("u", 2)));
+        assert_eq!(memory.inner.lock().count, 1);
+    }
+
     #[test]
     fn too_many_without_a_slot_make_the_broker_strict() {
         let memory = WithoutSlot::default();
@@ -305,6 +363,7 @@ mod tests {
         assert!(taken.bar(claim(99, 1), 60) && !taken.bar(claim(99, 0), 60));
         memory.expire(60 + REFUSAL_MEMORY_MS);
         assert_eq!(memory.take(ID, "other", 60 + REFUSAL_MEMORY_MS), None);
-        assert!(!memory.any.load(Ordering::SeqCst));
+        let marked = memory.marks.may_have(hash_of_name(&format!("t{WITHOUT_SLOT_MAX}"), 0));
+        assert!(!marked && memory.inner.lock().is_empty());
     }
 }

@@ -80,6 +80,10 @@ impl PartitionSlot {
         self.settled.send_replace(true);
     }
 
+    pub fn is_settled(&self) -> bool {
+        *self.settled.borrow()
+    }
+
     /// Waits until the slot is not recovering. Cancellation safe.
     pub async fn settled(&self) {
         let mut settled = self.settled.subscribe();

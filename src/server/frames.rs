@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use kafka_protocol::messages::ApiKey;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::time::{Instant, timeout};
@@ -88,7 +88,7 @@ pub(super) struct Frames<R> {
 
 /// A frame that is arriving.
 struct Arriving {
-    frame: BytesMut,
+    frame: Vec<u8>,
     length: usize,
     begun: Instant,
     /// How long it was not read for want of room: that is not the client's fault.
@@ -103,7 +103,7 @@ struct Arriving {
 
 impl Arriving {
     fn new(head: &[u8], length: usize) -> Arriving {
-        let mut frame = BytesMut::with_capacity(length.min(FIRST_CAPACITY));
+        let mut frame = Vec::with_capacity(length.min(FIRST_CAPACITY));
         frame.extend_from_slice(head);
         Arriving {
             frame,
@@ -176,7 +176,7 @@ impl<R: AsyncRead + Unpin> Frames<R> {
                 let Arriving { frame, mut charge, unfinished, slow, .. } = arriving;
                 drop((unfinished, slow));
                 charge.add(room(&budget, &self.guest, arrived, charge.bytes()).await);
-                return Ok((frame.freeze(), charge));
+                return Ok((Bytes::from(frame), charge));
             }
             // The head alone holds next to nothing.
             if arrived > HEAD_BYTES {
@@ -191,7 +191,8 @@ impl<R: AsyncRead + Unpin> Frames<R> {
     async fn step(&mut self, arriving: &mut Arriving, most: usize) -> Result<(), Ended> {
         let frame = &mut arriving.frame;
         if frame.len() == frame.capacity() {
-            frame.reserve(capacity(arriving.length, frame.len()) - frame.len());
+            // Of just its length: a frame may be held for long.
+            frame.reserve_exact(capacity(arriving.length, frame.len()) - frame.len());
         }
         let step = (arriving.length - frame.len()).min(most);
         let mut limited = (&mut self.input).take(step as u64);

@@ -5,7 +5,7 @@
 //! or raw, lz4 frames with independent blocks, zstd frames. Source: the classes in `org.apache.kafka.common.compress`.
 
 use std::borrow::Cow;
-use std::io::{self, BufRead, Read, Write};
+use std::io::{self, Read, Write};
 
 use flate2::bufread::GzDecoder;
 
@@ -167,27 +167,31 @@ impl Read for Gzip<'_> {
 struct Snappy<'a> {
     rest: &'a [u8],
     raw: bool,
-    block: io::Cursor<Vec<u8>>,
+    decoder: snap::raw::Decoder,
+    /// The uncompressed bytes of a block; one buffer for all of them.
+    block: Vec<u8>,
+    /// So many of them are read.
+    at: usize,
 }
 
 impl<'a> Snappy<'a> {
     fn new(section: &'a [u8]) -> io::Result<Snappy<'a>> {
         let framed = section.starts_with(&XERIAL_HEADER[..XERIAL_MAGIC_BYTES]);
         let rest = if framed {
-            section.get(XERIAL_HEADER.len()..).ok_or(invalid("the xerial header is cut"))?
+            section.get(XERIAL_HEADER.len()..).ok_or_else(|| invalid("the xerial header is cut"))?
         } else {
             section
         };
-        Ok(Snappy { rest, raw: !framed, block: io::Cursor::new(Vec::new()) })
+        Ok(Snappy { rest, raw: !framed, decoder: snap::raw::Decoder::new(), block: Vec::new(), at: 0 })
     }
 
     fn next_block(&mut self) -> io::Result<&'a [u8]> {
         if self.raw {
             return Ok(std::mem::take(&mut self.rest));
         }
-        let (length, rest) = self.rest.split_first_chunk().ok_or(invalid("a block length is cut"))?;
+        let (length, rest) = self.rest.split_first_chunk().ok_or_else(|| invalid("a block length is cut"))?;
         let length = usize::try_from(i32::from_be_bytes(*length)).map_err(|_| invalid("a block length is negative"))?;
-        let (block, rest) = rest.split_at_checked(length).ok_or(invalid("a block is cut"))?;
+        let (block, rest) = rest.split_at_checked(length).ok_or_else(|| invalid("a block is cut"))?;
         self.rest = rest;
         Ok(block)
     }
@@ -195,15 +199,20 @@ impl<'a> Snappy<'a> {
 
 impl Read for Snappy<'_> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        while self.block.fill_buf()?.is_empty() && !self.rest.is_empty() {
+        while self.at == self.block.len() && !self.rest.is_empty() {
             let block = self.next_block()?;
             let declared = snap::raw::decompress_len(block).map_err(|_| invalid("a block has no length"))?;
             if declared > block.len().saturating_mul(SNAPPY_MAX_RATIO) {
                 return Err(invalid("a block declares more than it can hold"));
             }
-            let bytes = snap::raw::Decoder::new().decompress_vec(block).map_err(|_| invalid("a block is damaged"))?;
-            self.block = io::Cursor::new(bytes);
+            self.at = 0;
+            self.block.resize(declared, 0);
+            let length = self.decoder.decompress(block, &mut self.block);
+            self.block.truncate(*length.as_ref().unwrap_or(&0));
+            length.map_err(|_| invalid("a block is damaged"))?;
         }
-        self.block.read(out)
+        let read = (&self.block[self.at..]).read(out)?;
+        self.at += read;
+        Ok(read)
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Pacing, not lingering: an idle broker seals at once, a busy one at most once per interval or whenever enough bytes are buffered. A
 //! sealed segment's number and bytes never change. On a shared store an empty segment every third of the ttl is the heartbeat.
+//! A create on the local directory costs no money, so there the interval is only for when the disk is behind: see [`Quick`].
 //!
 //! Crash: what is not committed was not acknowledged. Cancellation: dropping the task loses nothing but answers.
 
@@ -35,15 +36,34 @@ const REPEAT_EVERY: SegmentNumber = 64;
 /// Pause between looks at an object that has the name of our segment.
 const STRANGER_PAUSE: Duration = Duration::from_secs(1);
 
+/// A shorter interval while the store keeps up: with fewer uploads under way than this a segment that is sealed now does not
+/// stand behind others, and waiting for company would only make its records late.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quick {
+    pub uploads: usize,
+    pub interval: Duration,
+}
+
 /// When segments are sealed.
 #[derive(Clone)]
 pub struct FlushPolicy {
     pub interval: Duration,
+    pub quick: Option<Quick>,
     /// Uploads side by side.
     pub inflight: usize,
     /// Longest time without a new segment; `None`: no heartbeat needed.
     pub heartbeat: Option<Duration>,
     pub create: CreatePolicy,
+}
+
+impl FlushPolicy {
+    /// At least so long lies between two seals with so many uploads under way.
+    fn pace(&self, uploads: usize) -> Duration {
+        match self.quick {
+            Some(quick) if uploads < quick.uploads => quick.interval.min(self.interval),
+            _ => self.interval,
+        }
+    }
 }
 
 /// What the flusher works with; it owns none of it.
@@ -126,13 +146,14 @@ impl Flusher {
 
     /// When to seal next, if nothing changes.
     fn due(&self, empty: bool, full: bool) -> Option<Instant> {
-        if self.uploads.len() >= self.policy.inflight {
+        let uploads = self.uploads.len();
+        if uploads >= self.policy.inflight {
             return None;
         }
         if empty {
             return self.policy.heartbeat.filter(|_| !self.draining).map(|heartbeat| self.last_seal + heartbeat);
         }
-        Some(if full || self.draining { Instant::now() } else { self.last_seal + self.policy.interval })
+        Some(if full || self.draining { Instant::now() } else { self.last_seal + self.policy.pace(uploads) })
     }
 
     fn seal(&mut self) {

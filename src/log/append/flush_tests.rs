@@ -45,7 +45,8 @@ impl World {
         let zero =
             SegmentDraft { session: SESSION, number: 0, nonce: 1, created_ms: 0, committed: 0, extents, repeated };
         let footer_zero = build(zero).expect("a segment").footer_bytes;
-        let policy = FlushPolicy { interval: INTERVAL, inflight, heartbeat, create: CreatePolicy::default() };
+        let policy =
+            FlushPolicy { interval: INTERVAL, quick: None, inflight, heartbeat, create: CreatePolicy::default() };
         let flusher = Flusher::new(context.clone(), policy, footer_zero);
         let drain = CancellationToken::new();
         let flusher = tokio::spawn(flusher.run(drain.clone()));
@@ -177,4 +178,19 @@ async fn a_fence_or_a_stranger_ends_the_session() {
             other => panic!("{other:?}"),
         }
     }
+}
+
+#[test]
+fn the_interval_is_short_while_the_store_keeps_up() {
+    let ms = Duration::from_millis;
+    let quick = Some(Quick { uploads: 2, interval: ms(1) });
+    let policy =
+        |quick| FlushPolicy { interval: ms(5), quick, inflight: 8, heartbeat: None, create: CreatePolicy::default() };
+    // (quick, uploads under way, pace)
+    let table = [(None, 0, 5), (quick, 0, 1), (quick, 1, 1), (quick, 2, 5), (quick, 7, 5)];
+    for (quick, uploads, pace) in table {
+        assert_eq!(policy(quick).pace(uploads), ms(pace), "{quick:?} {uploads}");
+    }
+    let longer = Quick { uploads: 2, interval: ms(9) };
+    assert_eq!(policy(Some(longer)).pace(0), ms(5), "never longer than the interval");
 }

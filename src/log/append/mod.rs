@@ -82,6 +82,8 @@ struct Open {
     bytes: usize,
     batches: usize,
     charges: Vec<Arc<Charge>>,
+    /// The flusher was woken for it.
+    told: bool,
 }
 
 /// What was admitted and is not yet sealed. A segment that is full takes nothing more, also when no upload may begin: a store
@@ -141,6 +143,22 @@ impl Appender {
         &self,
         slot: &PartitionSlot,
         bytes: Bytes,
+        meta: BatchMeta,
+        charges: &[Arc<Charge>],
+        now: TimestampMs,
+    ) -> Result<Appended, AppendError> {
+        self.gather().append(slot, bytes, meta, charges, now)
+    }
+
+    /// For batches that come together, so that they go out together.
+    pub fn gather(&self) -> Gather<'_> {
+        Gather { appender: self }
+    }
+
+    fn admit(
+        &self,
+        slot: &PartitionSlot,
+        bytes: Bytes,
         mut meta: BatchMeta,
         charges: &[Arc<Charge>],
         now: TimestampMs,
@@ -157,7 +175,6 @@ impl Appender {
         if admitted.duplicate {
             return Ok(appended);
         }
-        let was_empty = open.batches == 0;
         open.bytes += bytes.len();
         open.batches += 1;
         let draft = || ExtentDraft { partition: slot.id, epoch: partition.epoch(), batches: Vec::new() };
@@ -167,10 +184,19 @@ impl Appender {
                 open.charges.push(charge.clone());
             }
         }
-        if was_empty || open.is_full(self.flush_bytes) {
+        if open.is_full(self.flush_bytes) {
             self.wake.notify_one();
         }
         Ok(appended)
+    }
+
+    /// Tells the flusher of batches that it may not have seen.
+    fn tell(&self) {
+        let open = &mut self.unsealed.lock().open;
+        if open.batches > 0 && !open.told {
+            open.told = true;
+            self.wake.notify_one();
+        }
     }
 
     /// Returns when segment `number` and all before it are committed.
@@ -225,6 +251,37 @@ impl Appender {
         drop(unsealed);
         self.commit.send_modify(|commit| commit.ended = Some(end));
         self.over.cancel();
+    }
+}
+
+/// Batches of one request. The flusher, which may be idle, is told of them when the last is in: were it told of the first, that
+/// one would be a segment of its own, and the others would wait for the next.
+pub struct Gather<'a> {
+    appender: &'a Appender,
+}
+
+impl Gather<'_> {
+    /// See [`Appender::append`].
+    pub fn append(
+        &self,
+        slot: &PartitionSlot,
+        bytes: Bytes,
+        meta: BatchMeta,
+        charges: &[Arc<Charge>],
+        now: TimestampMs,
+    ) -> Result<Appended, AppendError> {
+        self.appender.admit(slot, bytes, meta, charges, now)
+    }
+
+    /// What is in may go out: the next batch may be long in coming.
+    pub fn release(&self) {
+        self.appender.tell();
+    }
+}
+
+impl Drop for Gather<'_> {
+    fn drop(&mut self) {
+        self.release();
     }
 }
 
@@ -337,5 +394,34 @@ mod tests {
         assert_eq!([now(4), now(5), now(6)], [Some(Ok(())), Some(Ok(())), None]);
         appender.close(SessionEnd::Drained);
         assert_eq!([now(5), now(6), now(7)], [Some(Ok(())), Some(Err(SessionOver)), Some(Err(SessionOver))]);
+    }
+
+    #[tokio::test]
+    async fn the_flusher_is_told_when_the_last_batch_is_in() {
+        let id = PartitionId { topic: TopicId(1), index: 0 };
+        let slot = PartitionSlot::recovering(id);
+        slot.settle(SlotState::Serving(Box::new(Partition::new(id, 0, 0))));
+        let appender = Appender::new(0, 100);
+        let told = || futures::FutureExt::now_or_never(appender.wake.notified()).is_some();
+        let append = |to: &Gather<'_>| {
+            to.append(&slot, Bytes::from_static(&[0; 40]), meta(40), &[], 0).expect("fits");
+        };
+        let request = appender.gather();
+        append(&request);
+        assert!(!told(), "more may come");
+        request.release();
+        assert!(told());
+        append(&request);
+        drop(request);
+        assert!(!told(), "it knows already");
+        appender.seal();
+        let full = appender.gather();
+        (0..3).for_each(|_| append(&full));
+        assert!(told(), "a full segment waits for nothing");
+        drop(full);
+        drop(appender.gather());
+        appender.seal();
+        drop(appender.gather());
+        assert!(told() && !told(), "nothing to tell of");
     }
 }

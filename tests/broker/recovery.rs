@@ -226,7 +226,9 @@ async fn a_bit_that_flips_on_the_way_costs_a_second_read() {
     for at in 0..20 {
         assert_eq!(produce(&mut client, "t", batch(None, &[&value])).await, (0, at));
     }
-    store.script(Call::Read, "segments/", [Fault::Corrupt, Fault::Corrupt]);
+    let written = store.list("segments/", None, 1000).await.expect("lists");
+    let first = written.into_iter().find(|object| object.size > 10_000).expect("the first with a record").key;
+    store.script(Call::Read, &first, [Fault::Corrupt, Fault::Corrupt]);
     // The first read is wrong, and so is the second: an error, and nothing wrong is kept.
     let first = fetch(&mut client, "t", 0).await;
     assert_eq!((first.0, first.2.len()), (56, 0));

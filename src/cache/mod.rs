@@ -35,6 +35,9 @@ pub const BLOCK_BYTES: u64 = BLOCK_READ_BYTES as u64;
 /// in a buffer of its own, and is not copied.
 const GET_BLOCKS: u64 = 16;
 
+/// About what an entry costs besides its name and its bytes; of tiny objects it is most of the cost.
+const ENTRY_BYTES: usize = 256;
+
 /// Reads of objects that may be answered from memory.
 #[async_trait]
 pub trait BlockCache: Send + Sync {
@@ -131,7 +134,7 @@ impl MemoryBlockCache {
             .with_shards(4)
             .with_eviction_config(S3FifoConfig::default())
             .with_hash_builder(FixedHasher::default())
-            .with_weighter(|key: &BlockKey, block: &Bytes| key.object.len() + block.len())
+            .with_weighter(|key: &BlockKey, block: &Bytes| ENTRY_BYTES + key.object.len() + block.len())
             .build();
         let get_blocks = if store.is_shared() { GET_BLOCKS } else { 1 };
         let inner = Inner {

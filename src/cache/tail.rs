@@ -8,6 +8,16 @@ use std::sync::Arc;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
+use crate::types::aligned::PAGE;
+
+/// What an object costs besides its bytes: a page, at most, for the alignment of its buffer, its name, its place here. Of segments of
+/// a few records it is most of the cost.
+const OVERHEAD_BYTES: usize = PAGE + 256;
+
+fn weight(body: &Bytes) -> usize {
+    body.len() + OVERHEAD_BYTES
+}
+
 pub struct TailCache {
     capacity_bytes: usize,
     state: Mutex<State>,
@@ -27,23 +37,22 @@ impl TailCache {
 
     /// Keeps the object until newer ones need its room. One that is larger than the cache is not kept.
     pub fn insert(&self, object: Arc<str>, body: Bytes) {
-        if body.len() > self.capacity_bytes {
+        if weight(&body) > self.capacity_bytes {
             return;
         }
         // Evicted bodies are freed after the lock.
         let mut evicted = Vec::new();
         let mut state = self.state.lock();
-        let length = body.len();
         if state.objects.contains_key(&object) {
             return;
         }
+        state.bytes += weight(&body);
         state.objects.insert(Arc::clone(&object), body);
         state.order.push_back(object);
-        state.bytes += length;
         while state.bytes > self.capacity_bytes {
             let Some(oldest) = state.order.pop_front() else { break };
             if let Some(body) = state.objects.remove(&oldest) {
-                state.bytes -= body.len();
+                state.bytes -= weight(&body);
                 evicted.push(body);
             }
         }
@@ -70,17 +79,18 @@ mod tests {
 
     #[test]
     fn keeps_the_newest() {
-        let cache = TailCache::new(100);
+        let two = 2 * (40 + OVERHEAD_BYTES);
+        let cache = TailCache::new(two + 20);
         for number in 0..5u8 {
             cache.insert(Arc::from(format!("s/{number}")), Bytes::from(vec![number; 40]));
         }
-        assert_eq!(cache.bytes(), 80);
+        assert_eq!(cache.bytes(), two);
         assert_eq!(cache.get("s/2", 0..1), None);
         assert_eq!(cache.get("s/4", 38..40), Some(Bytes::from_static(&[4, 4])));
         assert_eq!(cache.get("s/4", 38..41), None);
-        cache.insert(Arc::from("large"), Bytes::from(vec![0; 101]));
-        assert_eq!((cache.get("large", 0..1), cache.bytes()), (None, 80));
+        cache.insert(Arc::from("large"), Bytes::from(vec![0; two + 21 - OVERHEAD_BYTES]));
+        assert_eq!((cache.get("large", 0..1), cache.bytes()), (None, two));
         cache.insert(Arc::from("s/4"), Bytes::from(vec![4; 40]));
-        assert_eq!(cache.bytes(), 80);
+        assert_eq!(cache.bytes(), two);
     }
 }

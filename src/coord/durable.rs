@@ -49,7 +49,7 @@ impl DurableOffsets {
         let charge = self.log.internal_budget.try_charge(batch.len());
         let charge = charge.ok_or_else(|| LogError::Failed("too many offsets wait for the store".to_owned()))?;
         let meta = (self.meta_of)(&header);
-        let appended = self.log.appender.append(&slot, batch, meta, &[Arc::new(charge)], now);
+        let appended = self.log.appender.gather().append(&slot, batch, meta, &[Arc::new(charge)], now);
         appended.map_err(|error| match error {
             crate::log::append::AppendError::Refused(refused) => LogError::Failed(refused.to_string()),
             _ => LogError::Retriable,

@@ -68,7 +68,7 @@ impl World {
             log_append_time: false,
             control: None,
         };
-        let appended = self.context.appender.append(&self.slot, Bytes::from_static(&[0; 100]), meta, &[], 0);
+        let appended = self.context.appender.gather().append(&self.slot, Bytes::from_static(&[0; 100]), meta, &[], 0);
         appended.expect("it serves").admitted.segment.expect("a segment")
     }
 

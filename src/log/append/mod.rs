@@ -1,7 +1,7 @@
 //! Turns admitted batches into committed segments.
 //!
 //! ```text
-//! admit (Appender::append, synchronous) ─► open segment ─► flush::Flusher seals, uploads side by side, commits in order
+//! admit (Gather::append, synchronous) ─► open segment ─► flush::Flusher seals, uploads side by side, commits in order
 //!                                                              └─► partitions show the extents ─► Appender::committed returns
 //! ```
 //!
@@ -138,56 +138,9 @@ impl Appender {
         }
     }
 
-    /// Judges one valid batch of a partition and puts it into the open segment. Order of calls is order in the log.
-    pub fn append(
-        &self,
-        slot: &PartitionSlot,
-        bytes: Bytes,
-        meta: BatchMeta,
-        charges: &[Arc<Charge>],
-        now: TimestampMs,
-    ) -> Result<Appended, AppendError> {
-        self.gather().append(slot, bytes, meta, charges, now)
-    }
-
     /// For batches that come together, so that they go out together.
     pub fn gather(&self) -> Gather<'_> {
         Gather { appender: self }
-    }
-
-    fn admit(
-        &self,
-        slot: &PartitionSlot,
-        bytes: Bytes,
-        mut meta: BatchMeta,
-        charges: &[Arc<Charge>],
-        now: TimestampMs,
-    ) -> Result<Appended, AppendError> {
-        let mut inner = slot.lock();
-        let partition = inner.partition()?;
-        let mut unsealed = self.unsealed.lock();
-        if unsealed.closed {
-            return Err(SessionOver.into());
-        }
-        let open = unsealed.room(self.flush_bytes);
-        let admitted = partition.admit(&mut meta, open.number, now)?;
-        let appended = Appended { admitted, log_start: partition.log_start() };
-        if admitted.duplicate {
-            return Ok(appended);
-        }
-        open.bytes += bytes.len();
-        open.batches += 1;
-        let draft = || ExtentDraft { partition: slot.id, epoch: partition.epoch(), batches: Vec::new() };
-        open.extents.entry(slot.id).or_insert_with(draft).batches.push((bytes, meta));
-        for charge in charges {
-            if !open.charges.last().is_some_and(|last| Arc::ptr_eq(last, charge)) {
-                open.charges.push(charge.clone());
-            }
-        }
-        if open.is_full(self.flush_bytes) {
-            self.wake.notify_one();
-        }
-        Ok(appended)
     }
 
     /// Tells the flusher of batches that it may not have seen.
@@ -261,16 +214,40 @@ pub struct Gather<'a> {
 }
 
 impl Gather<'_> {
-    /// See [`Appender::append`].
+    /// Judges one valid batch of a partition and puts it into the open segment. Order of calls is order in the log.
     pub fn append(
         &self,
         slot: &PartitionSlot,
         bytes: Bytes,
-        meta: BatchMeta,
+        mut meta: BatchMeta,
         charges: &[Arc<Charge>],
         now: TimestampMs,
     ) -> Result<Appended, AppendError> {
-        self.appender.admit(slot, bytes, meta, charges, now)
+        let mut inner = slot.lock();
+        let partition = inner.partition()?;
+        let mut unsealed = self.appender.unsealed.lock();
+        if unsealed.closed {
+            return Err(SessionOver.into());
+        }
+        let open = unsealed.room(self.appender.flush_bytes);
+        let admitted = partition.admit(&mut meta, open.number, now)?;
+        let appended = Appended { admitted, log_start: partition.log_start() };
+        if admitted.duplicate {
+            return Ok(appended);
+        }
+        open.bytes += bytes.len();
+        open.batches += 1;
+        let draft = || ExtentDraft { partition: slot.id, epoch: partition.epoch(), batches: Vec::new() };
+        open.extents.entry(slot.id).or_insert_with(draft).batches.push((bytes, meta));
+        for charge in charges {
+            if !open.charges.last().is_some_and(|last| Arc::ptr_eq(last, charge)) {
+                open.charges.push(charge.clone());
+            }
+        }
+        if open.is_full(self.appender.flush_bytes) {
+            self.appender.wake.notify_one();
+        }
+        Ok(appended)
     }
 
     /// What is in may go out: the next batch may be long in coming.
@@ -323,17 +300,18 @@ mod tests {
         let budget = Budget::new(1000);
         for at in 0..7 {
             let charge = Arc::new(budget.charge(40).await);
-            let appended = appender.append(&slot, Bytes::from_static(&[0; 40]), meta(40), &[charge], 0).expect("fits");
+            let appended =
+                appender.gather().append(&slot, Bytes::from_static(&[0; 40]), meta(40), &[charge], 0).expect("fits");
             assert_eq!((appended.admitted.base_offset, appended.admitted.segment), (at, Some(5 + at as u64 / 3)));
         }
         assert!(appender.state().full);
         let sealed: Vec<_> = (0..4).map(|_| appender.seal()).map(|open| (open.number, open.bytes)).collect();
         assert_eq!(sealed, [(5, 120), (6, 120), (7, 40), (8, 0)]);
         assert!(appender.state().empty && !appender.state().full && budget.used() == 0);
-        appender.append(&slot, Bytes::from_static(&[0; 40]), meta(40), &[], 0).expect("fits");
+        appender.gather().append(&slot, Bytes::from_static(&[0; 40]), meta(40), &[], 0).expect("fits");
         appender.close(SessionEnd::Drained);
         assert!(appender.is_over() && appender.state().empty);
-        let late = appender.append(&slot, Bytes::new(), meta(0), &[], 0);
+        let late = appender.gather().append(&slot, Bytes::new(), meta(0), &[], 0);
         assert_eq!(late.map(|_| ()), Err(AppendError::Over(SessionOver)));
     }
 
@@ -359,7 +337,7 @@ mod tests {
             (3, 6, 3, true),
         ];
         for (sequence, segment, offset, duplicate) in table {
-            let admitted = appender.append(&slot, Bytes::from_static(&[0; 40]), idempotent(sequence), &[], 0);
+            let admitted = appender.gather().append(&slot, Bytes::from_static(&[0; 40]), idempotent(sequence), &[], 0);
             let admitted = admitted.expect("it follows").admitted;
             let found = (admitted.segment, admitted.base_offset, admitted.duplicate);
             assert_eq!(found, (Some(segment), offset, duplicate), "sequence {sequence}");
@@ -374,7 +352,7 @@ mod tests {
             let charge = Arc::new(budget.charge(40).await);
             for _ in 0..2 {
                 let charges = [Arc::clone(&charge)];
-                appender.append(&slot, Bytes::from_static(&[0; 20]), meta(20), &charges, 0).expect("fits");
+                appender.gather().append(&slot, Bytes::from_static(&[0; 20]), meta(20), &charges, 0).expect("fits");
             }
         }
         assert_eq!(budget.used(), 80);

@@ -23,6 +23,7 @@ func (d difference) String() string {
 
 type verdict struct {
 	passed, failed int
+	failures       []string
 	used           map[string]int // accepted difference → how often
 	steps, leaves  map[string]int // by API
 	versions       map[string]map[int16]bool
@@ -98,7 +99,9 @@ func show(name string, s *S) {
 
 func (v *verdict) fail(name, format string, a ...any) {
 	v.failed++
-	fmt.Printf("FAIL %s: %s\n", name, fmt.Sprintf(format, a...))
+	line := fmt.Sprintf("%s: %s", name, fmt.Sprintf(format, a...))
+	v.failures = append(v.failures, line)
+	fmt.Println("FAIL " + line)
 }
 
 func (v *verdict) compare(name string, kafka, subject *S) (out []difference) {
@@ -186,12 +189,6 @@ func labelAt(s *S, i int) string {
 
 // report prints the table and the counts, and fails for entries of the table that nothing needed.
 func (v *verdict) report(whole bool) {
-	if len(v.groups.order) > 0 {
-		fmt.Println("\ndifferences that are not accepted:")
-	}
-	for _, key := range v.groups.order {
-		fmt.Printf("  %s (%s)\n", key, strings.Join(v.groups.seen[key], " "))
-	}
 	fmt.Println("\naccepted differences:")
 	for _, e := range differences {
 		fmt.Printf("  %-28s %5d × %s\n", e.id, v.used[e.id], e.reason)
@@ -214,6 +211,16 @@ func (v *verdict) report(whole bool) {
 	fmt.Println("\ncompared answers:")
 	for _, api := range sortedKeys(v.steps) {
 		fmt.Printf("  %-28s %6d answers %8d fields %3d versions\n", api, v.steps[api], v.leaves[api], len(v.versions[api]))
+	}
+	// At the end, where one looks.
+	if len(v.groups.order) > 0 {
+		fmt.Println("\ndifferences that are not accepted:")
+	}
+	for _, key := range v.groups.order {
+		fmt.Printf("  %s (%s)\n", key, strings.Join(v.groups.seen[key], " "))
+	}
+	for _, line := range v.failures {
+		fmt.Println("  " + line)
 	}
 }
 

@@ -155,12 +155,12 @@ func (s *S) changes(marker, label string, version int16, request kmsg.Request) b
 	s.count++
 	want := fmt.Sprint(1_000_000 + s.count)
 	quiet[*kmsg.IncrementalAlterConfigsResponse](s, 1, change(2, marker, op("retention.ms", setOp, &want)))
-	for range 500 {
+	for range tries {
 		answer := quiet[*kmsg.DescribeConfigsResponse](s, 4, describe(2, marker, "retention.ms"))
 		if *answer.Resources[0].Configs[0].Value == want {
 			return true
 		}
-		sleep(5)
+		sleep(20)
 	}
 	s.abort("%s: the change is not visible", label)
 	return false
@@ -339,7 +339,7 @@ func incrementalAlterConfigs(s *S, v int16) {
 func listConfigResources(s *S, v int16) {
 	g := s.named("g")
 	quiet[*kmsg.IncrementalAlterConfigsResponse](s, 1, change(32, g, op("consumer.session.timeout.ms", setOp, pointer("46000"))))
-	sleep(200)
+	sleep(1000)
 	s.create("t", 1)
 	mine := func(r kmsg.Response) {
 		answer := r.(*kmsg.ListConfigResourcesResponse)

@@ -24,7 +24,7 @@ type connection struct {
 }
 
 func dial(address string) (*connection, error) {
-	socket, err := net.DialTimeout("tcp", address, 5*time.Second)
+	socket, err := net.DialTimeout("tcp", address, answerLimit)
 	if err != nil {
 		return nil, err
 	}

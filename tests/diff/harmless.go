@@ -40,7 +40,7 @@ func (f *filler) tame(request kmsg.Request) {
 			if byID {
 				t.Topic, t.TopicID = nil, pick(f.generator, f.ids[0], f.ids[1], [16]byte{0xd1, 0xff})
 			} else {
-				t.Topic, t.TopicID = pointer(pick(f.generator, f.topics[0], f.topics[1], "a b", "", f.s.named("x"))), [16]byte{}
+				t.Topic, t.TopicID = pointer(pick(f.generator, f.topics[0], f.topics[1], "a b", "", f.named("x"))), [16]byte{}
 			}
 		}
 		if len(r.Topics) == 2 && r.Topics[0].TopicID == r.Topics[1].TopicID && byID {
@@ -50,7 +50,7 @@ func (f *filler) tame(request kmsg.Request) {
 		r.CoordinatorType = pick[int8](f.generator, 0, 0, 3, -1, 99)
 	case *kmsg.JoinGroupRequest:
 		f.fresh++
-		r.Group = pick(f.generator, "", f.s.named("fresh")+string(rune('a'+f.fresh%26))+fresh(f.fresh))
+		r.Group = pick(f.generator, "", f.named("fresh")+string(rune('a'+f.fresh%26))+fresh(f.fresh))
 		r.SessionTimeoutMillis = pick[int32](f.generator, 5999, 6000, 7000)
 		r.RebalanceTimeoutMillis = pick[int32](f.generator, 0, 100, 1000)
 		for i := range r.Protocols {
@@ -72,7 +72,7 @@ func (f *filler) tame(request kmsg.Request) {
 			}
 		}
 	case *kmsg.DeleteTopicsRequest:
-		names := []string{f.s.named("x"), f.s.named("y"), "", "a b", "."}
+		names := []string{f.named("x"), f.named("y"), "", "a b", "."}
 		for i := range r.TopicNames {
 			r.TopicNames[i] = names[i]
 		}

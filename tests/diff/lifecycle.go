@@ -21,7 +21,7 @@ func (s *S) remove(topic string) {
 	r.TimeoutMillis = 10_000
 	r.Topics = []kmsg.DeleteTopicsRequestTopic{{Topic: &topic}}
 	quiet[*kmsg.DeleteTopicsResponse](s, 6, r)
-	for range 100 {
+	for range tries {
 		ask := topicsOf(topic)
 		ask.AllowAutoTopicCreation = false
 		answer := quiet[*kmsg.MetadataResponse](s, 12, ask)
@@ -31,7 +31,7 @@ func (s *S) remove(topic string) {
 		if answer.Topics[0].ErrorCode == 3 && p.Topics[0].Partitions[0].ErrorCode == 3 && end.Topics[0].Partitions[0].ErrorCode == 3 {
 			return
 		}
-		sleep(50)
+		sleep(20)
 	}
 	s.abort("%s does not go", topic)
 }
@@ -66,7 +66,7 @@ func deletedTopic(s *S, v int16) {
 	}
 	look("gone")
 	fetch("gone: session", session, 1)
-	sleep(500) // the coordinator forgets the offsets a little later
+	sleep(3000) // the coordinator forgets the offsets a little later
 	s.do("gone: offsets", 8, fetchOffsets(m.group))
 	s.log("t", 2)
 	id := s.settle(t)
@@ -94,7 +94,7 @@ func configEffects(s *S) {
 	keyless := func(b *batch) { b.records[1].key = nil }
 	set := func(name, value string) {
 		s.changes(marker, "set "+name+"="+value, 1, change(2, t, op(name, setOp, &value)))
-		sleep(50)
+		sleep(500) // the log learns of it a little later
 	}
 	set("max.message.bytes", "1000")
 	send("too large", large)
@@ -126,7 +126,7 @@ func clientMetrics(s *S) {
 	name := s.named("subscription")
 	send := func(label string, ops ...configOp) {
 		s.do(label, 1, change(16, name, ops...))
-		sleep(100)
+		sleep(500)
 		s.do(label+", then", 4, describe(16, name))
 	}
 	s.do("before", 4, describe(16, name))

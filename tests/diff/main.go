@@ -26,8 +26,8 @@ type broker struct {
 type span struct{ low, high int16 }
 
 var (
-	served map[int16]span // by both
-	runID  = strconv.FormatInt(time.Now().Unix()%1_000_000, 36)
+	served map[int16]span                                                            // by both
+	runID  = fmt.Sprintf("%04s", strconv.FormatInt(time.Now().Unix()%1_000_000, 36)) // of one length, as requests are
 )
 
 // parallel scenarios at a time: they wait for timers more than they compute.

@@ -44,18 +44,33 @@ func setting(name string, otherwise int) int {
 type filler struct {
 	generator
 	key, version int16
-	topics       []string // they are there
-	ids          [][16]byte
+	topics       []string   // they are there, by their names in drafts
+	ids          [][16]byte // theirs in drafts
+	real         []string   // what drafts say, and what is sent instead
 	fresh        int
 	marked       string // a string or bytes that the request has once, where a mutant can find its length
 	flexible     bool
 }
 
+// draftRun stands for the run's own id in drafts. What a request is depends on the seed alone: what differs between runs and
+// between the two brokers, names and topic ids, is put in when the draft is done.
+const draftRun = "RUNN"
+
+func (f *filler) named(what string) string {
+	return "d" + draftRun + strings.TrimPrefix(f.s.named(what), "d"+runID)
+}
+
+func (f *filler) sent(draft []byte) []byte {
+	return []byte(strings.NewReplacer(f.real...).Replace(string(draft)))
+}
+
 func randomRequests(s *S, key int16, seed uint64) {
 	f := &filler{generator: generator{rand.New(rand.NewPCG(seed, uint64(key))), s}, key: key}
-	f.topics = []string{s.log("a", 3), s.log("b", 1)}
-	for _, t := range f.topics {
-		f.ids = append(f.ids, s.settle(t))
+	f.real = []string{"d" + draftRun, "d" + runID}
+	for i, t := range []string{s.log("a", 3), s.log("b", 1)} {
+		id, draft := s.settle(t), [16]byte{0xd2, byte(i)}
+		f.topics, f.ids = append(f.topics, f.named([]string{"a", "b"}[i])), append(f.ids, draft)
+		f.real = append(f.real, string(draft[:]), string(id[:]))
 		s.fill(t, 0, plain(3), plain(2))
 	}
 	cases := setting("DIFF_CASES", 6)
@@ -64,12 +79,12 @@ func randomRequests(s *S, key int16, seed uint64) {
 		for i := range cases {
 			r := f.request()
 			trace(s, v, r)
-			s.outcome(fmt.Sprintf("v%d, request %d", v, i), key, v, f.frame(r))
+			s.outcome(fmt.Sprintf("v%d, request %d", v, i), key, v, f.sent(f.frame(r)))
 		}
 		for i := range 2 * cases {
 			name, frame := f.mutant()
 			trace(s, v, frame)
-			s.outcome(fmt.Sprintf("v%d, mutant %d: %s", v, i, name), key, v, frame)
+			s.outcome(fmt.Sprintf("v%d, mutant %d: %s", v, i, name), key, v, f.sent(frame))
 		}
 	}
 }
@@ -226,7 +241,7 @@ func (f *filler) mark(text []byte) []byte {
 }
 
 func (f *filler) text(parent, field string) string {
-	own := f.s.named(pick(f.generator, "x", "y"))
+	own := f.named(pick(f.generator, "x", "y"))
 	switch field {
 	case "Topic", "Topics", "TopicNames":
 		return pick(f.generator, f.topics[0], f.topics[1], own, pick(f.generator, badNames...))
@@ -354,7 +369,8 @@ func (f *filler) canonical(body []byte) bool {
 	if r.ReadFrom(body) != nil {
 		return true
 	}
-	return bytes.Equal(r.AppendTo(nil), body) && isText(reflect.ValueOf(r).Elem()) && f.harmless(r)
+	v := reflect.ValueOf(r).Elem()
+	return bytes.Equal(r.AppendTo(nil), body) && isText(v) && once(v) && f.harmless(r)
 }
 
 func isText(v reflect.Value) bool {
@@ -374,6 +390,33 @@ func isText(v reflect.Value) bool {
 			if v.Type().Elem().Kind() != reflect.Uint8 && !isText(v.Index(i)) {
 				return false
 			}
+		}
+	}
+	return true
+}
+
+// once: no list names an element twice; scenarios of their own do.
+func once(v reflect.Value) bool {
+	switch v.Kind() {
+	case reflect.Pointer:
+		return v.IsNil() || once(v.Elem())
+	case reflect.Struct:
+		for i := range v.NumField() {
+			if v.Type().Field(i).IsExported() && !once(v.Field(i)) {
+				return false
+			}
+		}
+	case reflect.Slice:
+		var seen []string
+		for i := range v.Len() {
+			if v.Type().Elem().Kind() == reflect.Uint8 {
+				break
+			}
+			key := named(v.Index(i))
+			if slices.Contains(seen, key) || !once(v.Index(i)) {
+				return false
+			}
+			seen = append(seen, key)
 		}
 	}
 	return true

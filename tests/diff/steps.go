@@ -30,9 +30,12 @@ func (s *S) log(what string, partitions int32, configs ...string) string {
 	return s.create(what, partitions, append(configs, "retention.ms", "-1")...)
 }
 
+// tries of what is asked every 20 ms until it is so: a minute and more, for the machine may be busy.
+const tries = 3000
+
 // settle waits until the topic has leaders, and returns its id.
 func (s *S) settle(topic string) [16]byte {
-	for range 100 {
+	for range tries {
 		answer := quiet[*kmsg.MetadataResponse](s, 12, topicsOf(topic))
 		t := answer.Topics[0]
 		ready := t.ErrorCode == 0
@@ -59,7 +62,7 @@ func (s *S) settle(topic string) [16]byte {
 
 // hasPartitions waits until the topic has so many, each with a leader.
 func (s *S) hasPartitions(topic string, count int) {
-	for range 300 {
+	for range tries {
 		t := quiet[*kmsg.MetadataResponse](s, 12, topicsOf(topic)).Topics[0]
 		ready := len(t.Partitions) >= count
 		for _, p := range t.Partitions {
@@ -91,7 +94,7 @@ func (s *S) fill(topic string, partition int32, batches ...batch) {
 			if code == 0 {
 				break
 			}
-			if try == 100 || (code != 3 && code != 6) { // the leader learns of a new topic a little later
+			if try == tries || (code != 3 && code != 6) { // the leader learns of a new topic a little later
 				s.abort("fill %s: error %d", topic, code)
 			}
 			sleep(20)

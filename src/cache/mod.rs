@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use foyer::{Cache, CacheBuilder, S3FifoConfig};
+use foyer::{Cache, CacheBuilder, LruConfig};
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared, WeakShared, try_join_all};
 use parking_lot::Mutex;
@@ -132,7 +132,9 @@ impl MemoryBlockCache {
     pub fn new(store: StoreRef, env: Env, capacity_bytes: usize, policy: ReadPolicy) -> MemoryBlockCache {
         let blocks = CacheBuilder::new(capacity_bytes)
             .with_shards(4)
-            .with_eviction_config(S3FifoConfig::default())
+            // Not one that prefers what was asked for twice: what was read ahead must lie there until its reader comes, and what he
+            // has read may go. (S3-FIFO, once there is much of the latter, throws out the former.)
+            .with_eviction_config(LruConfig::default())
             .with_hash_builder(FixedHasher::default())
             .with_weighter(|key: &BlockKey, block: &Bytes| ENTRY_BYTES + key.object.len() + block.len())
             .build();

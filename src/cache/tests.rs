@@ -219,3 +219,29 @@ async fn blocks_of_one_get_keep_no_more_than_themselves() {
     assert_eq!((blocks.concat() == body, blocks.len(), cache.counters().gets), (true, 6, 1));
     assert!(blocks.iter().all(|block| !body.as_ptr_range().contains(&block.as_ptr())), "a part of all that came");
 }
+
+/// What was read ahead waits for its reader, though the rest of memory is full of what was asked for twice.
+#[tokio::test(start_paused = true)]
+async fn what_is_new_stays_until_its_reader_comes() {
+    const OBJECTS: usize = 400;
+    let memory = Arc::new(MemoryStore::shared());
+    let names: Vec<Arc<str>> = (0..2 * OBJECTS).map(|at| Arc::from(format!("segments/s/{at}"))).collect();
+    for name in &names {
+        memory.create(name, Bytes::from_static(&[7; 1000])).await.expect("free");
+    }
+    let store = FaultStore::new(memory, Arc::new(SeededEntropy::new(1)), FaultRates::default());
+    let one = ENTRY_BYTES + 1000 + names[0].len();
+    let cache = MemoryBlockCache::new(Arc::clone(&store) as StoreRef, env(1), OBJECTS * one, ReadPolicy::default());
+    let read_all = async |names: &[Arc<str>]| {
+        for name in names {
+            cache.read(name, 0..1000, 1000).await.expect("it is there");
+        }
+        cache.counters().gets
+    };
+    let (old, new) = names.split_at(OBJECTS);
+    read_all(old).await;
+    read_all(old).await;
+    // Three eighths of it may lie ahead of readers (see `crate::log::fetch`), and others read meanwhile.
+    let before = read_all(&new[..OBJECTS / 2]).await;
+    assert_eq!(read_all(&new[..OBJECTS / 2]).await, before);
+}

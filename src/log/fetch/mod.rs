@@ -19,7 +19,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::stream::{self, StreamExt};
 use parking_lot::Mutex;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 
 use self::ahead::Readers;
 use self::cut::{Cut, CutError, Wanted};
@@ -34,9 +34,6 @@ use crate::types::Offset;
 
 /// At least so many bytes are asked for at once, so that a small limit does not make many small reads.
 const READ_AT_LEAST: u64 = 64 * 1024;
-
-/// Unit in which reads ahead are counted.
-const AHEAD_STEP: usize = 64 << 10;
 
 /// Pieces of one partition that are read side by side.
 const PIECES_AT_ONCE: usize = 4;
@@ -84,21 +81,13 @@ pub struct Reader {
     tail: Arc<TailCache>,
     blocks: Arc<dyn BlockCache>,
     readers: Mutex<Readers>,
-    /// Reads ahead, in steps of [`AHEAD_STEP`] bytes.
-    ahead: Arc<Semaphore>,
-    ahead_max: usize,
+    begun: Instant,
 }
 
 /// What is to be read ahead when a request has been read.
 #[derive(Default)]
 pub struct Ahead {
-    inner: Mutex<AheadInner>,
-}
-
-#[derive(Default)]
-struct AheadInner {
-    pieces: Vec<Piece>,
-    permits: Vec<OwnedSemaphorePermit>,
+    pieces: Mutex<Vec<Piece>>,
 }
 
 /// Whole batches of a piece.
@@ -111,17 +100,10 @@ struct Found {
 }
 
 impl Reader {
-    /// `cache_bytes`: what `blocks` may hold. A quarter of it is for what is being read ahead of all readers, a quarter of
-    /// that for one step of one reader.
+    /// `cache_bytes`: what `blocks` may hold. Three eighths of it are for what lies ahead of all readers.
     pub fn new(tail: Arc<TailCache>, blocks: Arc<dyn BlockCache>, cache_bytes: usize) -> Reader {
-        let ahead = cache_bytes / 4;
-        Reader {
-            tail,
-            blocks,
-            readers: Mutex::default(),
-            ahead: Arc::new(Semaphore::new(ahead / AHEAD_STEP)),
-            ahead_max: ahead / 4,
-        }
+        let readers = Mutex::new(Readers::new(cache_bytes / 8 * 3));
+        Reader { tail, blocks, readers, begun: Instant::now() }
     }
 
     /// Reads from `offset` up to `max_bytes`; with `first_whole` the first batch comes whole even if it is larger.
@@ -169,7 +151,7 @@ impl Reader {
             };
             read.bytes += found.slices.iter().map(Bytes::len).sum::<usize>();
             read.slices.extend(found.slices);
-            next = found.next;
+            next = found.next.or(next);
             if !found.reached_end {
                 break;
             }
@@ -183,39 +165,37 @@ impl Reader {
 
     /// Notes what a reader who goes through the log will ask for next, if there is not too much of it already.
     fn plan_ahead(&self, slot: &PartitionSlot, offset: Offset, next: Offset, bytes: usize, ahead: &Ahead) {
-        let bytes = self.readers.lock().step(slot.id, offset, next, bytes, self.ahead_max);
-        let plan = match slot.lock().partition() {
-            Ok(partition) if bytes > 0 => Plan::make(partition, next, bytes),
+        let step = self.readers.lock().step(slot.id, offset, next, bytes, self.begun.elapsed());
+        let plan = match (step, slot.lock().partition()) {
+            (Some(step), Ok(partition)) => Plan::make(partition, step.from, step.bytes),
             _ => return,
         };
-        let Ok(plan) = plan else { return };
-        let steps = u32::try_from(plan.bytes().div_ceil(AHEAD_STEP)).unwrap_or(u32::MAX);
-        if let Ok(permit) = Arc::clone(&self.ahead).try_acquire_many_owned(steps) {
-            let mut inner = ahead.inner.lock();
-            inner.pieces.extend(plan.pieces);
-            inner.permits.push(permit);
-        }
+        let Ok(mut plan) = plan else { return };
+        let Some(until) = plan.pieces.last().map(|last| last.expected.offsets.end) else { return };
+        plan.pieces.retain(|piece| {
+            let key = segment_key(piece.object.session, piece.object.number);
+            self.tail.get(&key, piece.range.clone()).is_none()
+        });
+        self.readers.lock().claim(slot.id, next, plan.bytes(), until);
+        ahead.pieces.lock().extend(plan.pieces);
     }
 
     /// Fetches into memory what was noted; nobody waits for it. Pieces that lie side by side go together.
     pub fn read_ahead(&self, ahead: Ahead) {
-        let AheadInner { mut pieces, permits } = ahead.inner.into_inner();
+        let mut pieces = ahead.pieces.into_inner();
         if pieces.is_empty() {
             return;
         }
         pieces.sort_by_key(|piece| (piece.object.session, piece.object.number, piece.range.start));
-        let (tail, blocks) = (Arc::clone(&self.tail), Arc::clone(&self.blocks));
+        let blocks = Arc::clone(&self.blocks);
         tokio::spawn(async move {
-            let (tail, blocks) = (&tail, &blocks);
+            let blocks = &blocks;
             let read = |piece: Piece| async move {
-                let key = segment_key(piece.object.session, piece.object.number);
-                if tail.get(&key, piece.range.clone()).is_none() {
-                    // Who needs it will see the error himself.
-                    let _read = blocks.read(&Arc::from(key), piece.range, piece.object.body_length).await;
-                }
+                let key = Arc::from(segment_key(piece.object.session, piece.object.number));
+                // Who needs it will see the error himself.
+                let _read = blocks.read(&key, piece.range, piece.object.body_length).await;
             };
             stream::iter(pieces).for_each_concurrent(AHEAD_AT_ONCE, read).await;
-            drop(permits);
         });
     }
 

@@ -220,8 +220,9 @@ async fn reads_ahead_what_comes_next_and_not_what_lies_behind_it() {
     let table = [
         (0, 0..0, "nobody knows yet whether this one goes on"),
         (1, 2..6, "the first step: a mebibyte"),
-        (2, 3..11, "twice as much"),
-        (3, 4..12, "no more than the most"),
+        (2, 6..11, "twice as much, of which something lies there"),
+        (3, 0..0, "enough lies there"),
+        (4, 11..14, "as much as there is"),
         (9, 0..0, "a jump"),
         (10, 11..14, "up to the end"),
         (13, 0..0, "another jump"),
@@ -233,28 +234,44 @@ async fn reads_ahead_what_comes_next_and_not_what_lies_behind_it() {
 }
 
 #[tokio::test]
-async fn reads_ahead_a_quarter_of_the_cache_at_most() {
+async fn the_last_batch_of_a_read_need_not_fit() {
     let mut blocks = Blocks::default();
-    let slots: Vec<_> = (0..7u64).map(|at| partition(&mut blocks, at as i32, at * 10, 8, VALUE)).collect();
-    *blocks.held_back.get_mut() =
-        slots.iter().enumerate().flat_map(|(at, _)| at as u64 * 10 + 2..at as u64 * 10 + 8).collect();
+    let (slot, _) = partition(&mut blocks, 0, 0, 14, VALUE);
     let blocks = Arc::new(blocks);
-    // A quarter is four extents, a quarter of it one.
-    let reader = reader(&blocks, 16 * EXTENT);
-    let mut under_way = Vec::new();
+    let reader = reader(&blocks, 16 * 8 * EXTENT);
+    // Two extents, and a piece of the third that is smaller than its first batch.
+    for (offset, expected) in [(0, &[] as &[_]), (8, &[4, 5, 6, 7])] {
+        let read = reader.read(&slot, offset, 2 * EXTENT + SIZE / 2, true).await.expect("it is there");
+        assert_eq!(read.bytes, 2 * EXTENT);
+        let_others_run().await;
+        let ahead: Vec<_> = blocks.asked.lock().drain(..).skip(3).map(|(number, _)| number).collect();
+        assert_eq!(ahead, expected);
+    }
+}
+
+#[tokio::test]
+async fn what_lies_ahead_is_three_eighths_of_the_cache_at_most() {
+    let mut blocks = Blocks::default();
+    let slots: Vec<_> = (0..7u64).map(|at| partition(&mut blocks, at as i32, at * 10, 9, VALUE)).collect();
+    let blocks = Arc::new(blocks);
+    // Twelve extents, and three of one reader.
+    let reader = reader(&blocks, 32 * EXTENT);
+    let mut numbers = Vec::new();
     for (slot, _) in &slots {
         step(&reader, slot, 0).await;
         assert_eq!(ahead(&blocks), []);
         step(&reader, slot, 1).await;
-        under_way.extend(ahead(&blocks).into_iter().map(|(number, _)| number));
+        numbers.extend(ahead(&blocks).into_iter().map(|(number, _)| number));
     }
-    assert_eq!(under_way.len(), 4, "{under_way:?}");
-    blocks.held_back.lock().clear();
-    blocks.freed.notify_waiters();
-    let_others_run().await;
-    // What was given back is there for the next.
-    for (slot, _) in &slots {
-        step(&reader, slot, 2).await;
-        assert!(!ahead(&blocks).is_empty());
-    }
+    assert_eq!(numbers, [2, 3, 4, 12, 13, 14, 22, 23, 24, 32, 33, 34]);
+    step(&reader, &slots[6].0, 2).await;
+    assert_eq!(ahead(&blocks), [], "the others have everything");
+    // The first reader goes through all of it.
+    let numbers = async |slot, extent| {
+        step(&reader, slot, extent).await;
+        ahead(&blocks).into_iter().map(|(number, _)| number).collect::<Vec<_>>()
+    };
+    assert_eq!(numbers(&slots[0].0, 2).await, [] as [u64; 0]);
+    assert_eq!(numbers(&slots[6].0, 3).await, [64], "what the first has read");
+    assert_eq!(numbers(&slots[0].0, 3).await, [5]);
 }

@@ -19,6 +19,7 @@ use crate::admin::{self, AdminState, Readiness, StoreSeries};
 use crate::config::Settings;
 use crate::log::append::SessionEnd;
 use crate::log::session::OpenError;
+use crate::meta::image::Session;
 use crate::meta::table::bucket::BucketTable;
 use crate::meta::{MetaError, MetaOptions, Metadata};
 use crate::server::{Listener, descriptors, places};
@@ -28,6 +29,7 @@ use crate::store::open;
 use crate::store::probe::{self, ProbeError};
 use crate::types::env::Env;
 use crate::types::metrics::{Metrics, SessionPhase};
+use crate::types::{NodeId, SessionId};
 
 /// Pauses between sessions after the store refused one.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -173,14 +175,9 @@ pub async fn run_with<L: Listener>(
                 if ports.env.clock.boot() - begun > LONGEST_PAUSE {
                     pause = FIRST_PAUSE;
                 }
-                match end {
-                    SessionEnd::Drained => return Ok(()),
-                    SessionEnd::Fenced { number } => {
-                        let node_id = settings.node_id;
-                        return Err(BrokerError::Fenced { node_id, session: id.to_string(), number });
-                    }
-                    SessionEnd::Broken { reason } => return Err(BrokerError::Broken(reason)),
-                    SessionEnd::Refused { number, reason } => format!("segment {number}: {reason}"),
+                match after(end, &meta, id, &settings, &shutdown).await? {
+                    Some(reason) => reason,
+                    None => return Ok(()),
                 }
             }
             // A start that fails is the operator's to see; later failures pass.
@@ -188,7 +185,7 @@ pub async fn run_with<L: Listener>(
             Err(error) => error.to_string(),
         };
         let seconds = pause.as_secs();
-        tracing::error!(reason = end, seconds, "the store refuses writes: free space or mend access; trying again");
+        tracing::error!(reason = end, seconds, "the session is over: trying to open another one");
         ports.readiness.send_replace(Readiness::NotReady(end));
         ports.metrics.set_session_phase(SessionPhase::starting);
         tokio::select! {
@@ -197,6 +194,48 @@ pub async fn run_with<L: Listener>(
             () = tokio::time::sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
         }
     }
+}
+
+/// Why another session is to follow the one that ended so; `None`: the broker was to stop.
+async fn after(
+    end: SessionEnd,
+    meta: &Metadata,
+    session: SessionId,
+    settings: &Settings,
+    shutdown: &CancellationToken,
+) -> Result<Option<String>, BrokerError> {
+    match end {
+        SessionEnd::Drained => Ok(None),
+        SessionEnd::Fenced { number } => {
+            let node_id = settings.node_id;
+            let replaced = tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return Ok(None),
+                replaced = is_replaced(meta, session, node_id) => replaced?,
+            };
+            if replaced {
+                return Err(BrokerError::Fenced { node_id, session: session.to_string(), number });
+            }
+            Ok(Some(format!("it was silent for so long that another broker closed it at segment {number}")))
+        }
+        SessionEnd::Broken { reason } => Err(BrokerError::Broken(reason)),
+        SessionEnd::Refused { number, reason } => {
+            Ok(Some(format!("the store refuses writes, free space or mend access: segment {number}: {reason}")))
+        }
+    }
+}
+
+/// Whether a newer session of this node id is open or has been. Otherwise it was one of the other brokers that closed ours.
+async fn is_replaced(meta: &Metadata, session: SessionId, node_id: NodeId) -> Result<bool, MetaError> {
+    while let Err(error) = meta.catch_up().await {
+        if matches!(error, MetaError::Stopped(_)) {
+            return Err(error);
+        }
+        tracing::warn!(%error, "nobody says whether another broker with this node id took over: asking again");
+        tokio::time::sleep(FIRST_PAUSE).await;
+    }
+    let newer = |(id, other): (&SessionId, &Session)| id.revision > session.revision && other.node_id == node_id;
+    Ok(meta.read(|image| image.sessions.iter().any(newer)))
 }
 
 /// Opens the store that the settings name.

@@ -78,10 +78,21 @@ pub async fn begin(services: &Arc<Services>, request: Request) -> Answer {
     Box::pin(async move {
         // The frame's bytes are counted until it is answered.
         let _charge = request.charge;
+        if tells_who_leads(to.key) {
+            services.log.look_again().await;
+        }
         let passed = services.unread.pass(to.key, request.frame.len()).await;
         let reply = answer(&services, to, &context, body).await.unwrap_or_else(Reply::Close);
         services.unread.answered(passed, reply).await
     })
+}
+
+/// Clients go by these answers until the next error: they are given from the newest metadata.
+fn tells_who_leads(key: ApiKey) -> bool {
+    matches!(
+        key,
+        ApiKey::Metadata | ApiKey::FindCoordinator | ApiKey::DescribeTopicPartitions | ApiKey::DescribeCluster
+    )
 }
 
 fn ready(reply: Reply) -> Answer {

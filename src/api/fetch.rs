@@ -61,7 +61,11 @@ pub async fn handle(
             return (encode(correlation_id, version, &reply), Charge::none());
         }
     };
-    let targets = resolve(services, &services.topics.view(), version, &asks);
+    let mut targets = resolve(services, &services.topics.view(), version, &asks);
+    if targets.iter().any(|target| target.slot.is_err()) {
+        services.log.look_again().await;
+        targets = resolve(services, &services.topics.view(), version, &asks);
+    }
     let (mut replies, charge) = poll(services, &targets, &limits).await;
     // Without proof nothing is shown, least of all "out of range": it would make a consumer lose its place.
     if !services.log.proof.awaited(PARK_LIMIT).await {

@@ -149,13 +149,21 @@ impl Services {
         index: i32,
         parked: Instant,
     ) -> Result<Arc<PartitionSlot>, ResponseError> {
-        let id = {
+        let find = || {
             let view = self.topics.view();
-            view.by_name(topic)
+            let id = view
+                .by_name(topic)
                 .and_then(|topic| topic.partition(index))
-                .ok_or(ResponseError::UnknownTopicOrPartition)?
+                .ok_or(ResponseError::UnknownTopicOrPartition)?;
+            self.log.slot(id).map_err(|error| errors::of_unavailable(&error))
         };
-        let slot = self.log.slot(id).map_err(|error| errors::of_unavailable(&error))?;
+        let slot = match find() {
+            Ok(slot) => slot,
+            Err(_) => {
+                self.log.look_again().await;
+                find()?
+            }
+        };
         self.log.settled(&slot, parked).await;
         Ok(slot)
     }

@@ -65,7 +65,6 @@ pub async fn admit(
     request: ProduceRequest,
     charge: &Arc<Charge>,
 ) -> Admitted {
-    let view = services.topics.view();
     let now = Instant::now();
     let patience = Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0));
     let mut admitted = Admitted {
@@ -80,16 +79,25 @@ pub async fn admit(
     let gather = services.log.appender.gather();
     let acks = request.acks;
     let call = Call { services, version, client_id, acks, transactional, charge, parked: now + PARK_LIMIT, gather };
+    let mut view = services.topics.view();
+    let mut looked_again = false;
     // Kafka answers partitions: a topic without any is not in the answer.
     let topics = request.topic_data.into_iter().filter(|data| !data.partition_data.is_empty());
-    for (at, data) in topics.enumerate() {
-        let topic = call.topic(&view, &data);
+    for (at, mut data) in topics.enumerate() {
+        let mut topic = call.topic(&view, &data);
         let mut response = TopicProduceResponse::default().with_name(data.name.clone()).with_topic_id(data.topic_id);
-        for (place, partition) in data.partition_data.into_iter().enumerate() {
+        for (place, partition) in std::mem::take(&mut data.partition_data).into_iter().enumerate() {
             let index = partition.index;
-            let outcome = match call.target(topic.as_ref(), index) {
-                Ok(target) => call.partition(target, partition.records).await,
-                Err(code) => Err(call.without_slot(&response, index, partition.records.as_ref(), code)),
+            let outcome = loop {
+                match call.target(topic.as_ref(), index) {
+                    Ok(target) => break call.partition(target, partition.records).await,
+                    Err(_) if !looked_again => looked_again = true,
+                    Err(code) => break Err(call.without_slot(&response, index, partition.records.as_ref(), code)),
+                }
+                call.gather.release();
+                services.log.look_again().await;
+                view = services.topics.view();
+                topic = call.topic(&view, &data);
             };
             if let Ok(Appended { admitted: batch, .. }) = &outcome
                 && let Some(segment) = batch.segment

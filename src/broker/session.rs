@@ -1,6 +1,7 @@
 //! One session of a broker, from opening to end.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,6 +32,7 @@ use crate::log::recover::FooterReader;
 use crate::log::refusals::WithoutSlot;
 use crate::log::session::{self, Identity, OpenError, OpenedSession};
 use crate::log::slot::Slots;
+use crate::log::survive;
 use crate::meta::Metadata;
 use crate::meta::entry::Endpoint;
 use crate::meta::image::Image;
@@ -200,6 +202,10 @@ pub async fn run<L: Listener>(
     log.reconcile();
     tasks.spawn(follow(services.clone()));
     tasks.spawn(log.clone().expire_producers(producer_expiration_ms));
+    if ports.store.is_shared() {
+        let ttl = Duration::from_millis(meta.read(|image| image.session_ttl_ms));
+        tasks.spawn(survive::run(log.clone(), ttl));
+    }
     tasks.spawn(series::count_groups(services.clone()));
     series::show(&services);
     let serving = server::serve(&mut ports.listener, services.clone(), stops.clone());
@@ -241,7 +247,7 @@ pub async fn run<L: Listener>(
     }
     tasks.shutdown().await;
     if !matches!(end, Ok(SessionEnd::Fenced { .. })) {
-        fence_self(&log).await;
+        fence_self(&log, matches!(end, Ok(SessionEnd::Drained))).await;
     }
     end
 }
@@ -289,17 +295,28 @@ fn topic_names(image: &Image) -> BTreeMap<TopicId, String> {
     image.topics.iter().map(|(id, topic)| (*id, topic.name.clone())).collect()
 }
 
-/// Puts a fence behind the last segment, so that whoever comes next finds the end at once.
-async fn fence_self(log: &Log) {
+/// Puts a fence behind the last segment, so that whoever comes next finds the end at once. A broker that `leaves` others behind hands
+/// them what it held; when there are none, the next life of this node takes it over.
+async fn fence_self(log: &Log, leaves: bool) {
     let policy = CreatePolicy { deadline: Some(SELF_FENCE_LIMIT), ..CreatePolicy::default() };
-    let fenced = fence_own(&log.footers, &policy, log.session, log.appender.committed_count());
-    match tokio::time::timeout(SELF_FENCE_LIMIT, fenced).await {
-        Ok(Ok(end)) => tracing::info!(session = %log.session, segments = end, "closed the session"),
-        Ok(Err(error)) => {
-            tracing::warn!(session = %log.session, %error, "the session is left for the next one to close")
-        }
-        Err(_) => {
-            tracing::warn!(session = %log.session, "the store is slow: the session is left for the next one to close")
-        }
+    let session = log.session;
+    let fenced = fence_own(&log.footers, &policy, session, log.appender.committed_count());
+    let end = match tokio::time::timeout(SELF_FENCE_LIMIT, fenced).await {
+        Ok(Ok(end)) => end,
+        Ok(Err(error)) => return tracing::warn!(%session, %error, "the session is left for the next one to close"),
+        Err(_) => return tracing::warn!(%session, "the store is slow: the session is left for the next one to close"),
+    };
+    tracing::info!(%session, segments = end, "closed the session");
+    let others = move |image: &Image| image.ready_sessions().any(|(id, _)| id != session);
+    if !leaves || !log.meta.read(others) {
+        return;
+    }
+    let close = move |image: &Image| {
+        Ok::<_, Infallible>(if others(image) { session::close(image, session, end) } else { Vec::new() })
+    };
+    match tokio::time::timeout(SELF_FENCE_LIMIT, log.meta.propose(close)).await {
+        Ok(Ok(_)) => tracing::info!(%session, "what it held goes to the other brokers"),
+        Ok(Err(error)) => tracing::warn!(%session, %error, "the other brokers have to find out themselves"),
+        Err(_) => tracing::warn!(%session, "the metadata table is slow: the other brokers have to find out themselves"),
     }
 }

@@ -4,6 +4,7 @@
 //! - [`append`] turns admitted batches into committed segments: admit → open segment → seal → upload → commit in order → acknowledge.
 //! - [`fetch`] reads committed batches back, out of the tail, the block cache or the bucket.
 //! - [`recover`] rebuilds partitions from the footers of the segments of all their tenures.
+//! - [`suspicion`] tells which sessions of other brokers are dead (pure), [`survive`] watches them and closes those.
 //!
 //! Ownership: a [`slot::PartitionSlot`] guards one partition by a mutex that is never held across an await. The open segment has its
 //! own. Locks are taken in that order.
@@ -19,6 +20,8 @@ pub mod recover;
 pub mod refusals;
 pub mod session;
 pub mod slot;
+pub mod survive;
+pub mod suspicion;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -43,6 +46,9 @@ use crate::types::{PartitionId, SessionId};
 
 /// Requests for a partition that is being recovered are parked for so long, not refused.
 pub const PARK_LIMIT: Duration = Duration::from_secs(2);
+
+/// The metadata table gets so long to say whether there is something new.
+const LOOK_PATIENCE: Duration = Duration::from_millis(500);
 
 /// Pauses between tries of a recovery that the store does not serve.
 const FIRST_RECOVERY_PAUSE: Duration = Duration::from_millis(500);
@@ -131,6 +137,14 @@ impl Log {
             self.reconcile();
         }
         self.slots.get(id).ok_or(Unavailable::NotHeld)
+    }
+
+    /// Reads the metadata table's tail, where other brokers may have changed it: before somebody is told what may be old. Not more often
+    /// than every 50 ms, and not for long: a table that does not answer must not hold everything up.
+    pub async fn look_again(&self) {
+        if self.footers.store.is_shared() {
+            let _in_time = tokio::time::timeout(LOOK_PATIENCE, self.meta.catch_up_hint()).await;
+        }
     }
 
     /// Waits until a slot is not recovering, up to `until`: [`PARK_LIMIT`] from the beginning of the request, however many

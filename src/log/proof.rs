@@ -32,6 +32,11 @@ impl Proof {
         self.renewed.send_modify(|count| *count += 1);
     }
 
+    /// Boot clock when the newest committed segment was first sent.
+    pub fn sent_at(&self) -> Duration {
+        *self.sent_at.lock()
+    }
+
     /// Whether state that was read before this call may be shown.
     pub fn holds(&self) -> bool {
         mutant::on(Mutant::ServeWithoutProof)

@@ -1,0 +1,165 @@
+//! Several brokers on one bucket: who dies, who leaves, who is silent for too long.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use alluvium::store::StoreRef;
+use alluvium::store::fault::{Call, Fault, FaultRates, FaultStore};
+use alluvium::types::env::Env;
+use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
+use kafka_protocol::messages::{
+    ApiKey, FetchRequest, FetchResponse, MetadataRequest, MetadataResponse, ProduceResponse,
+};
+use tokio::net::TcpStream;
+use tokio::runtime::Runtime;
+
+use crate::client::Client;
+use crate::harness::{
+    Broker, FETCH, PRODUCE, batch, create_topic, produce_request, produced, producer_id, shared_memory, topic_name,
+    values,
+};
+
+const PARTITIONS: i32 = 12;
+
+/// However busy the machine is.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A broker on threads of its own, so that it can die like a process.
+struct Node {
+    broker: Broker,
+    runtime: Runtime,
+}
+
+impl Node {
+    async fn start(store: StoreRef, node_id: i32, ttl: Duration) -> Node {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("threads");
+        let ttl_ms = ttl.as_millis() as u64;
+        let starting = runtime.spawn(Broker::start(store, move |settings| {
+            (settings.node_id, settings.session_ttl_ms) = (node_id, ttl_ms);
+            settings.flush_interval_ms = Some(1);
+        }));
+        Node { broker: starting.await.expect("starts"), runtime }
+    }
+
+    fn kill(self) {
+        self.runtime.shutdown_background();
+    }
+}
+
+/// Leader and leader epoch of each partition, as this broker tells; without those that nobody leads.
+async fn leaders(client: &mut Client<TcpStream>, topic: &str) -> BTreeMap<i32, (i32, i32)> {
+    let asked = MetadataRequestTopic::default().with_name(Some(topic_name(topic)));
+    let request = MetadataRequest::default().with_topics(Some(vec![asked])).with_allow_auto_topic_creation(false);
+    let answer: MetadataResponse = client.call(ApiKey::Metadata, 9, &request).await.expect("answers");
+    let led = answer.topics[0].partitions.iter().filter(|partition| partition.error_code == 0);
+    led.map(|partition| (partition.partition_index, (partition.leader_id.0, partition.leader_epoch))).collect()
+}
+
+async fn led_by(node: &Node, topic: &str, expected: &[i32]) -> BTreeMap<i32, (i32, i32)> {
+    let begun = Instant::now();
+    loop {
+        let mut client = node.broker.client().await;
+        let leaders = leaders(&mut client, topic).await;
+        let nodes: BTreeSet<i32> = leaders.values().map(|(node, _)| *node).collect();
+        if leaders.len() == PARTITIONS as usize && nodes == expected.iter().copied().collect() {
+            return leaders;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{leaders:?}, and {expected:?} should lead");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+async fn produce_to(client: &mut Client<TcpStream>, partition: i32, sequence: i32, producer: i64) -> (i16, i64) {
+    let value = format!("{partition}:{sequence}");
+    let request = produce_request("t", partition, batch(Some((producer, 0, sequence)), &[&value]), -1);
+    let answer: ProduceResponse = client.call(ApiKey::Produce, PRODUCE, &request).await.expect("answers");
+    produced(&answer)
+}
+
+async fn fetch_from(client: &mut Client<TcpStream>, partition: i32) -> (i16, Vec<(i64, String)>) {
+    let asked = FetchPartition::default().with_partition(partition).with_partition_max_bytes(1 << 20);
+    let topic = FetchTopic::default().with_topic(topic_name("t")).with_partitions(vec![asked]);
+    let request = FetchRequest::default().with_max_wait_ms(200).with_max_bytes(8 << 20).with_topics(vec![topic]);
+    let answer: FetchResponse = client.call(ApiKey::Fetch, FETCH, &request).await.expect("answers");
+    let partition = &answer.responses[0].partitions[0];
+    (partition.error_code, values(&partition.records.clone().unwrap_or_default()))
+}
+
+/// Two brokers, a topic on both, and in each partition a record of one producer.
+async fn two(store: StoreRef, first: StoreRef, ttl: Duration) -> (Node, Node, i64) {
+    let (one, two) = (Node::start(first, 1, ttl).await, Node::start(store, 2, ttl).await);
+    let mut clients = BTreeMap::from([(1, one.broker.client().await), (2, two.broker.client().await)]);
+    let client = clients.get_mut(&1).expect("there");
+    assert_eq!(create_topic(client, "t", PARTITIONS).await, 0);
+    let producer = producer_id(client).await;
+    for (partition, (node, _)) in led_by(&two, "t", &[1, 2]).await {
+        let client = clients.get_mut(&node).expect("one of the two");
+        assert_eq!(produce_to(client, partition, 0, producer).await, (0, 0));
+        let other = clients.get_mut(&(3 - node)).expect("one of the two");
+        assert_eq!(produce_to(other, partition, 1, producer).await.0, 6, "only the leader takes records");
+        assert_eq!(fetch_from(other, partition).await.0, 6, "and gives them");
+    }
+    (one, two, producer)
+}
+
+/// Node 2 has taken everything over: records, offsets, the producer's place.
+async fn goes_on(two: &Node, producer: i64) {
+    let mut client = two.broker.client().await;
+    for (partition, (_, epoch)) in led_by(two, "t", &[2]).await {
+        assert!(epoch <= 1, "one grant, and one more to those that were the other's");
+        assert_eq!(produce_to(&mut client, partition, 0, producer).await, (0, 0), "a retry is answered as before");
+        assert_eq!(produce_to(&mut client, partition, 2, producer).await.0, 45, "a gap is none");
+        assert_eq!(produce_to(&mut client, partition, 1, producer).await, (0, 1));
+        let expected = vec![(0, format!("{partition}:0")), (1, format!("{partition}:1"))];
+        assert_eq!(fetch_from(&mut client, partition).await, (0, expected));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_dead_broker_held_is_served_by_the_others() {
+    let store = shared_memory();
+    let (one, two, producer) = two(store.clone(), store, Duration::from_secs(3)).await;
+    one.kill();
+    goes_on(&two, producer).await;
+    two.kill();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_leaves_hands_over_at_once() {
+    let store = shared_memory();
+    // Nobody waits for this ttl.
+    let (one, two, producer) = two(store.clone(), store, Duration::from_secs(3600)).await;
+    one.broker.shutdown.cancel();
+    one.broker.running.await.expect("no panic").expect("a clean end");
+    goes_on(&two, producer).await;
+    one.runtime.shutdown_background();
+    two.kill();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_was_silent_for_too_long_comes_back_with_a_new_session() {
+    let store = shared_memory();
+    let slow = FaultStore::new(store.clone(), Env::system().entropy, FaultRates::default());
+    let (one, two, producer) = two(store.clone(), slow.clone(), Duration::from_secs(3)).await;
+    let first = store.list("segments/", None, 1).await.expect("answers").remove(0).key;
+    let (session, _) = first.rsplit_once('/').expect("a session and a number");
+    // What it writes from now on arrives long after its time.
+    slow.script(Call::Create, session, [Fault::DelayBefore(Duration::from_secs(8)); 64]);
+    goes_on(&two, producer).await;
+    let begun = Instant::now();
+    loop {
+        // The first to come may find the old session, or the end of it.
+        let mut client = one.broker.client().await;
+        let name = format!("again-{}", begun.elapsed().as_millis());
+        let made = tokio::time::timeout(Duration::from_secs(5), create_topic(&mut client, &name, PARTITIONS)).await;
+        if made == Ok(0) && leaders(&mut client, &name).await.values().any(|(node, _)| *node == 1) {
+            break;
+        }
+        assert!(begun.elapsed() < PATIENCE, "it does not come back");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    one.kill();
+    two.kill();
+}

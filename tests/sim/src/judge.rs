@@ -81,11 +81,13 @@ pub struct Judge {
     producer_ids: BTreeSet<i64>,
     /// A broker that lost its partitions to a second one of its node id may show its old state for so long.
     staleness: Duration,
+    /// A broker may not have heard for so long that another one made or deleted a topic.
+    hearsay: Duration,
     violations: Vec<String>,
 }
 
 impl Judge {
-    pub fn new(staleness: Duration) -> Judge {
+    pub fn new(staleness: Duration, hearsay: Duration) -> Judge {
         Judge {
             logs: BTreeMap::new(),
             sent: BTreeMap::new(),
@@ -95,6 +97,7 @@ impl Judge {
             topics: BTreeSet::new(),
             producer_ids: BTreeSet::new(),
             staleness,
+            hearsay,
             violations: Vec::new(),
         }
     }
@@ -278,16 +281,16 @@ impl Judge {
         self.deleted_topics.entry(id.to_owned()).or_default().get_or_insert(now);
     }
 
-    /// An answer said that there is no topic of this id. Only a broker that was replaced may not know of it.
+    /// An answer said that there is no topic of this id. Only a broker that has not heard of it may say so.
     pub fn topic_is_gone(&mut self, id: &str) {
-        if self.staleness.is_zero() && !self.deleted_topics.contains_key(id) {
+        if self.hearsay.is_zero() && !self.deleted_topics.contains_key(id) {
             self.object("topic-gone-without-cause", id);
         }
     }
 
     /// A question sent at `asked` was answered as if the topic were there.
     pub fn topic_is_there(&mut self, id: &str, asked: Duration) {
-        let moment = asked.saturating_sub(self.staleness);
+        let moment = asked.saturating_sub(self.hearsay);
         if self.deleted_topics.get(id).is_some_and(|at| at.is_some_and(|at| at < moment)) {
             self.object("deleted-topic-is-back", id);
         }

@@ -30,11 +30,13 @@ pub enum Kind {
     Paused,
     /// The same, only its way to the store stands still; many changes of metadata meanwhile.
     CutOff,
+    /// Two brokers share the partitions; they die, stand still and leave, and the other takes over.
+    Neighbours,
     /// An object of the log is damaged or lost for good: an error, never a gap.
     Damage,
 }
 
-pub const KINDS: [Kind; 10] = [
+pub const KINDS: [Kind; 11] = [
     Kind::Crashes,
     Kind::Unclear,
     Kind::Denied,
@@ -45,6 +47,7 @@ pub const KINDS: [Kind; 10] = [
     Kind::Paused,
     Kind::CutOff,
     Kind::Damage,
+    Kind::Neighbours,
 ];
 
 #[derive(Clone, Debug, PartialEq)]
@@ -83,6 +86,8 @@ pub struct Plan {
     pub deletes: bool,
     /// By time, ascending.
     pub actions: Vec<(Duration, Action)>,
+    /// The brokers have node ids of their own, and share the partitions.
+    pub neighbours: bool,
     /// In the quiet phases everything must have come back within this.
     pub limit: Duration,
 }
@@ -108,7 +113,7 @@ fn rates(dice: &Dice, heavy: bool, max_delay_ms: u64) -> FaultRates {
 impl Plan {
     pub fn new(seed: u64, dice: &Dice, kind: Option<Kind>) -> Plan {
         let kind = kind.unwrap_or(KINDS[(seed % KINDS.len() as u64) as usize]);
-        let two = matches!(kind, Kind::Takeover | Kind::Paused | Kind::CutOff);
+        let two = matches!(kind, Kind::Takeover | Kind::Paused | Kind::CutOff | Kind::Neighbours);
         let mut clients = vec!["idem-1", "reader-1", "admin-1"];
         if dice.chance(60) {
             clients.push("idem-2");
@@ -137,12 +142,18 @@ impl Plan {
             latency_ms: (1, dice.between(3, 25)),
             flush_interval_ms: dice.between(1, 30),
             ttl_ms: dice.between(400, 1200),
-            patience: ms(if kind == Kind::CutOff { 4000 } else { dice.between(600, 2500) }),
+            patience: ms(match kind {
+                Kind::CutOff => 4000,
+                // Who does not wait for long for one broker soon asks the other.
+                Kind::Neighbours => dice.between(300, 900),
+                _ => dice.between(600, 2500),
+            }),
             meta_generation: dice.between(4, 20),
             admin_pace_ms: if busy_table { (1, 30) } else { (50, 250) },
             producer_pace_ms: (1, dice.between(10, 120)),
             deletes: dice.chance(60),
             actions: Vec::new(),
+            neighbours: kind == Kind::Neighbours,
             limit: ms(match kind {
                 Kind::Slow => 150_000,
                 Kind::Damage => 6_000,
@@ -150,7 +161,7 @@ impl Plan {
             }),
         };
         let length = plan.storm(dice);
-        let survivor = if two { B } else { A };
+        let survivor = if two && !(plan.neighbours && dice.chance(50)) { B } else { A };
         plan.actions.push((ms(length), Action::Quiet(survivor)));
         plan.actions.sort_by_key(|(at, _)| *at);
         plan
@@ -206,6 +217,7 @@ impl Plan {
             }
             Kind::Network => self.network(dice, length),
             Kind::Takeover => self.takeover(dice, length),
+            Kind::Neighbours => return self.neighbours(dice, length),
             Kind::Paused => return self.stand_still(dice, true),
             Kind::CutOff => return self.stand_still(dice, false),
             Kind::Damage => {
@@ -238,6 +250,36 @@ impl Plan {
         if dice.chance(40) {
             self.at(dice.between(600, length), Action::Crash(A));
         }
+    }
+
+    /// Each of two brokers dies, leaves, is cut off from its clients or from the store, or stands still for longer than the other waits.
+    fn neighbours(&mut self, dice: &Dice, length: u64) -> u64 {
+        let length = length + 2 * self.ttl_ms;
+        self.at(dice.between(0, 1000), Action::Start(B));
+        for _ in 0..dice.between(1, 5) {
+            let host = if dice.chance(50) { A } else { B };
+            let from = dice.between(1200, length);
+            let until = from + dice.between(self.ttl_ms / 2, 3 * self.ttl_ms);
+            match dice.below(8) {
+                0 => self.at(from, Action::Crash(host)),
+                1 => self.at(from, Action::Restart(host)),
+                2 => {
+                    self.at(from, Action::Deny(host, true));
+                    self.at(until, Action::Deny(host, false));
+                }
+                both_or_store => {
+                    self.at(from, Action::PauseStore(host, true));
+                    self.at(until, Action::PauseStore(host, false));
+                    if both_or_store == 3 {
+                        for client in self.clients.clone() {
+                            self.at(from, Action::Hold(client, host));
+                            self.at(until + dice.below(30), Action::Release(client, host));
+                        }
+                    }
+                }
+            }
+        }
+        length
     }
 
     /// A stops, B takes over, A goes on much later.

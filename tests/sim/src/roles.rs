@@ -19,6 +19,9 @@ pub const TOPIC: &str = "t";
 const RETRIABLE: &[i16] = &[3, 5, 6, 7, 14, 15, 16, 56, 74, 75, 78];
 const OUT_OF_RANGE: i16 = 1;
 
+/// In quiet phases everybody waits so long at least.
+const LONG_PATIENCE: Duration = Duration::from_millis(2500);
+
 /// What all clients know.
 #[derive(Clone)]
 pub struct Ctx {
@@ -56,7 +59,8 @@ impl Ctx {
             let host = if self.storm() { hosts[self.dice.below(hosts.len() as u64) as usize] } else { survivor };
             match Conn::open(host, Duration::from_millis(500)).await {
                 Ok(mut conn) => {
-                    conn.patience = self.patience;
+                    // A join waits for the members that died.
+                    conn.patience = if self.storm() { self.patience } else { self.patience.max(LONG_PATIENCE) };
                     self.world.note(self.name, format_args!("connected to {host}"));
                     return conn;
                 }

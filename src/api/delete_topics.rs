@@ -3,6 +3,7 @@
 //! Kafka's checks (`ControllerApis.deleteTopics`). Internal topics are refused: the coordinators live in them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::delete_topics_response::DeletableTopicResult;
@@ -11,6 +12,7 @@ use kafka_protocol::messages::{DeleteTopicsRequest, DeleteTopicsResponse};
 use super::context::RequestContext;
 use super::ports::AdminServices;
 use super::refusal::{Refusal, decide_within, runs, topic_name};
+use super::turns::Turns;
 use crate::meta::entry::Change;
 use crate::meta::image::Image;
 use crate::types::TopicId;
@@ -46,8 +48,8 @@ pub async fn handle(
         let rows = asked.into_iter().map(|asked| refused(asked, Refusal::plain(error)));
         return response(cx.api_version, rows.collect());
     }
-    let duplicates = duplicates(&asked);
-    let asked = once(asked);
+    let duplicates = Arc::new(duplicates(&asked).await);
+    let asked = once(asked).await;
     let mut rows = Vec::with_capacity(asked.len());
     for run in runs(asked, |_| CHANGE_BYTES) {
         let (copy, duplicates) = (run.clone(), duplicates.clone());
@@ -71,21 +73,29 @@ fn asked(version: i16, request: &DeleteTopicsRequest) -> Vec<Asked> {
 }
 
 /// Names and ids that the request holds more than once.
-#[derive(Clone, Default)]
+#[derive(Default)]
 struct Counts {
     names: BTreeMap<String, usize>,
     ids: BTreeMap<TopicId, usize>,
 }
 
 /// What stands in the request several times is answered once.
-fn once(asked: Vec<Asked>) -> Vec<Asked> {
-    let mut seen = BTreeSet::new();
-    asked.into_iter().filter(|asked| seen.insert((asked.name.clone(), asked.id))).collect()
+async fn once(asked: Vec<Asked>) -> Vec<Asked> {
+    let (mut seen, mut turns) = (BTreeSet::new(), Turns::default());
+    let mut first = Vec::with_capacity(asked.len());
+    for asked in asked {
+        turns.next().await;
+        if seen.insert((asked.name.clone(), asked.id)) {
+            first.push(asked);
+        }
+    }
+    first
 }
 
-fn duplicates(asked: &[Asked]) -> Counts {
-    let mut counts = Counts::default();
+async fn duplicates(asked: &[Asked]) -> Counts {
+    let (mut counts, mut turns) = (Counts::default(), Turns::default());
     for asked in asked {
+        turns.next().await;
         match &asked.name {
             Some(name) => *counts.names.entry(name.clone()).or_default() += 1,
             None => *counts.ids.entry(asked.id).or_default() += 1,

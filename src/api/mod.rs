@@ -70,6 +70,7 @@ pub mod sync_group;
 mod testing;
 pub mod topic_view;
 pub mod topics;
+mod turns;
 pub mod unread;
 pub mod unregister_broker;
 #[cfg(test)]

@@ -44,7 +44,16 @@ async fn requests_are_judged_as_in_kafka() {
         (vec![both], vec![Err((InvalidRequest, "You may not specify both topic name and topic id."))]),
         (vec![by_name("one"), by_name("one")], vec![Err((InvalidRequest, "Duplicate topic name.")); 2]),
         (vec![by_id(1), by_id(1)], vec![Err((InvalidRequest, "Duplicate topic id.")); 2]),
-        (vec![by_name("one"), by_id(1)], vec![Err((InvalidRequest, maps)); 2]),
+        (vec![by_name("one"), by_id(1)], vec![Err((InvalidRequest, maps))]),
+        (vec![by_id(1), by_name("one")], vec![Err((InvalidRequest, maps))]),
+        (
+            vec![by_id(1), by_id(1), by_name("one")],
+            vec![
+                Err((InvalidRequest, "Duplicate topic id.")),
+                Err((InvalidRequest, "Duplicate topic id.")),
+                Err((InvalidRequest, maps)),
+            ],
+        ),
     ];
     for (asked, answers) in cases {
         let (changes, rows) = delete(&image(), &asked, &duplicates(&asked).await);

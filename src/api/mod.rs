@@ -51,6 +51,7 @@ pub mod list_offsets;
 pub mod list_partition_reassignments;
 mod log_view;
 mod measure;
+mod mentions;
 pub mod metadata;
 pub mod offset_commit;
 pub mod offset_delete;

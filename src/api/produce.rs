@@ -3,7 +3,8 @@
 //! Two steps. [`admit`] runs in the order in which requests arrive on the connection: it checks every batch and gives it offsets.
 //! What it returns waits for the commit of the segments that carry the batches (or, for duplicates, their originals) and answers.
 //! Acks not in {-1, 0, 1}: INVALID_REQUIRED_ACKS, for partitions that exist and are sent one batch. Order of checks: `ReplicaManager.appendRecords`,
-//! `LogValidator`. acks=1 waits like acks=all, at most for
+//! `LogValidator`. Of a partition that is named twice the last mention counts (`KafkaApis.handleProduceRequest`); one before it is not
+//! even looked at, while Kafka stores it if the last one is not a batch at all. acks=1 waits like acks=all, at most for
 //! the request's time-out (REQUEST_TIMED_OUT). acks=0 gets no answer and waits for nothing, an error closes the connection.
 
 use std::collections::BTreeMap;
@@ -22,6 +23,7 @@ use tokio::time::Instant;
 
 use super::Services;
 use super::errors;
+use super::mentions::any_twice;
 use super::topics::{TopicView, TopicsView};
 use crate::log::PARK_LIMIT;
 use crate::log::append::budget::Charge;
@@ -80,8 +82,9 @@ pub async fn admit(
     let gather = services.log.appender.gather();
     let acks = request.acks;
     let call = Call { services, version, client_id, acks, transactional, charge, parked: now + PARK_LIMIT, gather };
+    let topics = if names_twice(&request.topic_data) { last_mentions(request.topic_data) } else { request.topic_data };
     // Kafka answers partitions: a topic without any is not in the answer.
-    let topics = request.topic_data.into_iter().filter(|data| !data.partition_data.is_empty());
+    let topics = topics.into_iter().filter(|data| !data.partition_data.is_empty());
     for (at, data) in topics.enumerate() {
         let topic = call.topic(&view, &data);
         let mut response = TopicProduceResponse::default().with_name(data.name.clone()).with_topic_id(data.topic_id);
@@ -105,6 +108,46 @@ pub async fn admit(
 
     services.metrics.produce_requests.inc();
     admitted
+}
+
+/// Whether some topic or partition is named more than once.
+fn names_twice(topics: &[TopicProduceData]) -> bool {
+    any_twice(topics.iter().map(key))
+        || topics.iter().any(|topic| any_twice(topic.partition_data.iter().map(|partition| partition.index)))
+}
+
+/// By name up to version 12, then by id.
+fn key(topic: &TopicProduceData) -> (&str, TopicId) {
+    (topic.name.as_str(), topic.topic_id.into())
+}
+
+/// Each topic and partition once, where it was named first, with the records that were named last.
+fn last_mentions(topics: Vec<TopicProduceData>) -> Vec<TopicProduceData> {
+    let mut merged: Vec<TopicProduceData> = Vec::new();
+    let mut places = BTreeMap::new();
+    for mut topic in topics {
+        let (name, id) = key(&topic);
+        let at = *places.entry((name.to_owned(), id)).or_insert(merged.len());
+        let partitions = std::mem::take(&mut topic.partition_data);
+        if at == merged.len() {
+            merged.push(topic);
+        }
+        merged[at].partition_data.extend(partitions);
+    }
+    for topic in &mut merged {
+        let mut places = BTreeMap::new();
+        let mentioned = std::mem::take(&mut topic.partition_data);
+        for partition in mentioned {
+            match places.get(&partition.index).copied() {
+                Some(at) => topic.partition_data[at] = partition,
+                None => {
+                    places.insert(partition.index, topic.partition_data.len());
+                    topic.partition_data.push(partition);
+                }
+            }
+        }
+    }
+    merged
 }
 
 impl Admitted {

@@ -102,8 +102,8 @@ impl Classes {
 
     fn of(&self, length: usize) -> &Shares {
         match length {
-            ..=FIRST_CAPACITY => &self.small,
-            ..=WHOLE => &self.middling,
+            _ if length <= FIRST_CAPACITY => &self.small,
+            _ if length <= WHOLE => &self.middling,
             _ => &self.long,
         }
     }

@@ -130,7 +130,7 @@ def requests(loads):
         share, puts, limit, load = max(rounds)
         yield "minio: PUTs/s", f"≤ {limit:.1f}: 1/interval + bytes/{FLUSH_MIB} MiB", f"{puts:.1f} ({load})", share <= 1
     for target in ("local", "minio"):
-        tailing = [sum(figures_of(loads, load, target, "gets")) for load in loads if load.startswith("e2e")]
+        tailing = [gets for load in loads if load.startswith("e2e") for gets in figures_of(loads, load, target, "gets")]
         if tailing:
             yield f"{target}: GETs while tailing", "0", number(sum(tailing), 0), sum(tailing) == 0
 

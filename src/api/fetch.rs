@@ -3,9 +3,9 @@
 //! Kafka's semantics: partitions in the order of the request (or of the session), whole batches, the first batch of the first
 //! non-empty partition whatever the limits say, a long poll until `min_bytes` are there. Errors per partition: OFFSET_OUT_OF_RANGE,
 //! FENCED/UNKNOWN_LEADER_EPOCH, UNKNOWN_TOPIC_OR_PARTITION or _ID, NOT_LEADER_OR_FOLLOWER with the leader (v16), INCONSISTENT_TOPIC_ID.
-//! A partition that is named twice is answered once, where it was named first, as it was named last. Sessions: see [`super::fetch_sessions`]. Without transactions the last stable offset is the high watermark.
+//! A partition that is named twice is answered once, where it was named first, as it was named last. Sessions: see
+//! [`super::fetch_sessions`]. Without transactions the last stable offset is the high watermark.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use super::Services;
 use super::errors;
 use super::fetch_sessions::{Ask, Context, Key, Request};
-use super::mentions::any_twice;
+use super::mentions::{any_twice, last_mentions};
 use super::topics::TopicsView;
 use super::unread::SMALL_ANSWER_BYTES;
 use crate::log::PARK_LIMIT;
@@ -104,7 +104,7 @@ fn begin(services: &Services, version: i16, request: FetchRequest) -> Context {
         }
     }
     if any_twice(asks.iter().map(|(key, _)| key)) {
-        asks = last_mentions(asks);
+        asks = last_mentions(asks, |(key, _)| key.clone());
     }
     let forgotten = request.forgotten_topics_data.iter().flat_map(|topic| {
         let name = name(topic.topic.as_str());
@@ -114,22 +114,6 @@ fn begin(services: &Services, version: i16, request: FetchRequest) -> Context {
     let request = Request { session_id, epoch, uses_ids: version >= 13, forgotten: forgotten.collect(), asks };
     let new_id = services.env.entropy.next_u64();
     services.fetch_sessions.lock().begin(request, new_id, services.env.clock.wall_ms())
-}
-
-/// Kafka's linked map of what a request names.
-fn last_mentions(asks: Vec<(Key, Ask)>) -> Vec<(Key, Ask)> {
-    let mut places: BTreeMap<Key, usize> = BTreeMap::new();
-    let mut merged: Vec<(Key, Ask)> = Vec::new();
-    for (key, ask) in asks {
-        match places.get(&key) {
-            Some(at) => merged[*at].1 = ask,
-            None => {
-                places.insert(key.clone(), merged.len());
-                merged.push((key, ask));
-            }
-        }
-    }
-    merged
 }
 
 struct Limits {

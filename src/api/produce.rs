@@ -23,7 +23,7 @@ use tokio::time::Instant;
 
 use super::Services;
 use super::errors;
-use super::mentions::any_twice;
+use super::mentions::{any_twice, last_mentions};
 use super::topics::{TopicView, TopicsView};
 use crate::log::PARK_LIMIT;
 use crate::log::append::budget::Charge;
@@ -82,7 +82,7 @@ pub async fn admit(
     let gather = services.log.appender.gather();
     let acks = request.acks;
     let call = Call { services, version, client_id, acks, transactional, charge, parked: now + PARK_LIMIT, gather };
-    let topics = if names_twice(&request.topic_data) { last_mentions(request.topic_data) } else { request.topic_data };
+    let topics = if names_twice(&request.topic_data) { merged(request.topic_data) } else { request.topic_data };
     // Kafka answers partitions: a topic without any is not in the answer.
     let topics = topics.into_iter().filter(|data| !data.partition_data.is_empty());
     for (at, data) in topics.enumerate() {
@@ -122,30 +122,18 @@ fn key(topic: &TopicProduceData) -> (&str, TopicId) {
 }
 
 /// Each topic and partition once, where it was named first, with the records that were named last.
-fn last_mentions(topics: Vec<TopicProduceData>) -> Vec<TopicProduceData> {
-    let mut merged: Vec<TopicProduceData> = Vec::new();
-    let mut places = BTreeMap::new();
-    for mut topic in topics {
+fn merged(topics: Vec<TopicProduceData>) -> Vec<TopicProduceData> {
+    let (mut merged, mut places) = (Vec::<TopicProduceData>::new(), BTreeMap::new());
+    for topic in topics {
         let (name, id) = key(&topic);
         let at = *places.entry((name.to_owned(), id)).or_insert(merged.len());
-        let partitions = std::mem::take(&mut topic.partition_data);
-        if at == merged.len() {
-            merged.push(topic);
+        match merged.get_mut(at) {
+            Some(earlier) => earlier.partition_data.extend(topic.partition_data),
+            None => merged.push(topic),
         }
-        merged[at].partition_data.extend(partitions);
     }
     for topic in &mut merged {
-        let mut places = BTreeMap::new();
-        let mentioned = std::mem::take(&mut topic.partition_data);
-        for partition in mentioned {
-            match places.get(&partition.index).copied() {
-                Some(at) => topic.partition_data[at] = partition,
-                None => {
-                    places.insert(partition.index, topic.partition_data.len());
-                    topic.partition_data.push(partition);
-                }
-            }
-        }
+        topic.partition_data = last_mentions(std::mem::take(&mut topic.partition_data), |partition| partition.index);
     }
     merged
 }

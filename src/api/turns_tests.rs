@@ -13,6 +13,7 @@ use kafka_protocol::messages::elect_leaders_request::TopicPartitions;
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
 use kafka_protocol::messages::offset_delete_request::{OffsetDeleteRequestPartition, OffsetDeleteRequestTopic};
+use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestTopic;
 use kafka_protocol::messages::{describe_log_dirs_request, *};
 
 use super::*;
@@ -161,6 +162,12 @@ async fn long_requests_about_groups_give_way() {
     };
     let request = OffsetCommitRequest::default().with_topics(names().map(commit).collect());
     check("OffsetCommit", offset_commit::handle(&groups, &Nothing, &cx(8), request)).await;
+
+    let topic = OffsetFetchRequestTopic::default()
+        .with_name(topic_name("t"))
+        .with_partition_indexes((0..NAMES as i32).collect());
+    let request = OffsetFetchRequest::default().with_group_id(GroupId(string("g"))).with_topics(Some(vec![topic]));
+    check("OffsetFetch", offset_fetch::handle(&groups, &Nothing, &cx(7), request)).await;
 
     let delete = |name: String| {
         OffsetDeleteRequestTopic::default()

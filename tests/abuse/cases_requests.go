@@ -234,7 +234,7 @@ func million(t *target) (string, error) {
 	return fmt.Sprintf("refused and closed: %s; answered: %s", strings.Join(refused, ", "), strings.Join(answered, ", ")), nil
 }
 
-// asManyAsAllowed asks for as many as the limits let pass, three times side by side.
+// asManyAsAllowed asks for as many as the limits let pass, twice side by side.
 func asManyAsAllowed(t *target) (string, error) {
 	requests := naming(250_000)
 	type result struct {

@@ -13,7 +13,7 @@ pub async fn handle(
     request: AlterConfigsRequest,
 ) -> AlterConfigsResponse {
     let named = request.resources.iter().map(|resource| (resource.resource_type, resource.resource_name.as_str()));
-    let times = mentions(named);
+    let times = mentions(named).await;
     let asked = request.resources.iter().map(|resource| {
         let (kind, name) = (resource.resource_type, resource.resource_name.as_str());
         let times = times.get(&(kind, name)).copied().unwrap_or(1);

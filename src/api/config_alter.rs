@@ -13,6 +13,7 @@ use super::describe_configs::broker_id;
 use super::ports::{AdminServices, NodeInfo};
 use super::refusal::{Refusal, decide, json_bytes, runs, string};
 use super::topic_view::{live_brokers, topic_named};
+use super::turns::Turns;
 use crate::meta::entry::{Change, ConfigResource};
 use crate::meta::image::{Configs, Image};
 use crate::types::config_def::{Definition, Kind as ConfigKind};
@@ -67,9 +68,10 @@ impl Row {
 }
 
 /// Counts how often a request names each resource.
-pub fn mentions<'a>(named: impl Iterator<Item = (i8, &'a str)>) -> BTreeMap<(i8, &'a str), usize> {
-    let mut times = BTreeMap::new();
+pub async fn mentions<'a>(named: impl Iterator<Item = (i8, &'a str)>) -> BTreeMap<(i8, &'a str), usize> {
+    let (mut times, mut turns) = (BTreeMap::new(), Turns::default());
     for resource in named {
+        turns.next().await;
         *times.entry(resource).or_default() += 1;
     }
     times

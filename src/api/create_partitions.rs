@@ -12,6 +12,7 @@ use super::ports::{AdminServices, NodeInfo};
 use super::refusal::{Refusal, decide_within, runs, topic_name};
 use super::replica_assignment;
 use super::topic_view::{live_brokers, topic_named};
+use super::turns::Turns;
 use crate::meta::entry::Change;
 use crate::meta::image::Image;
 use crate::types::NodeId;
@@ -33,10 +34,14 @@ pub async fn handle(
     _cx: &RequestContext,
     request: CreatePartitionsRequest,
 ) -> CreatePartitionsResponse {
-    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
-    request.topics.iter().for_each(|topic| *counts.entry(topic.name.to_string()).or_default() += 1);
+    let (mut counts, mut turns) = (BTreeMap::<String, usize>::new(), Turns::default());
+    for topic in &request.topics {
+        turns.next().await;
+        *counts.entry(topic.name.to_string()).or_default() += 1;
+    }
     let (mut asked, mut rows): (Vec<Asked>, Rows) = (Vec::new(), Vec::new());
     for topic in &request.topics {
+        turns.next().await;
         let name = topic.name.to_string();
         match counts.get_mut(&name) {
             // Named twice: one row for all of them.

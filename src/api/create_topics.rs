@@ -18,6 +18,7 @@ use super::ports::AdminServices;
 use super::refusal::{Refusal, decide_within, json_bytes, runs, string, topic_name};
 use super::replica_assignment::{self, Assignment};
 use super::topic_view::live_brokers;
+use super::turns::Turns;
 use crate::meta::entry::Change;
 use crate::meta::image::{Configs, Image};
 use crate::types::env::Env;
@@ -82,7 +83,7 @@ pub async fn handle(
     cx: &RequestContext,
     request: CreateTopicsRequest,
 ) -> CreateTopicsResponse {
-    let names = answered_names(&request.topics);
+    let names = answered_names(&request.topics).await;
     let mut results: Vec<Option<Result<Created, Refusal>>> = vec![None; names.len()];
     let rules = Rules {
         default_partitions: services.kafka.num_partitions,
@@ -91,7 +92,7 @@ pub async fn handle(
         node: services.node.clone(),
         validate_only: request.validate_only,
     };
-    let drafts = drafts(services, &request.topics, &names, &mut results);
+    let drafts = drafts(services, &request.topics, &names, &mut results).await;
     let too_many = too_many_partitions(&request.topics, rules.default_partitions);
     for run in runs(drafts, draft_bytes) {
         let places: Vec<usize> = run.iter().map(|draft| draft.place).collect();
@@ -105,29 +106,45 @@ pub async fn handle(
             Err(refusal) => places.iter().for_each(|place| results[*place] = Some(Err(refusal.clone()))),
         }
     }
-    let answers = names.iter().zip(results);
-    let topics = answers.filter_map(|(name, result)| Some(answer(services, cx, &rules, name, result?)));
-    CreateTopicsResponse::default().with_topics(topics.collect())
+    let (mut topics, mut turns) = (Vec::with_capacity(names.len()), Turns::default());
+    for (name, result) in names.iter().zip(results) {
+        turns.next().await;
+        topics.extend(result.map(|result| answer(services, cx, &rules, name, result)));
+    }
+    CreateTopicsResponse::default().with_topics(topics)
 }
 
 /// Each name once, in the order of the request.
-fn answered_names(topics: &[CreatableTopic]) -> Vec<String> {
-    let mut seen = BTreeSet::new();
-    topics.iter().map(|topic| topic.name.to_string()).filter(|name| seen.insert(name.clone())).collect()
+async fn answered_names(topics: &[CreatableTopic]) -> Vec<String> {
+    let (mut seen, mut names, mut turns) = (BTreeSet::new(), Vec::new(), Turns::default());
+    for topic in topics {
+        turns.next().await;
+        if seen.insert(topic.name.as_str()) {
+            names.push(topic.name.to_string());
+        }
+    }
+    names
 }
 
 /// The topics that may be looked at further; the others get their refusal.
-fn drafts(
+async fn drafts(
     services: &AdminServices,
     topics: &[CreatableTopic],
     names: &[String],
     results: &mut [Option<Result<Created, Refusal>>],
 ) -> Vec<Draft> {
-    let places: BTreeMap<&str, usize> = names.iter().enumerate().map(|(place, name)| (name.as_str(), place)).collect();
-    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-    topics.iter().for_each(|topic| *counts.entry(topic.name.as_str()).or_default() += 1);
-    let mut drafts = Vec::new();
+    let (mut turns, mut drafts) = (Turns::default(), Vec::new());
+    let (mut places, mut counts) = (BTreeMap::<&str, usize>::new(), BTreeMap::<&str, usize>::new());
+    for (place, name) in names.iter().enumerate() {
+        turns.next().await;
+        places.insert(name, place);
+    }
     for topic in topics {
+        turns.next().await;
+        *counts.entry(topic.name.as_str()).or_default() += 1;
+    }
+    for topic in topics {
+        turns.next().await;
         let name = topic.name.as_str();
         let Some(place) = places.get(name).copied() else { continue };
         let refusal = if counts.get(name).is_some_and(|count| *count > 1) {

@@ -14,6 +14,7 @@ use super::context::RequestContext;
 use super::ports::AdminServices;
 use super::refusal::{decide_within, runs, topic_name};
 use super::topic_view::partition_of;
+use super::turns::Turns;
 use crate::meta::entry::Change;
 use crate::meta::image::{Configs, Image};
 use crate::types::topic_config::TopicConfig;
@@ -42,6 +43,7 @@ pub async fn handle(
     let mut results: Vec<(TopicName, Vec<Admitted>)> = Vec::new();
     let mut cuts: Vec<Cut> = Vec::new();
     let broker = services.meta.read(|image| Layers::of(image, &services.at_start, services.node.node_id).effective());
+    let mut turns = Turns::default();
     for topic in request.topics.iter().filter(|topic| !topic.partitions.is_empty()) {
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         // As in Kafka's maps, of a partition that is named twice the last mention counts, and a topic without partitions does not.
@@ -49,6 +51,7 @@ pub async fn handle(
             topic.partitions.iter().enumerate().map(|(at, asked)| (asked.partition_index, at)).collect();
         for (_, asked) in topic.partitions.iter().enumerate().filter(|(at, asked)| last[&asked.partition_index] == *at)
         {
+            turns.next().await;
             let cut = admit(services, &broker, &topic.name, asked.partition_index, asked.offset);
             cuts.extend(cut.as_ref().ok());
             partitions.push((asked.partition_index, cut.map(|(partition, _)| partition)));

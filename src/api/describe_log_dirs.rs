@@ -11,6 +11,7 @@ use kafka_protocol::messages::{DescribeLogDirsRequest, DescribeLogDirsResponse};
 use super::context::RequestContext;
 use super::ports::AdminServices;
 use super::refusal::{string, topic_name};
+use super::turns::Turns;
 use crate::meta::image::Image;
 use crate::types::{PartitionId, SessionId};
 
@@ -21,13 +22,16 @@ pub async fn handle(
     _cx: &RequestContext,
     request: DescribeLogDirsRequest,
 ) -> DescribeLogDirsResponse {
-    let asked = request.topics.map(|topics| {
-        let mut asked: BTreeMap<String, BTreeSet<i32>> = BTreeMap::new();
-        for topic in topics {
-            asked.entry(topic.topic.to_string()).or_default().extend(topic.partitions);
+    let (mut asked, mut turns) = (BTreeMap::<String, BTreeSet<i32>>::new(), Turns::default());
+    let all = request.topics.is_none();
+    for topic in request.topics.into_iter().flatten() {
+        let partitions = asked.entry(topic.topic.to_string()).or_default();
+        for index in topic.partitions {
+            turns.next().await;
+            partitions.insert(index);
         }
-        asked
-    });
+    }
+    let asked = (!all).then_some(asked);
     let held = services.meta.read(|image| held(image, services.node.session, asked.as_ref()));
     let topics = held.into_iter().map(|(name, partitions)| {
         let rows = partitions.into_iter().map(|partition| {

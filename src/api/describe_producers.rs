@@ -8,6 +8,7 @@ use super::context::RequestContext;
 use super::ports::{AdminServices, ProducerRow};
 use super::refusal::{Refusal, topic_name};
 use super::topic_view::{partition_of, topic_named};
+use super::turns::Turns;
 use crate::types::topic_name::validate;
 
 pub async fn handle(
@@ -15,31 +16,30 @@ pub async fn handle(
     _cx: &RequestContext,
     request: DescribeProducersRequest,
 ) -> DescribeProducersResponse {
-    let mut told = 0;
-    let topics: Vec<_> = request
-        .topics
-        .iter()
-        .map(|topic| {
-            let rows = topic.partition_indexes.iter().map(|index| {
-                let row = PartitionResponse::default().with_partition_index(*index);
-                let found = match told {
-                    ..PRODUCERS_MAX => producers(services, &topic.name, *index),
-                    _ => Err(Refusal::new(
-                        ResponseError::InvalidRequest,
-                        "The answer is too long: ask for fewer partitions.",
-                    )),
-                };
-                told += found.as_ref().map_or(0, Vec::len);
-                match found {
-                    Ok(producers) => {
-                        row.with_error_message(None).with_active_producers(producers.into_iter().map(state).collect())
-                    }
-                    Err(refusal) => row.with_error_code(refusal.code()).with_error_message(refusal.text()),
+    let (mut told, mut turns) = (0, Turns::default());
+    let mut topics = Vec::with_capacity(request.topics.len());
+    for topic in &request.topics {
+        let mut rows = Vec::with_capacity(topic.partition_indexes.len());
+        for index in &topic.partition_indexes {
+            turns.next().await;
+            let row = PartitionResponse::default().with_partition_index(*index);
+            let found = match told {
+                ..PRODUCERS_MAX => producers(services, &topic.name, *index),
+                _ => Err(Refusal::new(
+                    ResponseError::InvalidRequest,
+                    "The answer is too long: ask for fewer partitions.",
+                )),
+            };
+            told += found.as_ref().map_or(0, Vec::len);
+            rows.push(match found {
+                Ok(producers) => {
+                    row.with_error_message(None).with_active_producers(producers.into_iter().map(state).collect())
                 }
+                Err(refusal) => row.with_error_code(refusal.code()).with_error_message(refusal.text()),
             });
-            TopicResponse::default().with_name(topic_name(&topic.name)).with_partitions(rows.collect())
-        })
-        .collect();
+        }
+        topics.push(TopicResponse::default().with_name(topic_name(&topic.name)).with_partitions(rows));
+    }
     DescribeProducersResponse::default().with_topics(topics)
 }
 

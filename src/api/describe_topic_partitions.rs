@@ -13,6 +13,7 @@ use super::context::RequestContext;
 use super::ports::AdminServices;
 use super::refusal::topic_name;
 use super::topic_view::{BrokerView, TOPIC_OPERATIONS, live_brokers, partition_view, topic_named};
+use super::turns::Turns;
 use crate::meta::image::{Image, Topic};
 use crate::types::{NodeId, TopicId, topic_name as names};
 
@@ -23,7 +24,11 @@ pub async fn handle(
 ) -> DescribeTopicPartitionsResponse {
     let limit = services.kafka.max_request_partition_size_limit.min(request.response_partition_limit).max(1);
     let limit = usize::try_from(limit).unwrap_or(1);
-    let asked: BTreeSet<String> = request.topics.iter().map(|topic| topic.name.to_string()).collect();
+    let (mut asked, mut turns) = (BTreeSet::new(), Turns::default());
+    for topic in &request.topics {
+        turns.next().await;
+        asked.insert(topic.name.to_string());
+    }
     let start = request.cursor.map(|cursor| (cursor.topic_name.to_string(), cursor.partition_index));
     services.meta.read(|image| {
         let brokers = live_brokers(image, &services.node);

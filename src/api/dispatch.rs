@@ -10,6 +10,7 @@ use kafka_protocol::protocol::{Decodable, Encodable};
 
 use super::context::{CoordinatorLocator, RequestContext};
 use super::ports::AdminServices;
+use super::turns::after_step;
 use super::{
     Chunks, Services, alter_configs, alter_partition_reassignments, alter_replica_log_dirs, api_versions, create_acls,
     create_delegation_token, create_partitions, create_topics, delete_acls, delete_groups, delete_records,
@@ -82,6 +83,7 @@ pub async fn begin(services: &Arc<Services>, request: Request) -> Answer {
             services.log.look_again().await;
         }
         let passed = services.unread.pass(to.key, request.frame.len()).await;
+        after_step(request.frame.len()).await;
         let reply = answer(&services, to, &context, body).await.unwrap_or_else(Reply::Close);
         services.unread.answered(passed, reply).await
     })
@@ -138,6 +140,14 @@ fn decode<T: Decodable>(mut body: Bytes, version: i16) -> Result<T, String> {
     T::decode(&mut body, version).map_err(|error| format!("malformed request: {error}"))
 }
 
+/// As [`decode`]; other tasks have their turn before a long request is worked on.
+async fn read<T: Decodable>(body: Bytes, version: i16) -> Result<T, String> {
+    let bytes = body.len();
+    let request = decode(body, version)?;
+    after_step(bytes).await;
+    Ok(request)
+}
+
 fn send<T: Encodable>(to: To, response: &T) -> Reply {
     match encode_response(to.correlation_id, to.key, to.version, response) {
         Ok(frame) => Reply::Send(vec![frame], Charge::none()),
@@ -156,14 +166,15 @@ fn send_known<T: Encodable>(to: To, response: Option<T>) -> Reply {
 async fn answer(services: &Arc<Services>, to: To, cx: &RequestContext, body: Bytes) -> Result<Reply, String> {
     let version = to.version;
     Ok(match to.key {
-        ApiKey::ApiVersions => send(to, &api_versions::handle(version, &decode(body, version)?)),
+        ApiKey::ApiVersions => send(to, &api_versions::handle(version, &read(body, version).await?)),
         ApiKey::Fetch => {
-            let (chunks, charge) = fetch::handle(services, to.correlation_id, version, decode(body, version)?).await;
+            let (chunks, charge) =
+                fetch::handle(services, to.correlation_id, version, read(body, version).await?).await;
             Reply::Send(chunks, charge)
         }
-        ApiKey::ListOffsets => send(to, &list_offsets::handle(services, version, decode(body, version)?).await),
+        ApiKey::ListOffsets => send(to, &list_offsets::handle(services, version, read(body, version).await?).await),
         ApiKey::OffsetForLeaderEpoch => {
-            send(to, &offset_for_leader_epoch::handle(services, decode(body, version)?).await)
+            send(to, &offset_for_leader_epoch::handle(services, read(body, version).await?).await)
         }
         _ => return answer_group(services, to, cx, body).await,
     })
@@ -178,18 +189,22 @@ async fn answer_group(services: &Services, to: To, cx: &RequestContext, body: By
         ApiKey::FindCoordinator => {
             let proven = services.log.proof.awaited(PARK_LIMIT).await;
             let locator: &dyn CoordinatorLocator = if proven { services } else { &Nobody };
-            send(to, &find_coordinator::handle(groups, locator, cx, decode(body, version)?).await)
+            send(to, &find_coordinator::handle(groups, locator, cx, read(body, version).await?).await)
         }
-        ApiKey::JoinGroup => send(to, &join_group::handle(groups, cx, decode(body, version)?).await),
-        ApiKey::SyncGroup => send(to, &sync_group::handle(groups, cx, decode(body, version)?).await),
-        ApiKey::Heartbeat => send(to, &heartbeat::handle(groups, cx, decode(body, version)?).await),
-        ApiKey::LeaveGroup => send(to, &leave_group::handle(groups, cx, decode(body, version)?).await),
-        ApiKey::OffsetCommit => send(to, &offset_commit::handle(groups, &*topics, cx, decode(body, version)?).await),
-        ApiKey::OffsetFetch => send(to, &offset_fetch::handle(groups, &*topics, cx, decode(body, version)?).await),
-        ApiKey::OffsetDelete => send(to, &offset_delete::handle(groups, &*topics, cx, decode(body, version)?).await),
-        ApiKey::DescribeGroups => send(to, &describe_groups::handle(groups, cx, decode(body, version)?).await),
-        ApiKey::ListGroups => send(to, &list_groups::handle(groups, cx, decode(body, version)?).await),
-        ApiKey::DeleteGroups => send(to, &delete_groups::handle(groups, cx, decode(body, version)?).await),
+        ApiKey::JoinGroup => send(to, &join_group::handle(groups, cx, read(body, version).await?).await),
+        ApiKey::SyncGroup => send(to, &sync_group::handle(groups, cx, read(body, version).await?).await),
+        ApiKey::Heartbeat => send(to, &heartbeat::handle(groups, cx, read(body, version).await?).await),
+        ApiKey::LeaveGroup => send(to, &leave_group::handle(groups, cx, read(body, version).await?).await),
+        ApiKey::OffsetCommit => {
+            send(to, &offset_commit::handle(groups, &*topics, cx, read(body, version).await?).await)
+        }
+        ApiKey::OffsetFetch => send(to, &offset_fetch::handle(groups, &*topics, cx, read(body, version).await?).await),
+        ApiKey::OffsetDelete => {
+            send(to, &offset_delete::handle(groups, &*topics, cx, read(body, version).await?).await)
+        }
+        ApiKey::DescribeGroups => send(to, &describe_groups::handle(groups, cx, read(body, version).await?).await),
+        ApiKey::ListGroups => send(to, &list_groups::handle(groups, cx, read(body, version).await?).await),
+        ApiKey::DeleteGroups => send(to, &delete_groups::handle(groups, cx, read(body, version).await?).await),
         _ => return answer_admin(&services.admin, to, cx, body).await,
     })
 }
@@ -206,35 +221,39 @@ impl CoordinatorLocator for Nobody {
 async fn answer_admin(services: &AdminServices, to: To, cx: &RequestContext, body: Bytes) -> Result<Reply, String> {
     let version = to.version;
     Ok(match to.key {
-        ApiKey::Metadata => send(to, &metadata::handle(services, cx, decode(body, version)?).await),
-        ApiKey::CreateTopics => send(to, &create_topics::handle(services, cx, decode(body, version)?).await),
-        ApiKey::DeleteTopics => send(to, &delete_topics::handle(services, cx, decode(body, version)?).await),
-        ApiKey::CreatePartitions => send(to, &create_partitions::handle(services, cx, decode(body, version)?).await),
-        ApiKey::DeleteRecords => send(to, &delete_records::handle(services, cx, decode(body, version)?).await),
-        ApiKey::DescribeConfigs => send(to, &describe_configs::handle(services, cx, decode(body, version)?).await),
-        ApiKey::AlterConfigs => send(to, &alter_configs::handle(services, cx, decode(body, version)?).await),
+        ApiKey::Metadata => send(to, &metadata::handle(services, cx, read(body, version).await?).await),
+        ApiKey::CreateTopics => send(to, &create_topics::handle(services, cx, read(body, version).await?).await),
+        ApiKey::DeleteTopics => send(to, &delete_topics::handle(services, cx, read(body, version).await?).await),
+        ApiKey::CreatePartitions => {
+            send(to, &create_partitions::handle(services, cx, read(body, version).await?).await)
+        }
+        ApiKey::DeleteRecords => send(to, &delete_records::handle(services, cx, read(body, version).await?).await),
+        ApiKey::DescribeConfigs => send(to, &describe_configs::handle(services, cx, read(body, version).await?).await),
+        ApiKey::AlterConfigs => send(to, &alter_configs::handle(services, cx, read(body, version).await?).await),
         ApiKey::IncrementalAlterConfigs => {
-            send(to, &incremental_alter_configs::handle(services, cx, decode(body, version)?).await)
+            send(to, &incremental_alter_configs::handle(services, cx, read(body, version).await?).await)
         }
         ApiKey::ListConfigResources => {
-            send(to, &list_config_resources::handle(services, cx, decode(body, version)?).await)
+            send(to, &list_config_resources::handle(services, cx, read(body, version).await?).await)
         }
-        ApiKey::DescribeCluster => send(to, &describe_cluster::handle(services, cx, decode(body, version)?).await),
+        ApiKey::DescribeCluster => send(to, &describe_cluster::handle(services, cx, read(body, version).await?).await),
         ApiKey::DescribeTopicPartitions => {
-            send(to, &describe_topic_partitions::handle(services, cx, decode(body, version)?).await)
+            send(to, &describe_topic_partitions::handle(services, cx, read(body, version).await?).await)
         }
-        ApiKey::DescribeLogDirs => send(to, &describe_log_dirs::handle(services, cx, decode(body, version)?).await),
-        ApiKey::ElectLeaders => send(to, &elect_leaders::handle(services, cx, decode(body, version)?).await),
+        ApiKey::DescribeLogDirs => send(to, &describe_log_dirs::handle(services, cx, read(body, version).await?).await),
+        ApiKey::ElectLeaders => send(to, &elect_leaders::handle(services, cx, read(body, version).await?).await),
         ApiKey::AlterPartitionReassignments => {
-            send(to, &alter_partition_reassignments::handle(services, cx, decode(body, version)?).await)
+            send(to, &alter_partition_reassignments::handle(services, cx, read(body, version).await?).await)
         }
         ApiKey::ListPartitionReassignments => {
-            send(to, &list_partition_reassignments::handle(services, cx, decode(body, version)?).await)
+            send(to, &list_partition_reassignments::handle(services, cx, read(body, version).await?).await)
         }
-        ApiKey::DescribeProducers => send(to, &describe_producers::handle(services, cx, decode(body, version)?).await),
-        ApiKey::InitProducerId => send(to, &init_producer_id::handle(services, cx, decode(body, version)?).await),
-        ApiKey::AlterReplicaLogDirs => send(to, &alter_replica_log_dirs::handle(services, &decode(body, version)?)),
-        ApiKey::UnregisterBroker => send(to, &unregister_broker::handle(services, &decode(body, version)?)),
+        ApiKey::DescribeProducers => {
+            send(to, &describe_producers::handle(services, cx, read(body, version).await?).await)
+        }
+        ApiKey::InitProducerId => send(to, &init_producer_id::handle(services, cx, read(body, version).await?).await),
+        ApiKey::AlterReplicaLogDirs => send(to, &alter_replica_log_dirs::handle(services, &read(body, version).await?)),
+        ApiKey::UnregisterBroker => send(to, &unregister_broker::handle(services, &read(body, version).await?)),
         _ => return answer_security(to, body),
     })
 }

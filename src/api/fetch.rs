@@ -3,9 +3,9 @@
 //! Kafka's semantics: partitions in the order of the request (or of the session), whole batches, the first batch of the first
 //! non-empty partition whatever the limits say, a long poll until `min_bytes` are there. Errors per partition: OFFSET_OUT_OF_RANGE,
 //! FENCED/UNKNOWN_LEADER_EPOCH, UNKNOWN_TOPIC_OR_PARTITION or _ID, NOT_LEADER_OR_FOLLOWER with the leader (v16), INCONSISTENT_TOPIC_ID.
-//! Sessions: see [`super::fetch_sessions`]. Without transactions the last stable offset is the high watermark.
+//! A partition that is named twice is answered once, where it was named first, as it was named last. Sessions: see
+//! [`super::fetch_sessions`]. Without transactions the last stable offset is the high watermark.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use super::Services;
 use super::errors;
 use super::fetch_sessions::{Ask, Context, Key, Request};
+use super::mentions::{any_twice, last_mentions};
 use super::topics::TopicsView;
 use super::unread::SMALL_ANSWER_BYTES;
 use crate::log::PARK_LIMIT;
@@ -105,6 +106,9 @@ fn begin(services: &Services, version: i16, request: FetchRequest) -> Context {
             };
             asks.push((key(&name, topic.topic_id.into(), partition.partition), ask));
         }
+    }
+    if any_twice(asks.iter().map(|(key, _)| key)) {
+        asks = last_mentions(asks, |(key, _)| key.clone());
     }
     let forgotten = request.forgotten_topics_data.iter().flat_map(|topic| {
         let name = name(topic.topic.as_str());
@@ -369,7 +373,6 @@ fn assemble(
     let view = services.topics.view();
     let mut reply = FetchReply { session_id, ..FetchReply::default() };
     let mut replies: Vec<_> = replies.into_iter().map(Some).collect();
-    let mut places = BTreeMap::new();
     for at in kept {
         let (key, _) = &asks[*at];
         let Some(mut partition) = replies[*at].take() else { continue };
@@ -380,11 +383,14 @@ fn assemble(
                 reply.endpoints = services.node_endpoints();
             }
         }
-        let place = *places.entry((&key.name, key.id)).or_insert_with(|| {
-            reply.topics.push(TopicReply { name: key.name.clone(), id: key.id, partitions: Vec::new() });
-            reply.topics.len() - 1
-        });
-        reply.topics[place].partitions.push(partition);
+        // As in Kafka the order counts: a topic comes again when another one stands between its partitions.
+        match reply.topics.last_mut() {
+            Some(topic) if topic.name == key.name && topic.id == key.id => topic.partitions.push(partition),
+            _ => {
+                let partitions = vec![partition];
+                reply.topics.push(TopicReply { name: key.name.clone(), id: key.id, partitions });
+            }
+        }
     }
     reply
 }

@@ -9,6 +9,7 @@ use kafka_protocol::messages::{BrokerId, FindCoordinatorRequest, FindCoordinator
 use kafka_protocol::protocol::StrBytes;
 
 use super::context::{CoordinatorLocator, RequestContext};
+use super::turns::Turns;
 use crate::coord::Groups;
 
 const COORDINATOR_NOT_AVAILABLE: i16 = 15;
@@ -27,8 +28,12 @@ pub async fn handle(
     let ready = if request.key_type == GROUP { groups.ensure_topic().await.is_ok() } else { false };
     let find = |key: &StrBytes| find(locator, (request.key_type, cx.api_version), ready, key);
     if cx.api_version >= 4 {
-        let coordinators = request.coordinator_keys.iter().map(find);
-        return FindCoordinatorResponse::default().with_coordinators(coordinators.collect());
+        let (mut coordinators, mut turns) = (Vec::with_capacity(request.coordinator_keys.len()), Turns::default());
+        for key in &request.coordinator_keys {
+            turns.next().await;
+            coordinators.push(find(key));
+        }
+        return FindCoordinatorResponse::default().with_coordinators(coordinators);
     }
     let found = find(&request.key);
     // Kafka writes the name of "no error" here.

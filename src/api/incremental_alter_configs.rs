@@ -20,7 +20,7 @@ pub async fn handle(
     _cx: &RequestContext,
     request: IncrementalAlterConfigsRequest,
 ) -> IncrementalAlterConfigsResponse {
-    let times = mentions(request.resources.iter().map(named));
+    let times = mentions(request.resources.iter().map(named)).await;
     let asked = request.resources.iter().map(|resource| asked(resource, times[&named(resource)]));
     let rows = alter(services, asked.collect(), request.validate_only).await;
     IncrementalAlterConfigsResponse::default().with_responses(rows.into_iter().map(response).collect())

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use super::Services;
 use super::errors;
+use super::turns::Turns;
 use crate::log::PARK_LIMIT;
 use crate::log::fetch::lookup::Found;
 
@@ -35,8 +36,10 @@ const NOTHING: Found = Found { offset: -1, timestamp: -1 };
 pub async fn handle(services: &Services, version: i16, request: ListOffsetsRequest) -> ListOffsetsResponse {
     let mut seen = BTreeSet::new();
     let mut twice = BTreeSet::new();
+    let mut turns = Turns::default();
     for topic in &request.topics {
         for partition in &topic.partitions {
+            turns.next().await;
             let place = (topic.name.to_string(), partition.partition_index);
             if !seen.insert(place.clone()) {
                 twice.insert(place);
@@ -49,6 +52,7 @@ pub async fn handle(services: &Services, version: i16, request: ListOffsetsReque
     for topic in request.topics {
         let mut answers = Vec::with_capacity(topic.partitions.len());
         for partition in &topic.partitions {
+            turns.next().await;
             let place = (topic.name.to_string(), partition.partition_index);
             let doubled = twice.contains(&place);
             // One answer for all its mentions.

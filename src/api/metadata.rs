@@ -11,6 +11,7 @@ use kafka_protocol::messages::metadata_response::{
     MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
 };
 use kafka_protocol::messages::{BrokerId, MetadataRequest, MetadataResponse};
+use tokio::task::yield_now;
 
 use super::auto_create;
 use super::context::RequestContext;
@@ -19,6 +20,7 @@ use super::refusal::{string, topic_name};
 use super::topic_view::{
     BrokerView, CLUSTER_OPERATIONS, NO_OPERATIONS, TOPIC_OPERATIONS, live_brokers, partition_view, topic_named,
 };
+use super::turns::{ELEMENTS_AT_ONCE, Turns};
 use crate::meta::image::{Image, Topic};
 use crate::types::{NodeId, TopicId, topic_name as names};
 
@@ -44,22 +46,53 @@ pub async fn handle(services: &AdminServices, cx: &RequestContext, request: Meta
         Some(topics) => Wanted::Topics(topics),
     };
     if let (Wanted::Topics(topics), true) = (&wanted, create) {
-        let asked: BTreeSet<String> =
-            topics.iter().filter_map(|topic| topic.name.as_ref()).map(|name| name.to_string()).collect();
+        let (mut asked, mut turns) = (BTreeSet::new(), Turns::default());
+        for name in topics.iter().filter_map(|topic| topic.name.as_ref()) {
+            turns.next().await;
+            asked.insert(name.to_string());
+        }
         auto_create::create_missing(services, asked).await;
     }
-    let (brokers, topics) = services.meta.read(|image| {
-        let brokers = live_brokers(image, &services.node);
-        let view = View { image, brokers: &brokers, version: cx.api_version, operations: topic_operations };
-        let topics = view.answer(&wanted);
-        (brokers, topics)
-    });
+    let brokers = services.meta.read(|image| live_brokers(image, &services.node));
+    let shown = Shown { brokers: &brokers, version: cx.api_version, operations: topic_operations };
+    let topics = match wanted {
+        Wanted::All => services.meta.read(|image| View { image, shown }.all()),
+        Wanted::Topics(asked) => {
+            let asked = once(asked, cx.api_version).await;
+            let mut topics = Vec::with_capacity(asked.len());
+            for some in asked.chunks(ELEMENTS_AT_ONCE) {
+                topics.extend(services.meta.read(|image| {
+                    let view = View { image, shown };
+                    some.iter().map(|topic| view.one(topic, topic.topic_id.into())).collect::<Vec<_>>()
+                }));
+                if some.len() == ELEMENTS_AT_ONCE {
+                    yield_now().await;
+                }
+            }
+            topics
+        }
+    };
     let response = MetadataResponse::default()
         .with_brokers(brokers.into_iter().map(broker).collect())
         .with_cluster_id(Some(string(services.meta.cluster_id())))
         .with_controller_id(BrokerId(services.node.node_id))
         .with_topics(topics);
     if cluster_operations { response.with_cluster_authorized_operations(CLUSTER_OPERATIONS) } else { response }
+}
+
+/// What stands in the request several times is answered once. From v12 on who gives an id is answered by it alone, whatever name stands
+/// beside.
+async fn once(asked: Vec<MetadataRequestTopic>, version: i16) -> Vec<MetadataRequestTopic> {
+    let (mut seen, mut first, mut turns) = (BTreeSet::new(), Vec::with_capacity(asked.len()), Turns::default());
+    for topic in asked {
+        turns.next().await;
+        let id = TopicId::from(topic.topic_id);
+        let name = if version >= 12 && !id.is_zero() { None } else { topic.name.clone() };
+        if seen.insert((name, id)) {
+            first.push(topic);
+        }
+    }
+    first
 }
 
 /// v10 and v11 have topic ids, but not for asking: Kafka refuses the whole request.
@@ -81,30 +114,22 @@ fn broker((node_id, view): (NodeId, BrokerView)) -> MetadataResponseBroker {
         .with_rack(view.rack.as_deref().map(string))
 }
 
-struct View<'a> {
-    image: &'a Image,
+#[derive(Clone, Copy)]
+struct Shown<'a> {
     brokers: &'a BTreeMap<NodeId, BrokerView>,
     version: i16,
     operations: bool,
 }
 
+struct View<'a> {
+    image: &'a Image,
+    shown: Shown<'a>,
+}
+
 impl View<'_> {
-    fn answer(&self, wanted: &Wanted) -> Vec<MetadataResponseTopic> {
-        let Wanted::Topics(asked) = wanted else {
-            let all = self.image.names.values().filter_map(|id| Some((*id, self.image.topics.get(id)?)));
-            return all.map(|(id, topic)| self.found(id, topic)).collect();
-        };
-        let mut seen = BTreeSet::new();
-        let mut answers = Vec::with_capacity(asked.len());
-        for topic in asked {
-            let id = TopicId::from(topic.topic_id);
-            // From v12 on who gives an id is answered by it alone, whatever name stands beside.
-            let name = if self.version >= 12 && !id.is_zero() { None } else { topic.name.clone() };
-            if seen.insert((name, id)) {
-                answers.push(self.one(topic, id));
-            }
-        }
-        answers
+    fn all(&self) -> Vec<MetadataResponseTopic> {
+        let all = self.image.names.values().filter_map(|id| Some((*id, self.image.topics.get(id)?)));
+        all.map(|(id, topic)| self.found(id, topic)).collect()
     }
 
     fn one(&self, asked: &MetadataRequestTopic, id: TopicId) -> MetadataResponseTopic {
@@ -125,7 +150,7 @@ impl View<'_> {
     fn failed(&self, asked: &MetadataRequestTopic, error: ResponseError) -> MetadataResponseTopic {
         let name = asked.name.as_deref().map(|name| topic_name(name));
         // Only v12 can say "no name".
-        let name = if self.version < 12 { Some(name.unwrap_or_default()) } else { name };
+        let name = if self.shown.version < 12 { Some(name.unwrap_or_default()) } else { name };
         let internal = asked.name.as_ref().is_some_and(|name| names::is_internal(name));
         let answer =
             MetadataResponseTopic::default().with_error_code(error.code()).with_name(name).with_is_internal(internal);
@@ -134,7 +159,7 @@ impl View<'_> {
 
     fn found(&self, id: TopicId, topic: &Topic) -> MetadataResponseTopic {
         let partitions = topic.partitions.iter().enumerate().map(|(index, state)| {
-            let view = partition_view(self.image, self.brokers, topic, index, state);
+            let view = partition_view(self.image, self.shown.brokers, topic, index, state);
             let replicas: Vec<BrokerId> = view.replicas.into_iter().map(BrokerId).collect();
             let error = if view.leader.is_some() { 0 } else { ResponseError::LeaderNotAvailable.code() };
             MetadataResponsePartition::default()
@@ -150,6 +175,6 @@ impl View<'_> {
             .with_topic_id(id.into())
             .with_is_internal(topic.internal)
             .with_partitions(partitions.collect())
-            .with_topic_authorized_operations(if self.operations { TOPIC_OPERATIONS } else { NO_OPERATIONS })
+            .with_topic_authorized_operations(if self.shown.operations { TOPIC_OPERATIONS } else { NO_OPERATIONS })
     }
 }

@@ -51,6 +51,7 @@ pub mod list_offsets;
 pub mod list_partition_reassignments;
 mod log_view;
 mod measure;
+mod mentions;
 pub mod metadata;
 pub mod offset_commit;
 pub mod offset_delete;
@@ -70,6 +71,7 @@ pub mod sync_group;
 mod testing;
 pub mod topic_view;
 pub mod topics;
+mod turns;
 pub mod unread;
 pub mod unregister_broker;
 #[cfg(test)]

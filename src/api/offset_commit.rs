@@ -9,6 +9,7 @@ use kafka_protocol::messages::offset_commit_response::{OffsetCommitResponseParti
 use kafka_protocol::messages::{OffsetCommitRequest, OffsetCommitResponse};
 
 use super::context::{RequestContext, TopicLookup, optional_text, text};
+use super::turns::Turns;
 use crate::coord::message::{Commit, CommitPartition, Input, Limits, Reply};
 use crate::coord::{GroupError, Groups};
 use crate::types::TopicId;
@@ -26,12 +27,14 @@ pub async fn handle(
     let mut answers: Vec<OffsetCommitResponseTopic> = Vec::with_capacity(request.topics.len());
     // Where in `answers` the result of each of `commits` belongs.
     let mut places = Vec::new();
+    let mut turns = Turns::default();
     // Kafka's answer is made of partitions: a topic without any is not in it.
     for topic in request.topics.iter().filter(|topic| !topic.partitions.is_empty()) {
         let found = find(topics, cx.api_version, topic);
         let mut answer =
             OffsetCommitResponseTopic::default().with_name(topic.name.clone()).with_topic_id(topic.topic_id);
         for partition in &topic.partitions {
+            turns.next().await;
             let index = partition.partition_index;
             let code = match &found {
                 Err(code) => *code,

@@ -4,6 +4,7 @@ use kafka_protocol::messages::offset_delete_response::{OffsetDeleteResponseParti
 use kafka_protocol::messages::{OffsetDeleteRequest, OffsetDeleteResponse};
 
 use super::context::{RequestContext, TopicLookup, text};
+use super::turns::Turns;
 use crate::coord::message::{DeleteOffsets, Input, Limits, Reply};
 use crate::coord::{GroupError, Groups};
 
@@ -20,10 +21,12 @@ pub async fn handle(
     let mut answers: Vec<OffsetDeleteResponseTopic> = Vec::with_capacity(request.topics.len());
     // Where in `answers` the result of each of `partitions` belongs.
     let mut places = Vec::new();
+    let mut turns = Turns::default();
     // Kafka's answer is made of partitions: a topic without any is not in it.
     for topic in request.topics.iter().filter(|topic| !topic.partitions.is_empty()) {
         let mut answer = OffsetDeleteResponseTopic::default().with_name(topic.name.clone());
         for index in topic.partitions.iter().map(|partition| partition.partition_index) {
+            turns.next().await;
             let known = exists(topic.name.as_str(), index);
             if known {
                 places.push((answers.len(), answer.partitions.len()));

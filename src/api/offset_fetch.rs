@@ -13,11 +13,14 @@ use kafka_protocol::messages::offset_fetch_response::{
 };
 use kafka_protocol::messages::{OffsetFetchRequest, OffsetFetchResponse, TopicName};
 use kafka_protocol::protocol::StrBytes;
+use tokio::task::yield_now;
 
 use super::context::{RequestContext, TopicLookup, text};
+use super::turns::{ELEMENTS_AT_ONCE, Turns};
 use super::unread::LONG_ANSWER_BYTES;
 use crate::coord::group::Group;
 use crate::coord::message::Limits;
+use crate::coord::offsets::Offsets;
 use crate::coord::records::CommittedOffset;
 use crate::coord::{GroupError, Groups};
 use crate::types::TopicId;
@@ -115,21 +118,66 @@ async fn fetch(
     if id.len() > Limits::MAX_NAME_BYTES {
         return answer.with_error_code(GroupError::InvalidGroupId.code());
     }
-    let look = |group: Option<&Group>| match &asked.topics {
-        None => all(topics, version, group),
-        Some(named) => named.iter().map(|topic| some(topics, version, group, topic)).collect(),
+    let look = |group: Option<&Group>| {
+        let offsets = group.map(|group| &group.offsets);
+        match &asked.topics {
+            None => Found::Answered(all(topics, version, offsets)),
+            Some(named) if is_long(named) => Found::Offsets(offsets.cloned()),
+            Some(named) => Found::Answered(named.iter().map(|topic| some(topics, version, offsets, topic)).collect()),
+        }
     };
     match groups.read(id, look).await {
-        Ok(found) => answer.with_topics(found),
+        Ok(Found::Answered(found)) => answer.with_topics(found),
+        Ok(Found::Offsets(offsets)) => {
+            let named = asked.topics.as_deref().unwrap_or_default();
+            answer.with_topics(in_turns(topics, version, offsets.as_ref(), named).await)
+        }
         // Consumers before 3.9 do not expect COORDINATOR_NOT_AVAILABLE here.
         Err(GroupError::NotAvailable) => answer.with_error_code(GroupError::NotCoordinator.code()),
         Err(error) => answer.with_error_code(error.code()),
     }
 }
 
-fn all(topics: &dyn TopicLookup, version: i16, group: Option<&Group>) -> Vec<OffsetFetchResponseTopics> {
+/// What a look at a group brings.
+enum Found {
+    Answered(Vec<OffsetFetchResponseTopics>),
+    /// All offsets as of one moment, to be looked through when the group is not held any more.
+    Offsets(Option<Offsets>),
+}
+
+/// Whether to look for all of it at once would take long.
+fn is_long(named: &[OffsetFetchRequestTopics]) -> bool {
+    named.len() + named.iter().map(|topic| topic.partition_indexes.len()).sum::<usize>() > ELEMENTS_AT_ONCE
+}
+
+/// As [`some`] for each topic; a topic with many partitions is looked through piece by piece.
+async fn in_turns(
+    topics: &dyn TopicLookup,
+    version: i16,
+    offsets: Option<&Offsets>,
+    named: &[OffsetFetchRequestTopics],
+) -> Vec<OffsetFetchResponseTopics> {
+    let (mut found, mut turns) = (Vec::with_capacity(named.len()), Turns::default());
+    for topic in named {
+        turns.next().await;
+        let (some_of, rest) = topic.partition_indexes.split_at(topic.partition_indexes.len().min(ELEMENTS_AT_ONCE));
+        let piece = |indexes: &[i32]| {
+            let named = OffsetFetchRequestTopics::default().with_name(topic.name.clone()).with_topic_id(topic.topic_id);
+            named.with_partition_indexes(indexes.to_vec())
+        };
+        let mut answer = some(topics, version, offsets, &piece(some_of));
+        for indexes in rest.chunks(ELEMENTS_AT_ONCE) {
+            yield_now().await;
+            answer.partitions.extend(some(topics, version, offsets, &piece(indexes)).partitions);
+        }
+        found.push(answer);
+    }
+    found
+}
+
+fn all(topics: &dyn TopicLookup, version: i16, offsets: Option<&Offsets>) -> Vec<OffsetFetchResponseTopics> {
     let mut found: Vec<OffsetFetchResponseTopics> = Vec::new();
-    for (name, index, offset) in group.iter().flat_map(|group| group.offsets.iter()) {
+    for (name, index, offset) in offsets.iter().flat_map(|offsets| offsets.iter()) {
         let known = topics.by_name(name).map(|(id, _)| id);
         let is_gone = known.is_some_and(|id| is_of_another_topic(offset, id));
         if is_gone || (version >= 10 && known.is_none()) {
@@ -151,7 +199,7 @@ fn all(topics: &dyn TopicLookup, version: i16, group: Option<&Group>) -> Vec<Off
 fn some(
     topics: &dyn TopicLookup,
     version: i16,
-    group: Option<&Group>,
+    offsets: Option<&Offsets>,
     asked: &OffsetFetchRequestTopics,
 ) -> OffsetFetchResponseTopics {
     let answer = OffsetFetchResponseTopics::default();
@@ -169,7 +217,7 @@ fn some(
         (answer.with_name(TopicName(name.clone().into())), name, id)
     };
     let partitions = asked.partition_indexes.iter().map(|index| {
-        let offset = group.and_then(|group| group.offsets.get(&name, *index));
+        let offset = offsets.and_then(|offsets| offsets.get(&name, *index));
         match offset.filter(|offset| !id.is_some_and(|id| is_of_another_topic(offset, id))) {
             Some(offset) => committed(*index, offset),
             None => missing(*index, 0),

@@ -10,14 +10,16 @@ use tokio::time::Instant;
 
 use super::Services;
 use super::errors;
+use super::turns::Turns;
 use crate::log::PARK_LIMIT;
 
 pub async fn handle(services: &Services, request: OffsetForLeaderEpochRequest) -> OffsetForLeaderEpochResponse {
     let parked = Instant::now() + PARK_LIMIT;
-    let mut response = OffsetForLeaderEpochResponse::default();
+    let (mut response, mut turns) = (OffsetForLeaderEpochResponse::default(), Turns::default());
     for topic in request.topics {
         let mut result = OffsetForLeaderTopicResult::default().with_topic(topic.topic.clone());
         for partition in topic.partitions {
+            turns.next().await;
             let answer = EpochEndOffset::default().with_partition(partition.partition);
             result.partitions.push(match end_of_epoch(services, &topic.topic, &partition, parked).await {
                 Ok((epoch, end)) => answer.with_leader_epoch(epoch).with_end_offset(end),

@@ -3,7 +3,8 @@
 //! Two steps. [`admit`] runs in the order in which requests arrive on the connection: it checks every batch and gives it offsets.
 //! What it returns waits for the commit of the segments that carry the batches (or, for duplicates, their originals) and answers.
 //! Acks not in {-1, 0, 1}: INVALID_REQUIRED_ACKS, for partitions that exist and are sent one batch. Order of checks: `ReplicaManager.appendRecords`,
-//! `LogValidator`. acks=1 waits like acks=all, at most for
+//! `LogValidator`. Of a partition that is named twice the last mention counts (`KafkaApis.handleProduceRequest`); one before it is not
+//! even looked at, while Kafka stores it if the last one is not a batch at all. acks=1 waits like acks=all, at most for
 //! the request's time-out (REQUEST_TIMED_OUT). acks=0 gets no answer and waits for nothing, an error closes the connection.
 
 use std::collections::BTreeMap;
@@ -22,6 +23,7 @@ use tokio::time::Instant;
 
 use super::Services;
 use super::errors;
+use super::mentions::{any_twice, last_mentions};
 use super::topics::{TopicView, TopicsView};
 use crate::log::PARK_LIMIT;
 use crate::log::append::budget::Charge;
@@ -34,6 +36,9 @@ use crate::types::topic_name::is_internal;
 use crate::types::{PartitionId, SegmentNumber, TopicId};
 use crate::wire::batch::BatchHeader;
 use crate::wire::validate::{ProduceRules, Refusal, ValidBatch, single_batch, validate};
+
+/// OUT_OF_ORDER_SEQUENCE_NUMBER.
+const OUT_OF_ORDER: i16 = 45;
 
 const INTERNAL_WRITER: &str = "__admin_client";
 
@@ -81,8 +86,9 @@ pub async fn admit(
     let call = Call { services, version, client_id, acks, transactional, charge, parked: now + PARK_LIMIT, gather };
     let mut view = services.topics.view();
     let mut looked_again = false;
+    let topics = if names_twice(&request.topic_data) { merged(request.topic_data) } else { request.topic_data };
     // Kafka answers partitions: a topic without any is not in the answer.
-    let topics = request.topic_data.into_iter().filter(|data| !data.partition_data.is_empty());
+    let topics = topics.into_iter().filter(|data| !data.partition_data.is_empty());
     for (at, mut data) in topics.enumerate() {
         let mut topic = call.topic(&view, &data);
         let mut response = TopicProduceResponse::default().with_name(data.name.clone()).with_topic_id(data.topic_id);
@@ -115,11 +121,40 @@ pub async fn admit(
     admitted
 }
 
+/// Whether some topic or partition is named more than once.
+fn names_twice(topics: &[TopicProduceData]) -> bool {
+    any_twice(topics.iter().map(key))
+        || topics.iter().any(|topic| any_twice(topic.partition_data.iter().map(|partition| partition.index)))
+}
+
+/// By name up to version 12, then by id.
+fn key(topic: &TopicProduceData) -> (&str, TopicId) {
+    (topic.name.as_str(), topic.topic_id.into())
+}
+
+/// Each topic and partition once, where it was named first, with the records that were named last.
+fn merged(topics: Vec<TopicProduceData>) -> Vec<TopicProduceData> {
+    let (mut merged, mut places) = (Vec::<TopicProduceData>::new(), BTreeMap::new());
+    for topic in topics {
+        let (name, id) = key(&topic);
+        let at = *places.entry((name.to_owned(), id)).or_insert(merged.len());
+        match merged.get_mut(at) {
+            Some(earlier) => earlier.partition_data.extend(topic.partition_data),
+            None => merged.push(topic),
+        }
+    }
+    for topic in &mut merged {
+        topic.partition_data = last_mentions(std::mem::take(&mut topic.partition_data), |partition| partition.index);
+    }
+    merged
+}
+
 impl Admitted {
     /// Waits for the commit and gives the answer; `None` for acks=0 without an error, an error for acks=0 with one.
     pub async fn answer(mut self, services: &Services) -> Result<Option<ProduceResponse>, ResponseError> {
         if self.acks != 0 {
             self.wait(services).await;
+            self.prove(services).await;
             let mut response = ProduceResponse::default().with_responses(self.topics);
             if self.version >= 10 && response.responses.iter().any(names_leader) {
                 response.node_endpoints = services.node_endpoints().into_iter().map(endpoint).collect();
@@ -143,6 +178,21 @@ impl Admitted {
             Ok(Err(_)) if mutant::on(Mutant::AckAtSessionEnd) => {}
             Ok(Err(_)) => self.fail_uncommitted(appender.committed_count(), ResponseError::NotLeaderOrFollower),
             Err(_) => self.fail_uncommitted(appender.committed_count(), ResponseError::RequestTimedOut),
+        }
+    }
+
+    /// That a sequence is out of order is told under proof only: a broker that stood still does not know what its successor has taken,
+    /// and producers give up at this error.
+    async fn prove(&mut self, services: &Services) {
+        let is_refused = |partition: &PartitionProduceResponse| partition.error_code == OUT_OF_ORDER;
+        let any = self.topics.iter().any(|topic| topic.partition_responses.iter().any(is_refused));
+        if !any || services.log.proof.awaited(PARK_LIMIT).await {
+            return;
+        }
+        for partition in self.topics.iter_mut().flat_map(|topic| &mut topic.partition_responses) {
+            if is_refused(partition) {
+                partition.error_code = ResponseError::NotLeaderOrFollower.code();
+            }
         }
     }
 

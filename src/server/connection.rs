@@ -100,7 +100,7 @@ pub async fn run<S>(
     let (input, output) = tokio::io::split(stream);
     let (queue, pending) = mpsc::channel(UNANSWERED_MAX);
     let guest = place.guest.clone();
-    let frames = Frames { input, log: services.log.clone(), unfinished, guest: guest.clone() };
+    let frames = Frames { input, unfinished, guest: guest.clone() };
     let reader =
         Reader { frames, host: Arc::from(peer.ip().to_string()), guest: guest.clone(), services: services.clone() };
     let writer = Writer { output, guest: guest.clone(), services: services.clone() };

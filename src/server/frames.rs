@@ -1,10 +1,14 @@
 //! Reads requests, frame by frame, within bounds whatever the client declares and however slowly it sends.
 //!
 //! The first twelve bytes tell which API it is and so how long the frame may be; memory follows the bytes that arrive. They are charged
-//! as they arrive, those of Produce to one budget and all others to another; when it is used up, the socket is not read. Frames
-//! that are not complete may have three quarters of each budget, and those of them that take their time one: clients who begin frames
-//! and do not end them leave room to those who do, and small requests, which come in one piece, pass them. A slow frame for which
-//! nothing is left, and one that is too slow while a good part is taken, ends its connection.
+//! as they arrive, those of Produce to one budget and all others to another; when it is used up, the socket is not read. A frame that
+//! comes in one piece is charged when it is there. Those that come in several have three quarters of each budget together, the small,
+//! the middling and the long ones each a share of their own, so that nobody waits behind frames longer than his; and of each share those
+//! that take their time have a third: clients who begin frames and do not end them leave room to those who do.
+//!
+//! A long frame is charged step by step and holds what it has while it waits for more. One that is not long is charged whole when its
+//! first bytes have arrived: what it then needs is its client's to send, it never waits for another frame that waits. A slow frame
+//! for which nothing is left, and one that is too slow while a good part of its share is taken, ends its connection.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -29,8 +33,11 @@ const READ_STEP: usize = 256 << 10;
 /// Under pressure: each connection holds so much more than its charge.
 const PRESSED_STEP: usize = 64 << 10;
 
-/// Memory for the first bytes of a frame.
+/// Memory for the first bytes of a frame; one that is no longer is small.
 const FIRST_CAPACITY: usize = 64 << 10;
+
+/// A frame up to this is charged whole, as soon as it is seen to come in several pieces.
+const WHOLE: usize = 1 << 20;
 
 /// When they have arrived, memory is reserved up to this at once (pages that are not written cost little), and when so much has arrived,
 /// for all of the frame.
@@ -57,11 +64,21 @@ const HEAD_BYTES: usize = 8;
 /// Room for the frames of all connections that are not complete.
 #[derive(Clone)]
 pub struct Unfinished {
-    records: Shares,
-    control: Shares,
+    records: Classes,
+    control: Classes,
 }
 
-/// What of a budget frames that are not complete may hold: so many bytes in all, and so many the slow ones of them.
+/// What of a budget frames that are not complete may hold, by their length: no frame waits for room behind much longer ones.
+#[derive(Clone)]
+struct Classes {
+    /// What all frames are charged to, complete or not.
+    budget: Budget,
+    small: Shares,
+    middling: Shares,
+    long: Shares,
+}
+
+/// What frames of one class may hold: so many bytes in all, and so many the slow ones of them.
 #[derive(Clone)]
 struct Shares {
     all: Budget,
@@ -70,18 +87,31 @@ struct Shares {
 
 impl Unfinished {
     pub fn new(log: &Log) -> Unfinished {
-        let shares = |budget: &Budget| Shares {
-            all: Budget::new(budget.total() / 4 * 3),
-            slow: Budget::new(budget.total() / 4),
+        Unfinished { records: Classes::new(&log.budget), control: Classes::new(&log.control_budget) }
+    }
+}
+
+impl Classes {
+    fn new(budget: &Budget) -> Classes {
+        let shares = |eighths: usize| {
+            let bytes = budget.total() / 8 * eighths;
+            Shares { all: Budget::new(bytes), slow: Budget::new(bytes / 3) }
         };
-        Unfinished { records: shares(&log.budget), control: shares(&log.control_budget) }
+        Classes { budget: budget.clone(), small: shares(1), middling: shares(2), long: shares(3) }
+    }
+
+    fn of(&self, length: usize) -> &Shares {
+        match length {
+            _ if length <= FIRST_CAPACITY => &self.small,
+            _ if length <= WHOLE => &self.middling,
+            _ => &self.long,
+        }
     }
 }
 
 /// Where the frames of one connection come from, and what they are charged to.
 pub(super) struct Frames<R> {
     pub input: R,
-    pub log: Arc<Log>,
     pub unfinished: Unfinished,
     pub guest: Arc<Guest>,
 }
@@ -117,13 +147,13 @@ impl Arriving {
         }
     }
 
-    /// Charges what has arrived of a frame that is not complete, or refuses it.
+    /// Charges a frame that is not complete, or what has arrived of it, or refuses it.
     async fn admit(&mut self, guest: &Guest, budget: &Budget, shares: &Shares) -> Result<(), Ended> {
-        let arrived = self.frame.len();
-        let missing = |share: &Budget, held: &Charge| arrived.min(share.total()).saturating_sub(held.bytes());
+        let (arrived, due) = (self.frame.len(), due(self.length, self.frame.len()));
+        let missing = |share: &Budget, held: &Charge| due.min(share.total()).saturating_sub(held.bytes());
         let begun = Instant::now();
         let (unfinished, charged) = (missing(&shares.all, &self.unfinished), self.charge.bytes());
-        let both = async { (shares.all.charge(unfinished).await, room(budget, guest, arrived, charged).await) };
+        let both = async { (shares.all.charge(unfinished).await, room(budget, guest, due, charged).await) };
         // Who waits with half a frame may be what the others wait for.
         let (unfinished, charge) = timeout(STALL_LIMIT, both).await.map_err(|_| Ended::Stalled)?;
         self.unfinished.add(unfinished);
@@ -162,10 +192,9 @@ impl<R: AsyncRead + Unpin> Frames<R> {
         let head = &start[LENGTH_BYTES..];
         check_cap(head, length)?;
         let arriving = Arriving::new(head, length);
-        match carries_records(head) {
-            true => self.rest(arriving, self.log.budget.clone(), self.unfinished.records.clone()).await,
-            false => self.rest(arriving, self.log.control_budget.clone(), self.unfinished.control.clone()).await,
-        }
+        let classes = if carries_records(head) { &self.unfinished.records } else { &self.unfinished.control };
+        let (budget, shares) = (classes.budget.clone(), classes.of(length).clone());
+        self.rest(arriving, budget, shares).await
     }
 
     /// Reads what follows the head.
@@ -182,7 +211,8 @@ impl<R: AsyncRead + Unpin> Frames<R> {
             if arrived > HEAD_BYTES {
                 arriving.admit(&self.guest, &budget, &shares).await?;
             }
-            let pressure = budget.under_pressure() || shares.all.under_pressure();
+            let charged = arriving.charge.bytes() >= arriving.length;
+            let pressure = !charged && (budget.under_pressure() || shares.all.under_pressure());
             self.step(&mut arriving, if pressure { PRESSED_STEP } else { READ_STEP }).await?;
         }
     }
@@ -213,6 +243,11 @@ fn capacity(length: usize, arrived: usize) -> usize {
         FIRST_CAPACITY..CAPACITY_AT_ONCE => length.min(CAPACITY_AT_ONCE),
         _ => length,
     }
+}
+
+/// What a frame of this length that is not complete is charged when so much of it has arrived.
+fn due(length: usize, arrived: usize) -> usize {
+    if length <= WHOLE { length } else { arrived }
 }
 
 /// Whether a frame of which so much arrived in so much time has to go, when others need its room.
@@ -257,6 +292,8 @@ fn check_cap(head: &[u8], length: usize) -> Result<(), Ended> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncWriteExt, DuplexStream};
+
     use super::*;
 
     #[test]
@@ -270,6 +307,69 @@ mod tests {
             (100 * MIB, 2 * MIB, 100 * MIB),
         ] {
             assert_eq!(capacity(length, arrived), expected, "{arrived} of {length}");
+        }
+    }
+
+    /// A Produce of so many bytes of which so many are sent.
+    async fn begun(unfinished: &Unfinished, length: usize, sent: usize) -> (DuplexStream, Frames<DuplexStream>) {
+        let (mut client, input) = tokio::io::duplex(4 << 20);
+        let mut start = u32::try_from(length).expect("a length").to_be_bytes().to_vec();
+        start.resize(LENGTH_BYTES + sent, 0);
+        client.write_all(&start).await.expect("has room");
+        (client, Frames { input, unfinished: unfinished.clone(), guest: Arc::new(Guest::default()) })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_behind_longer_frames() {
+        const MIB: usize = 1 << 20;
+        let budget = Budget::new(8 * MIB);
+        let unfinished = Unfinished { records: Classes::new(&budget), control: Classes::new(&Budget::new(MIB)) };
+        let settings = KafkaSettings::default();
+        let mut long = Vec::new();
+        let mut reading = tokio::task::JoinSet::new();
+        for _ in 0..6 {
+            let (client, mut frames) = begun(&unfinished, 100 * MIB, MIB).await;
+            let settings = settings.clone();
+            reading.spawn(async move { frames.next(&settings).await.map(|_| ()) });
+            long.push(client);
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        assert_eq!(unfinished.records.long.all.used(), 3 * MIB, "the share of long frames is used up");
+        let at = Instant::now();
+        for length in [MIB, 60 << 10] {
+            let (mut client, mut frames) = begun(&unfinished, length, length / 2).await;
+            let rest = async {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                client.write_all(&vec![0; length - length / 2]).await.expect("has room");
+            };
+            let (read, ()) = tokio::join!(frames.next(&settings), rest);
+            let (frame, charge) = read.expect("a frame");
+            assert_eq!((frame.len(), charge.bytes()), (length, length));
+        }
+        assert!(at.elapsed() < Duration::from_millis(100), "{:?}", at.elapsed());
+        let mut ended = 0;
+        while tokio::time::timeout(Duration::from_secs(30), reading.join_next()).await.expect("in time").is_some() {
+            ended += 1;
+        }
+        assert_eq!((ended, budget.used()), (6, 0), "slow and stalled frames go, and hold nothing");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_not_long_is_charged_whole() {
+        let budget = Budget::new(8 << 20);
+        let unfinished = Unfinished { records: Classes::new(&budget), control: Classes::new(&budget) };
+        let settings = KafkaSettings::default();
+        for (length, sent, expected) in [(1 << 20, 100, 1 << 20), (2 << 20, 100, 100), (2 << 20, 8, 0), (100, 8, 0)] {
+            let (_client, mut frames) = begun(&unfinished, length, sent).await;
+            let read = tokio::time::timeout(Duration::from_millis(100), async {
+                tokio::join!(frames.next(&settings), async {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    assert_eq!(budget.used(), expected, "{sent} of {length}");
+                })
+            });
+            assert!(read.await.is_err(), "it is not complete");
+            drop(frames);
+            assert_eq!(budget.used(), 0);
         }
     }
 

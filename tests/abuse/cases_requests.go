@@ -177,6 +177,16 @@ func naming(n int) map[string]kmsg.Request {
 		list.Topics = append(list.Topics, kmsg.ListOffsetsRequestTopic{Topic: name, Partitions: []kmsg.ListOffsetsRequestTopicPartition{{Timestamp: -1}}})
 		groups.Groups = append(groups.Groups, name)
 	}
+	find := kmsg.NewPtrFindCoordinatorRequest()
+	find.Version, find.CoordinatorKeys = 4, all
+	forget := kmsg.NewPtrDeleteGroupsRequest()
+	forget.Version, forget.Groups = 2, all
+	// One and the same partition, as often as 4 MiB allow.
+	commit := kmsg.NewPtrOffsetCommitRequest()
+	commit.Version, commit.Group, commit.Generation = 8, "abuse", -1
+	stored := kmsg.NewOffsetCommitRequestTopic()
+	stored.Topic, stored.Partitions = "victim", make([]kmsg.OffsetCommitRequestTopicPartition, n*4/5)
+	commit.Topics = []kmsg.OffsetCommitRequestTopic{stored}
 	offsets := kmsg.NewPtrOffsetFetchRequest()
 	offsets.Version, offsets.Group = 7, "abuse"
 	topic := kmsg.NewOffsetFetchRequestTopic()
@@ -187,7 +197,8 @@ func naming(n int) map[string]kmsg.Request {
 	offsets.Topics = []kmsg.OffsetFetchRequestTopic{topic}
 	return map[string]kmsg.Request{
 		"Metadata": metadata, "CreateTopics": create, "DescribeConfigs": configs, "DeleteTopics": remove,
-		"ListOffsets": list, "DescribeGroups": groups, "OffsetFetch": offsets,
+		"ListOffsets": list, "DescribeGroups": groups, "OffsetFetch": offsets, "FindCoordinator": find,
+		"DeleteGroups": forget, "OffsetCommit": commit,
 	}
 }
 
@@ -223,7 +234,7 @@ func million(t *target) (string, error) {
 	return fmt.Sprintf("refused and closed: %s; answered: %s", strings.Join(refused, ", "), strings.Join(answered, ", ")), nil
 }
 
-// asManyAsAllowed asks for as many as the limits let pass, three times side by side.
+// asManyAsAllowed asks for as many as the limits let pass, twice side by side.
 func asManyAsAllowed(t *target) (string, error) {
 	requests := naming(250_000)
 	type result struct {

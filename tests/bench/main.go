@@ -1,9 +1,9 @@
 // bench puts one load on a Kafka-compatible broker and prints its figures as one line of JSON.
 //
-//	bench produce|consume|e2e|first -bootstrap HOST:PORT -topic T …
+//	bench produce|consume|e2e|ack|first -bootstrap HOST:PORT -topic T …
 //
 // produce sends -records as fast as acknowledgements allow. consume reads as many from the beginning. e2e sends at -rate and reads at the
-// same time; a record's latency runs from the call that sends it to the poll that returns it. first connects as soon as it can, makes the
+// same time; a record's latency runs from the call that sends it to the poll that returns it. ack sends one record a request at -rate, and measures the store of -store meanwhile. first connects as soon as it can, makes the
 // topic, sends one record and says how long after -since that was acknowledged.
 //
 // With -pid the broker's CPU time and memory are taken from /proc, with -admin its requests to the store from its metrics. Neither
@@ -25,11 +25,11 @@ import (
 
 // load is what to do, as the command line says.
 type load struct {
-	mode, bootstrap, topic, codec, admin string
-	records, size, partitions, rate, pid int
-	entropy                              float64
-	since                                int64
-	limit                                time.Duration
+	mode, bootstrap, topic, codec, admin, store string
+	records, size, partitions, rate, pid        int
+	entropy                                     float64
+	since                                       int64
+	limit                                       time.Duration
 }
 
 // figures by name; units stand in the names.
@@ -37,7 +37,7 @@ type figures map[string]float64
 
 func parse() load {
 	if len(os.Args) < 2 {
-		fail("usage: bench produce|consume|e2e|first [flags]")
+		fail("usage: bench produce|consume|e2e|ack|first [flags]")
 	}
 	l := load{mode: os.Args[1]}
 	flags := flag.NewFlagSet(l.mode, flag.ExitOnError)
@@ -45,10 +45,11 @@ func parse() load {
 	flags.StringVar(&l.topic, "topic", "bench", "made when it is new")
 	flags.StringVar(&l.codec, "codec", "none", "none, gzip, snappy, lz4, zstd")
 	flags.StringVar(&l.admin, "admin", "", "host:port of Alluvium's metrics")
+	flags.StringVar(&l.store, "store", "", "of ack: the URL of a bucket, whose own PUTs are measured beside")
 	flags.IntVar(&l.records, "records", 1_000_000, "")
 	flags.IntVar(&l.size, "size", 1024, "bytes of a record's value, 16 or more")
 	flags.IntVar(&l.partitions, "partitions", 6, "of a new topic")
-	flags.IntVar(&l.rate, "rate", 5000, "records per second of e2e")
+	flags.IntVar(&l.rate, "rate", 5000, "records per second of e2e and ack")
 	flags.IntVar(&l.pid, "pid", 0, "the broker's process")
 	flags.Float64Var(&l.entropy, "entropy", 1, "share of a value's bytes that can't be compressed")
 	flags.Int64Var(&l.since, "since", 0, "of first: milliseconds since 1970")
@@ -101,7 +102,7 @@ func main() {
 	ctx, cancel := context.WithTimeout(context.Background(), l.limit)
 	defer cancel()
 	run, known := map[string]func(context.Context, *watch) (figures, error){
-		"produce": l.produce, "consume": l.consume, "e2e": l.endToEnd, "first": l.first,
+		"produce": l.produce, "consume": l.consume, "e2e": l.endToEnd, "ack": l.ack, "first": l.first,
 	}[l.mode]
 	if !known {
 		fail("bench: no load is called " + l.mode)

@@ -78,6 +78,13 @@ async fn produce_to(client: &mut Client<TcpStream>, partition: i32, sequence: i3
     produced(&answer)
 }
 
+/// The error code; `None`: the connection was closed.
+async fn produce_to_old(client: &mut Client<TcpStream>, partition: i32, producer: i64) -> Option<i16> {
+    let request = produce_request("t", partition, batch(Some((producer, 0, 2)), &["late"]), -1);
+    let answer: ProduceResponse = client.call(ApiKey::Produce, PRODUCE, &request).await.ok()?;
+    Some(produced(&answer).0)
+}
+
 async fn fetch_from(client: &mut Client<TcpStream>, partition: i32) -> (i16, Vec<(i64, String)>) {
     let asked = FetchPartition::default().with_partition(partition).with_partition_max_bytes(1 << 20);
     let topic = FetchTopic::default().with_topic(topic_name("t")).with_partitions(vec![asked]);
@@ -147,7 +154,13 @@ async fn who_was_silent_for_too_long_comes_back_with_a_new_session() {
     let (session, _) = first.rsplit_once('/').expect("a session and a number");
     // What it writes from now on arrives long after its time.
     slow.script(Call::Create, session, [Fault::DelayBefore(Duration::from_secs(8)); 64]);
+    let mut old = one.broker.client().await;
+    let led = led_by(&one, "t", &[1, 2]).await;
+    let (partition, _) = led.iter().find(|(_, (node, _))| *node == 1).expect("it leads some");
     goes_on(&two, producer).await;
+    // To the old leader this sequence leaves a gap. It does not know what came in between, and must not say so.
+    let late = tokio::time::timeout(PATIENCE, produce_to_old(&mut old, *partition, producer)).await.expect("an end");
+    assert!(matches!(late, None | Some(6)), "{late:?}");
     let begun = Instant::now();
     loop {
         // The first to come may find the old session, or the end of it.

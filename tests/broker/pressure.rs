@@ -212,3 +212,44 @@ async fn nobody_delays_the_end() {
     broker.stop().await.expect("a clean end");
     assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_was_idle_for_longest_leaves_when_all_places_are_taken() {
+    let broker = Broker::start(shared_memory(), |settings| settings.max_connections = 4).await;
+    let (mut busy, mut waits) = (broker.client().await, broker.client().await);
+    let (mut idlest, mut idle) = (broker.client().await, broker.client().await);
+    let versions = ApiVersionsRequest::default();
+    idlest.call::<_, ApiVersionsResponse>(ApiKey::ApiVersions, 0, &versions).await.expect("answers");
+    assert_eq!(create_topic(&mut busy, "t", 1).await, 0);
+    let poll = one_partition(0).with_max_wait_ms(60_000).with_min_bytes(1);
+    let id = waits.send(ApiKey::Fetch, FETCH, &poll).await.expect("sends");
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    idle.call::<_, ApiVersionsResponse>(ApiKey::ApiVersions, 0, &versions).await.expect("answers");
+    let goes_on = async {
+        loop {
+            busy.call::<_, ApiVersionsResponse>(ApiKey::ApiVersions, 0, &versions).await.expect("a busy one stays");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let leaves = async {
+        let begun = Instant::now();
+        tokio::select! {
+            biased;
+            closed = idlest.is_closed() => assert!(closed),
+            _ = idle.is_closed() => panic!("an idler one is there"),
+        }
+        assert!(begun.elapsed() > Duration::from_secs(1), "two seconds are not idle");
+        let mut next = broker.client().await;
+        next.call::<_, ApiVersionsResponse>(ApiKey::ApiVersions, 0, &versions).await.expect("has its place");
+        next
+    };
+    let next = tokio::select! {
+        next = tokio::time::timeout(Duration::from_secs(10), leaves) => next.expect("in time"),
+        () = goes_on => unreachable!("it goes on"),
+    };
+    assert_eq!(produce(&mut busy, "t", batch(None, &["a"])).await, (0, 0));
+    let answer: FetchResponse = waits.receive(id, FETCH).await.expect("who waits for an answer has not left");
+    assert_eq!(answer.responses[0].partitions[0].high_watermark, 1);
+    drop((idle, next));
+    broker.stop().await.expect("a clean end");
+}

@@ -56,10 +56,6 @@ var differences = []entry{
 		reason: "INVALID_TOPIC_EXCEPTION for each bad name; Kafka fails with UNKNOWN_SERVER_ERROR as a whole"},
 
 	// lists that name something twice or nothing
-	{id: "named-twice", api: "Produce", label: "a (partition|topic) twice", path: `Topics(\[\]\.Partitions)?\.length`,
-		reason: "what a request names twice is stored twice, each with its answer; Kafka puts it into a map and loses the first. No client sends it"},
-	{id: "by-id-and-name", api: "DeleteTopics", label: "by id and name of the same", path: `Topics(\.length|\[\]\.Topic)`,
-		reason: "a topic that a request names both ways has two refusals, Kafka puts them into one row"},
 	{id: "directory-size", api: "DescribeLogDirs", path: `Dirs\[\]\.(Total|Usable)Bytes`, kafka: "> 0", here: "-1",
 		reason: "a bucket has no size"},
 

@@ -90,6 +90,10 @@ func fetch(s *S, v int16) {
 	ask("unknown partition", nil, fetchTopic(t, fetchPartition(5, 0), fetchPartition(-1, 0), fetchPartition(0, 8)))
 	ask("no topics", nil)
 	ask("no partitions", nil, fetchTopic(t))
+	ask("a partition twice", nil, fetchTopic(t, fetchPartition(0, 4), fetchPartition(1, 1), fetchPartition(0, 8)))
+	ask("a partition twice, first without records", nil, fetchTopic(t, fetchPartition(0, 9), fetchPartition(0, 0)))
+	ask("a topic twice", nil, fetchTopic(t, fetchPartition(0, 0)), fetchTopic(empty, fetchPartition(0, 1)), fetchTopic(t, fetchPartition(1, 1), fetchPartition(0, 8)))
+	ask("an unknown partition twice", nil, fetchTopic(t, fetchPartition(7, 0), fetchPartition(0, 8), fetchPartition(7, 0)))
 	missing := fetchTopic(s.named("missing"), fetchPartition(0, 0))
 	missing.TopicID = [16]byte{3}
 	ask("missing", nil, missing)

@@ -83,6 +83,14 @@ func produce(s *S, v int16) {
 	}
 	send("a partition twice", -1, nil, in(0, plain(1)), in(0, plain(2)))
 	send("a topic twice", -1, func(r *kmsg.ProduceRequest) { r.Topics = append(r.Topics, r.Topics[0]) }, in(1, plain(1)))
+	send("a topic twice, other partitions", -1, func(r *kmsg.ProduceRequest) {
+		more := r.Topics[0]
+		more.Partitions = []part{in(2, plain(3)), in(1, plain(1)), in(7, plain(1))}
+		r.Topics = append(r.Topics, more)
+	}, in(1, plain(4)), in(0, plain(1)), in(7, plain(1)))
+	for p := range int32(3) {
+		s.do("what is named twice is stored once", 11, fetchOf(t, p, 0))
+	}
 }
 
 // nullRecords: Kafka never answers it.

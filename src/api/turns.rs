@@ -1,0 +1,37 @@
+//! Long requests give way: a request of 4 MiB may name a quarter of a million things, and whoever works on all of them without a pause
+//! keeps every other task of his thread waiting for as long.
+
+use tokio::task::yield_now;
+
+/// Other tasks have their turn after so many elements: about a millisecond of work.
+pub const ELEMENTS_AT_ONCE: usize = 1024;
+
+/// A request from this length on is read, and its answer written, in turns of their own.
+const LONG_REQUEST_BYTES: usize = 64 << 10;
+
+/// Counts what is worked on.
+#[derive(Default)]
+pub struct Turns {
+    elements: usize,
+}
+
+impl Turns {
+    /// One more element is done.
+    pub async fn next(&mut self) {
+        self.elements += 1;
+        if self.elements.is_multiple_of(ELEMENTS_AT_ONCE) {
+            yield_now().await;
+        }
+    }
+}
+
+/// A step over all of a request of so many bytes is done that can't be cut.
+pub async fn after_step(request_bytes: usize) {
+    if request_bytes >= LONG_REQUEST_BYTES {
+        yield_now().await;
+    }
+}
+
+#[cfg(test)]
+#[path = "turns_tests.rs"]
+mod tests;

@@ -106,7 +106,8 @@ mod tests {
             looks[(second / 2) as usize].1 = end;
             looks
         };
-        let table: [(&str, Vec<(u64, SegmentNumber)>, u64, u64, bool); 10] = [
+        type Looks = Vec<(u64, SegmentNumber)>;
+        let table: [(&str, Looks, u64, u64, bool); 10] = [
             ("a whole ttl", steady.clone(), 12, 12, true),
             ("a little less", steady.clone(), 12, 11, false),
             ("never seen", vec![], 12, 12, false),

@@ -153,7 +153,10 @@ impl Settings {
             return conflict("store", format!("{:?} is {reason}", self.store));
         }
         if matches!(self.store_url(), Ok(StoreUrl::Memory)) && self.metadata != TableUrl::Bucket {
-            return conflict("metadata", "store memory: forgets its cluster; keep its metadata in it (bucket)".to_owned());
+            return conflict(
+                "metadata",
+                "store memory: forgets its cluster; keep its metadata in it (bucket)".to_owned(),
+            );
         }
         if let Err(reason) = self.advertised() {
             return conflict("advertise", reason);

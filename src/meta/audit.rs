@@ -58,6 +58,22 @@ impl Audit {
     }
 }
 
+/// The lowest and the highest revision of the table, if it has any. What lies between is taken to be there.
+pub async fn bounds(table: &TableRef) -> Result<Option<(Revision, Revision)>, MetaError> {
+    let at_or_after = async |revision: Revision| {
+        table.at_or_after(revision).await.map_err(|error| MetaError::Unavailable(error.to_string()))
+    };
+    let Some(first) = at_or_after(1).await? else { return Ok(None) };
+    let (mut last, mut step) = (first, 1);
+    loop {
+        match at_or_after(last + step).await? {
+            Some(found) => (last, step) = (found, step * 2),
+            None if step == 1 => return Ok(Some((first, last))),
+            None => step = (step / 4).max(1),
+        }
+    }
+}
+
 /// Looks at the table of the cluster in the bucket.
 ///
 /// # Errors

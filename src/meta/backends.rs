@@ -177,7 +177,9 @@ async fn check_mark(env: &Env, table: &TableRef, cluster_id: &str) -> Result<(),
                 pauses.pause().await;
                 continue;
             }
-            Some(_) => Err(MetaError::unreadable(format!("{}, revision 0", table.name()), "it is not the cluster's mark")),
+            Some(_) => {
+                Err(MetaError::unreadable(format!("{}, revision 0", table.name()), "it is not the cluster's mark"))
+            }
             None => Err(MetaError::WrongCluster(format!(
                 "{}: it holds nothing of cluster {cluster_id}: it was deleted or emptied, or this is another server, region or account \
                  than the brokers used before",

@@ -37,7 +37,10 @@ impl MetaError {
     }
 
     pub(super) fn is_fatal(&self) -> bool {
-        matches!(self, MetaError::Unreadable { .. } | MetaError::WrongCluster(_) | MetaError::Moved { .. } | MetaError::Stopped(_))
+        matches!(
+            self,
+            MetaError::Unreadable { .. } | MetaError::WrongCluster(_) | MetaError::Moved { .. } | MetaError::Stopped(_)
+        )
     }
 }
 

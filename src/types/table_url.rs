@@ -73,7 +73,11 @@ impl PostgresUrl {
         let (user, password) =
             login.split_once(':').map_or((login, None), |(user, password)| (user, Some(password.to_owned())));
         let named = |part: &str, what: &str| {
-            if part.is_empty() { Err(format!("say {what}: postgres://user@host/database")) } else { Ok(part.to_owned()) }
+            if part.is_empty() {
+                Err(format!("say {what}: postgres://user@host/database"))
+            } else {
+                Ok(part.to_owned())
+            }
         };
         let mut parameters = Vec::new();
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
@@ -222,7 +226,8 @@ mod tests {
 
     #[test]
     fn the_driver_gets_the_password_and_nobody_else() {
-        let TableUrl::Postgres(url) = TableUrl::parse("postgres://al:s3cret@db/log?sslmode=require&sslrootcert=/x").unwrap()
+        let TableUrl::Postgres(url) =
+            TableUrl::parse("postgres://al:s3cret@db/log?sslmode=require&sslrootcert=/x").unwrap()
         else {
             panic!("not postgres")
         };

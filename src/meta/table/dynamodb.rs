@@ -20,9 +20,7 @@ use aws_credential_types::provider::{ProvideCredentials, future};
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::retry::RetryConfig;
 use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
-use aws_sdk_dynamodb::config::{
-    BehaviorVersion, Credentials, IdentityCache, Region, StalledStreamProtectionConfig,
-};
+use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, IdentityCache, Region, StalledStreamProtectionConfig};
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::{AttributeValue, DeleteRequest, WriteRequest};
@@ -72,10 +70,8 @@ impl Dynamodb {
     pub fn new(options: DynamodbOptions) -> Result<Dynamodb, String> {
         let access = AwsAccess::from_env(options.region.as_deref())?;
         let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-        let endpoint = options
-            .endpoint
-            .or_else(|| variable("AWS_ENDPOINT_URL_DYNAMODB"))
-            .or_else(|| variable("AWS_ENDPOINT_URL"));
+        let endpoint =
+            options.endpoint.or_else(|| variable("AWS_ENDPOINT_URL_DYNAMODB")).or_else(|| variable("AWS_ENDPOINT_URL"));
         let region = access.region.clone();
         let timeouts =
             TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).operation_timeout(ATTEMPT_TIMEOUT).build();

@@ -159,7 +159,8 @@ impl Connections {
             return Err(why.clone());
         }
         let connected = tokio::time::timeout(CONNECT_LIMIT, self.connect()).await;
-        let connected = connected.unwrap_or_else(|_| Err(self.unclear(format!("no connection within {CONNECT_LIMIT:?}"))));
+        let connected =
+            connected.unwrap_or_else(|_| Err(self.unclear(format!("no connection within {CONNECT_LIMIT:?}"))));
         match connected {
             Ok(client) => {
                 let client = Arc::new(client);

@@ -49,10 +49,9 @@ pub fn connector(sslmode: Option<&str>, sslrootcert: Option<&str>) -> Result<(Ss
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let verifier: Arc<dyn ServerCertVerifier> = match trust {
         Trust::Anybody => Arc::new(Lenient { provider: provider.clone(), authority: None }),
-        Trust::Authority => Arc::new(Lenient {
-            authority: Some(authority(sslrootcert, provider.clone())?),
-            provider: provider.clone(),
-        }),
+        Trust::Authority => {
+            Arc::new(Lenient { authority: Some(authority(sslrootcert, provider.clone())?), provider: provider.clone() })
+        }
         Trust::Host => authority(sslrootcert, provider.clone())?,
     };
     let config = ClientConfig::builder_with_provider(provider)

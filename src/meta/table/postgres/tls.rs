@@ -8,7 +8,8 @@
 //! | `verify-ca` | signed by somebody whom we trust |
 //! | `verify-full` | and made out for this host |
 //!
-//! `sslrootcert` is a PEM file, or `system`. Without it the system's certificates are trusted (libpq looks for a file in the home folder).
+//! `sslrootcert` is a PEM file, or `system`. Without it the system's certificates are trusted (libpq looks for a file in the home folder). A
+//! certificate of that file is believed from the server itself as well, as self-signed ones are used; it does not expire then.
 
 use std::sync::Arc;
 
@@ -17,6 +18,7 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 use tokio_postgres::config::SslMode;
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -47,13 +49,11 @@ fn mode(sslmode: Option<&str>, has_root: bool) -> Result<(SslMode, Trust), Strin
 pub fn connector(sslmode: Option<&str>, sslrootcert: Option<&str>) -> Result<(SslMode, MakeRustlsConnect), String> {
     let (mode, trust) = mode(sslmode, sslrootcert.is_some())?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let verifier: Arc<dyn ServerCertVerifier> = match trust {
-        Trust::Anybody => Arc::new(Lenient { provider: provider.clone(), authority: None }),
-        Trust::Authority => {
-            Arc::new(Lenient { authority: Some(authority(sslrootcert, provider.clone())?), provider: provider.clone() })
-        }
-        Trust::Host => authority(sslrootcert, provider.clone())?,
+    let authority = match trust {
+        Trust::Anybody => None,
+        Trust::Authority | Trust::Host => Some(authority(sslrootcert, provider.clone())?),
     };
+    let verifier = Arc::new(Verifier { provider: provider.clone(), authority, host_matters: trust == Trust::Host });
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?
@@ -63,33 +63,44 @@ pub fn connector(sslmode: Option<&str>, sslrootcert: Option<&str>) -> Result<(Ss
     Ok((mode, MakeRustlsConnect::new(config)))
 }
 
-fn authority(file: Option<&str>, provider: Arc<CryptoProvider>) -> Result<Arc<WebPkiServerVerifier>, String> {
+/// Whom we trust to sign, and to be the server.
+#[derive(Debug)]
+struct Authority {
+    signers: Arc<WebPkiServerVerifier>,
+    /// Certificates of the file, which the server may show itself.
+    own: Vec<CertificateDer<'static>>,
+}
+
+fn authority(file: Option<&str>, provider: Arc<CryptoProvider>) -> Result<Authority, String> {
+    let name = file.unwrap_or("system");
+    let wrong = |error: &dyn std::fmt::Display| format!("sslrootcert={name}: {error}");
     let mut roots = RootCertStore::empty();
+    let mut own = Vec::new();
     match file {
         None | Some("system") => {
             roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         }
         Some(path) => {
-            let wrong = |error: &dyn std::fmt::Display| format!("sslrootcert={path}: {error}");
             for certificate in CertificateDer::pem_file_iter(path).map_err(|error| wrong(&error))? {
-                roots.add(certificate.map_err(|error| wrong(&error))?).map_err(|error| wrong(&error))?;
+                let certificate = certificate.map_err(|error| wrong(&error))?;
+                roots.add(certificate.clone()).map_err(|error| wrong(&error))?;
+                own.push(certificate);
             }
         }
     }
-    let name = file.unwrap_or("system");
-    WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
-        .build()
-        .map_err(|error| format!("sslrootcert={name}: {error}"))
+    let signers = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build();
+    Ok(Authority { signers: signers.map_err(|error| wrong(&error))?, own })
 }
 
-/// Believes anybody, or anybody who is signed by the authority, whatever the host's name.
 #[derive(Debug)]
-struct Lenient {
+struct Verifier {
     provider: Arc<CryptoProvider>,
-    authority: Option<Arc<WebPkiServerVerifier>>,
+    /// `None`: anybody is believed.
+    authority: Option<Authority>,
+    host_matters: bool,
 }
 
-impl ServerCertVerifier for Lenient {
+impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
         &self,
         certificate: &CertificateDer<'_>,
@@ -99,10 +110,16 @@ impl ServerCertVerifier for Lenient {
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         let Some(authority) = &self.authority else { return Ok(ServerCertVerified::assertion()) };
-        match authority.verify_server_cert(certificate, intermediates, host, ocsp, now) {
+        if authority.own.iter().any(|own| own == certificate) {
+            if self.host_matters {
+                rustls::client::verify_server_name(&ParsedCertificate::try_from(certificate)?, host)?;
+            }
+            return Ok(ServerCertVerified::assertion());
+        }
+        match authority.signers.verify_server_cert(certificate, intermediates, host, ocsp, now) {
             Err(Error::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-            )) => Ok(ServerCertVerified::assertion()),
+            )) if !self.host_matters => Ok(ServerCertVerified::assertion()),
             result => result,
         }
     }

@@ -71,10 +71,15 @@ async fn dump(settings: &Settings, from: Option<Revision>) -> Result<(), Failure
     let (_, _, table) = backends::find(&store, &Env::system(), &table_settings(settings)).await.map_err(failed)?;
     let first = audit::bounds(&table).await.map_err(failed)?.map_or(1, |(first, _)| first);
     let mut printer = Printer { next: from.unwrap_or(first).max(1), faults: 0 };
-    while !printer.read(&table).await.map_err(failed)? {}
+    loop {
+        while !printer.read(&table).await.map_err(failed)? {}
+        let beyond = table.at_or_after(printer.next).await.map_err(|error| Failure::Run(error.to_string()))?;
+        let Some(found) = beyond else { break };
+        printer.skip_to(found);
+    }
     match printer.faults {
         0 => Ok(()),
-        faults => Err(Failure::Run(format!("{faults} entries can't be read"))),
+        faults => Err(Failure::Run(format!("{faults} entries are missing or can't be read"))),
     }
 }
 
@@ -114,6 +119,18 @@ impl Printer {
         }
         print(&text);
         Ok(chunk.end)
+    }
+}
+
+impl Printer {
+    /// Says that revisions are not there, if they are not.
+    fn skip_to(&mut self, found: Revision) {
+        if found > self.next {
+            let fault = format!("revisions {} to {} are not there", self.next, found - 1);
+            print(&format!("{}\n", serde_json::json!({ "revision": self.next, "fault": fault })));
+            self.faults += 1;
+            self.next = found;
+        }
     }
 }
 

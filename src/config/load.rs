@@ -246,6 +246,17 @@ mod tests {
     }
 
     #[test]
+    fn passwords_are_shown_nowhere() {
+        let given =
+            Given { sets: vec!["metadata=postgres://al:s3cret@db/log?sslmode=require".to_owned()], ..Given::default() };
+        let settings = load(&given).unwrap().settings;
+        let shown = (find("metadata").unwrap().show)(&settings).unwrap();
+        assert_eq!(shown, "postgres://al:***@db/log?sslmode=require");
+        let everywhere = format!("{settings:?} {}", serde_json::to_string(&settings).unwrap());
+        assert!(everywhere.contains("al:***@db") && !everywhere.contains("s3cret"), "{everywhere}");
+    }
+
+    #[test]
     fn contradictions_are_found() {
         for (sets, name) in [
             (vec!["listen=0.0.0.0:9092"], "advertise"),

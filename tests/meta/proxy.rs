@@ -138,7 +138,7 @@ impl HttpProxy {
 async fn serve(mut client: TcpStream, server: SocketAddr, state: Arc<Mutex<State>>) -> std::io::Result<()> {
     let request = read_request(&mut client).await?;
     let text = String::from_utf8_lossy(&request).into_owned();
-    let target = text.lines().find_map(|line| line.to_ascii_lowercase().starts_with("x-amz-target").then_some(line));
+    let target = text.lines().find(|line| line.to_ascii_lowercase().starts_with("x-amz-target"));
     let operation = target.and_then(|line| line.rsplit('.').next()).unwrap_or_default().trim().to_owned();
     let answer = {
         let mut state = state.lock();

@@ -98,6 +98,9 @@ libraries_below() {
 
 need_openssl() { command -v openssl >/dev/null || missing openssl "apt-get install -y openssl"; }
 
+# Can the user that PostgreSQL runs as start this file?
+nobody_runs() { ((EUID != 0)) || setpriv --reuid=65534 --regid=65534 --clear-groups test -x "$1"; }
+
 # PostgreSQL: the machine's, or unpacked into the cache. Sets POSTGRES_BIN and POSTGRES_LIBRARIES, for tests/lib/serve.
 need_postgres() {
   local install="apt-get install -y postgresql (Debian)" root
@@ -113,10 +116,13 @@ need_postgres() {
     missing "libraries of PostgreSQL" "$install"
     return
   fi
-  if ((EUID == 0)) && ! setpriv --reuid=65534 --regid=65534 --clear-groups test -x "$POSTGRES_BIN/postgres"; then
-    missing "a PostgreSQL that a user other than root can reach (it refuses to run as root)" "$install"
-    return
+  if ! nobody_runs "$POSTGRES_BIN/postgres" && [[ -n ${root:-} ]]; then
+    # The cache lies in a folder of root's own.
+    cp -r "$root" "$(postgres_folder).server" || return 1
+    POSTGRES_BIN=${POSTGRES_BIN/"$root"/"$(postgres_folder).server"}
+    POSTGRES_LIBRARIES=${POSTGRES_LIBRARIES//"$root"/"$(postgres_folder).server"}
   fi
+  nobody_runs "$POSTGRES_BIN/postgres" || { missing "a PostgreSQL that others than root can run (it refuses to be root)" "$install"; return; }
   export POSTGRES_BIN POSTGRES_LIBRARIES
 }
 

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::cluster::{self, Cluster, Place};
 use super::error::MetaError;
-use super::retry::{Objects, Pauses, until};
+use super::retry::{Objects, Pauses};
 use super::sealed;
 use super::table::bucket::BucketTable;
 use super::table::dynamodb::{Dynamodb, DynamodbOptions};
@@ -21,8 +21,8 @@ use crate::store::StoreRef;
 use crate::types::env::Env;
 use crate::types::table_url::TableUrl;
 
-/// Time for each step of opening a table.
-const LIMIT: Duration = Duration::from_secs(20);
+/// A step of opening a table is tried for so long.
+const LIMIT: Duration = Duration::from_secs(10);
 
 const MARK_VERSION: u64 = 1;
 
@@ -189,15 +189,19 @@ async fn check_mark(env: &Env, table: &TableRef, cluster_id: &str) -> Result<(),
     }
 }
 
-/// Repeats what gets no answer, for [`LIMIT`].
+/// Repeats what gets no answer, for [`LIMIT`]. How long one attempt takes is the backend's to say.
 async fn patiently<T, F: Future<Output = Result<T, TableError>>>(
     env: &Env,
-    attempt: impl FnMut() -> F,
+    mut attempt: impl FnMut() -> F,
 ) -> Result<T, MetaError> {
-    let again = |error: &TableError| matches!(error, TableError::Unavailable(_));
-    let late = || TableError::Unavailable(format!("no answer within {LIMIT:?}"));
-    until(env, LIMIT, again, late, attempt).await.map_err(|error| match error {
-        TableError::Permanent(reason) => MetaError::Refused(reason),
-        TableError::Unavailable(reason) => MetaError::Unavailable(reason),
-    })
+    let deadline = tokio::time::Instant::now() + LIMIT;
+    let mut pauses = Pauses::new(env);
+    loop {
+        match attempt().await {
+            Err(TableError::Unavailable(_)) if tokio::time::Instant::now() < deadline => pauses.pause().await,
+            Err(TableError::Unavailable(reason)) => return Err(MetaError::Unavailable(reason)),
+            Err(TableError::Permanent(reason)) => return Err(MetaError::Refused(reason)),
+            Ok(value) => return Ok(value),
+        }
+    }
 }

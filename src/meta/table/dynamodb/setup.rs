@@ -25,7 +25,13 @@ impl Dynamodb {
                 Some(table) if table.table_status == Some(TableStatus::Active) => return self.check_keys(&table),
                 Some(_) => {}
                 None if round == 0 && create => self.create().await?,
-                None if round == 0 => return Err(self.missing("it is not there")),
+                None if round == 0 => {
+                    let reason = "it is not there, and the cluster's metadata is in it: look for another region, account or endpoint";
+                    return Err(TableError::Permanent(format!(
+                        "DynamoDB table {} in {}: {reason}",
+                        self.table, self.region
+                    )));
+                }
                 None => {}
             }
             tokio::time::sleep(ACTIVE_PAUSE).await;

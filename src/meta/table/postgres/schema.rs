@@ -43,7 +43,10 @@ async fn try_prepare(connections: &Connections, create: bool) -> Result<(), Tabl
         return Ok(());
     }
     if !create {
-        return Err(missing(connections, "the table alluvium.metadata is not there"));
+        return Err(TableError::Permanent(format!(
+            "PostgreSQL, {}: the table alluvium.metadata is not there, and the cluster's metadata is in it: look for another server or database",
+            connections.place()
+        )));
     }
     for statement in CREATE {
         match connections.run(async |client| client.batch_execute(statement).await).await {

@@ -19,8 +19,8 @@ use crate::admin::{self, AdminState, Readiness, StoreSeries};
 use crate::config::Settings;
 use crate::log::append::SessionEnd;
 use crate::log::session::OpenError;
+use crate::meta::backends::{self, TableSettings};
 use crate::meta::image::Session;
-use crate::meta::table::bucket::BucketTable;
 use crate::meta::{MetaError, MetaOptions, Metadata};
 use crate::server::{Listener, descriptors, places};
 use crate::store::StoreRef;
@@ -144,12 +144,11 @@ pub async fn run_with<L: Listener>(
             Err(error) => return Err(BrokerError::Probe { store: ports.store.describe(), error }),
         }
     }
-    let table = Arc::new(BucketTable::new(ports.store.clone()));
     // Who stops a start stops it on the spot: what it leaves is what a crash leaves.
     let meta = tokio::select! {
         biased;
         () = shutdown.cancelled() => return Ok(()),
-        meta = Metadata::open(ports.store.clone(), table, ports.env.clone(), options) => meta?,
+        meta = open_metadata(&ports, &settings, options) => meta?,
     };
     let _poller = ports.store.is_shared().then(|| Aborting(meta.spawn_poller(Duration::from_secs(2))));
     let settings = Arc::new(settings);
@@ -236,6 +235,24 @@ async fn is_replaced(meta: &Metadata, session: SessionId, node_id: NodeId) -> Re
     }
     let newer = |(id, other): (&SessionId, &Session)| id.revision > session.revision && other.node_id == node_id;
     Ok(meta.read(|image| image.sessions.iter().any(newer)))
+}
+
+async fn open_metadata<L>(
+    ports: &Ports<L>,
+    settings: &Settings,
+    options: MetaOptions,
+) -> Result<Arc<Metadata>, MetaError> {
+    let table = backends::open(&ports.store, &ports.env, &table_settings(settings)).await?;
+    Metadata::open(ports.store.clone(), table, ports.env.clone(), options).await
+}
+
+/// Which metadata table the settings name.
+pub fn table_settings(settings: &Settings) -> TableSettings {
+    TableSettings {
+        url: settings.metadata.clone(),
+        dynamodb_endpoint: settings.dynamodb_endpoint.clone(),
+        region: settings.s3_region.clone(),
+    }
 }
 
 /// Opens the store that the settings name.

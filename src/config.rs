@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::store::local::Fatal;
 use crate::store::open::{OpenOptions, StoreUrl};
+use crate::types::table_url::TableUrl;
 
 /// Everything that a broker is told from outside. Flags, environment and file are merged into this before anything starts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -25,6 +26,8 @@ use crate::store::open::{OpenOptions, StoreUrl};
 pub struct Settings {
     /// Where the data is: `file:///dir`, `s3://bucket/prefix`, `memory:`.
     pub store: String,
+    /// Where the metadata table is: beside the data, in DynamoDB or in PostgreSQL. May hold a password; shows none.
+    pub metadata: TableUrl,
     /// Where Kafka clients connect.
     pub listen: SocketAddr,
     /// What clients are told to connect to, `host:port`; default: the listening address.
@@ -39,6 +42,8 @@ pub struct Settings {
     pub s3_region: Option<String>,
     /// The bucket stands in the path (true) or in the host name (false); default: in the path when there is an endpoint.
     pub s3_path_style: Option<bool>,
+    /// Where DynamoDB is; default: AWS_ENDPOINT_URL_DYNAMODB, AWS_ENDPOINT_URL, then AWS itself.
+    pub dynamodb_endpoint: Option<String>,
     /// Creates carry a CRC-64 that the server checks; false for servers that refuse it.
     pub s3_checksum: bool,
     /// Shortest time between two flushes; default 100 on shared stores, on the local directory 1 while the disk keeps up, else 5.
@@ -75,6 +80,7 @@ impl Default for Settings {
     fn default() -> Self {
         Settings {
             store: "file://./alluvium-data".to_owned(),
+            metadata: TableUrl::Bucket,
             listen: SocketAddr::from(([127, 0, 0, 1], 9092)),
             advertise: None,
             admin: SocketAddr::from(([127, 0, 0, 1], 9644)),
@@ -83,6 +89,7 @@ impl Default for Settings {
             s3_endpoint: None,
             s3_region: None,
             s3_path_style: None,
+            dynamodb_endpoint: None,
             s3_checksum: true,
             flush_interval_ms: None,
             flush_bytes: 8 << 20,
@@ -144,6 +151,12 @@ impl Settings {
         let conflict = |name: &'static str, reason: String| Err(ConfigError::Conflict { name, reason });
         if let Err(reason) = self.store_url() {
             return conflict("store", format!("{:?} is {reason}", self.store));
+        }
+        if matches!(self.store_url(), Ok(StoreUrl::Memory)) && self.metadata != TableUrl::Bucket {
+            return conflict(
+                "metadata",
+                "store memory: forgets its cluster; keep its metadata in it (bucket)".to_owned(),
+            );
         }
         if let Err(reason) = self.advertised() {
             return conflict("advertise", reason);

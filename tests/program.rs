@@ -12,6 +12,8 @@ mod ends;
 #[allow(dead_code, reason = "only its requests are used here")]
 #[path = "broker/harness.rs"]
 mod harness;
+#[path = "program/metadata.rs"]
+mod metadata;
 #[path = "program/stores.rs"]
 mod stores;
 

@@ -29,6 +29,7 @@ pub fn command() -> Command {
                 .arg(json()),
         )
         .subcommand(inspect)
+        .subcommand(metadata(json()))
         .args(SETTINGS.iter().filter(|setting| !setting.is_kafka()).map(flag))
         .arg(
             Arg::new("set")
@@ -46,6 +47,33 @@ pub fn command() -> Command {
                 .global(true)
                 .help_heading(SETTINGS_HEADING)
                 .help("TOML file of settings (variable ALLUVIUM_CONFIG)"),
+        )
+}
+
+fn metadata(json: Arg) -> Command {
+    let from = || {
+        Arg::new("from")
+            .long("from")
+            .value_name("REVISION")
+            .value_parser(clap::value_parser!(u64))
+            .help("Begin with this revision")
+    };
+    Command::new("metadata")
+        .about("Look at the metadata table, or move it")
+        .subcommand_required(true)
+        .subcommand(Command::new("dump").about("Print all entries, one line of JSON each").arg(from()))
+        .subcommand(Command::new("tail").about("Print the last entries, and new ones as they come").arg(from()))
+        .subcommand(Command::new("verify").about("Replay all entries and report gaps and damage").arg(json))
+        .subcommand(
+            Command::new("copy")
+                .about("Move the table of a stopped cluster; afterwards the brokers use the new one")
+                .arg(
+                    Arg::new("to")
+                        .long("to")
+                        .required(true)
+                        .value_name("TABLE")
+                        .help("bucket, dynamodb://table or postgres://user@host/database"),
+                ),
         )
 }
 
@@ -90,6 +118,11 @@ mod tests {
             assert_eq!(flags(matches), [("flush-bytes".to_owned(), "1MiB".to_owned())], "{arguments:?}");
             assert_eq!(matches.get_many::<String>("set").unwrap().collect::<Vec<_>>(), ["num.partitions=3"]);
         }
+        let nested = ["alluvium", "--store", "memory:", "metadata", "dump", "--from", "3", "--node-id=7"];
+        let matches = command().try_get_matches_from(nested).unwrap();
+        let inner = matches.subcommand().and_then(|(_, matches)| matches.subcommand()).unwrap().1;
+        let given = flags(inner);
+        assert_eq!(given.len(), 2, "{given:?}");
         let path_style = |arguments: &[&str]| flags(&command().try_get_matches_from(arguments).unwrap())[0].1.clone();
         assert_eq!(path_style(&["alluvium", "--s3-path-style"]), "true");
         assert_eq!(path_style(&["alluvium", "--s3-path-style=false"]), "false");

@@ -5,7 +5,9 @@
 mod args;
 mod banner;
 mod config;
+mod folder;
 mod inspect;
+mod metadata;
 mod render;
 mod serve;
 
@@ -55,12 +57,18 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
 
 fn run(matches: &clap::ArgMatches) -> Result<(), Failure> {
     let (name, matches) = matches.subcommand().unwrap_or(("serve", matches));
+    // Flags may stand behind the innermost command.
+    let (inner, matches) = matches.subcommand().unwrap_or(("", matches));
     let loaded = load(&given(matches)?).map_err(|error| Failure::Usage(error.to_string()))?;
     match name {
         "config" => config::print(&loaded, matches.get_flag("json")),
         "inspect" => {
             let what: &String = matches.get_one("object").expect("clap requires it");
             inspect::inspect(&loaded.settings, what, matches.get_flag("json"))
+        }
+        "metadata" => {
+            set_up_logs(&loaded.settings)?;
+            metadata::run(&loaded.settings, inner, matches)
         }
         _ => {
             set_up_logs(&loaded.settings)?;

@@ -82,7 +82,7 @@ impl Loaded {
     fn set(&mut self, setting: &'static Setting, value: &str, source: Source) -> Result<(), ConfigError> {
         (setting.read)(&mut self.settings, value).map_err(|reason| ConfigError::Bad {
             name: setting.name.to_owned(),
-            value: value.to_owned(),
+            value: setting.repeatable(value),
             source_name: source.to_string(),
             reason,
         })?;
@@ -229,6 +229,9 @@ mod tests {
         assert_eq!(set("flush-inflight=65"), "flag --set: flush-inflight = \"65\": must be from 1 to 64");
         assert_eq!(set("num.partitions=0"), "flag --set: num.partitions = \"0\": must be from 1 to 2147483647");
         assert_eq!(set("flush-bytes"), "--set \"flush-bytes\": say it as name=value");
+        let error = set("metadata=postgres://al:s3cret@/log");
+        assert!(!error.contains("s3cret") && error.contains("say the host"), "{error}");
+        assert!(set("metadata=buckett").contains("\"buckett\": neither bucket"));
         assert!(set("store=/data").ends_with("(a directory: file:///data)"), "{}", set("store=/data"));
         let variables = pairs(&[("ALLUVIUM_FLUSH_BYTE", "1")]);
         let error = load(&Given { variables, ..Given::default() }).unwrap_err().to_string();
@@ -243,10 +246,22 @@ mod tests {
     }
 
     #[test]
+    fn passwords_are_shown_nowhere() {
+        let given =
+            Given { sets: vec!["metadata=postgres://al:s3cret@db/log?sslmode=require".to_owned()], ..Given::default() };
+        let settings = load(&given).unwrap().settings;
+        let shown = (find("metadata").unwrap().show)(&settings).unwrap();
+        assert_eq!(shown, "postgres://al:***@db/log?sslmode=require");
+        let everywhere = format!("{settings:?} {}", serde_json::to_string(&settings).unwrap());
+        assert!(everywhere.contains("al:***@db") && !everywhere.contains("s3cret"), "{everywhere}");
+    }
+
+    #[test]
     fn contradictions_are_found() {
         for (sets, name) in [
             (vec!["listen=0.0.0.0:9092"], "advertise"),
             (vec!["listen=127.0.0.1:9644"], "admin"),
+            (vec!["store=memory:", "metadata=dynamodb://table"], "metadata"),
             (vec!["flush-bytes=2MiB", "buffer-bytes=1MiB"], "buffer-bytes"),
             (vec!["group.min.session.timeout.ms=1h"], "group.min.session.timeout.ms"),
         ] {

@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 
 pub use super::units::Unit;
 use super::{LogFormat, Settings};
+use crate::types::table_url::{TableUrl, masked};
 
 /// One setting.
 pub struct Setting {
@@ -28,6 +29,11 @@ impl Setting {
     pub fn variable(&self) -> String {
         let prefix = if self.is_kafka() { "ALLUVIUM_KAFKA_" } else { "ALLUVIUM_" };
         format!("{prefix}{}", self.name.replace(['-', '.'], "_").to_ascii_uppercase())
+    }
+
+    /// A value that somebody gave, as an error may repeat it.
+    pub fn repeatable(&self, value: &str) -> String {
+        if self.name == "metadata" { masked(value) } else { value.to_owned() }
     }
 
     /// Whether it is switched by a word rather than given a value.
@@ -147,6 +153,12 @@ pub static SETTINGS: &[Setting] = &[
         "where the data is: file:///dir, s3://bucket/prefix (keys: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or a role), memory:",
         store
     ),
+    text!(
+        "metadata",
+        TableUrl::parse,
+        "where the metadata table is: bucket, dynamodb://table, postgres://user@host/database (password in the URL or in PGPASSWORD)",
+        metadata
+    ),
     text!("listen", address, "address and port for Kafka clients; port 0 takes a free one", listen),
     optional!(
         "advertise",
@@ -175,7 +187,7 @@ pub static SETTINGS: &[Setting] = &[
         "s3-region",
         None,
         filled,
-        "region (unset: AWS_REGION, AWS_DEFAULT_REGION, the AWS profile, then us-east-1)",
+        "region, also of DynamoDB (unset: AWS_REGION, AWS_DEFAULT_REGION, the AWS profile, then us-east-1)",
         s3_region
     ),
     optional!(
@@ -184,6 +196,13 @@ pub static SETTINGS: &[Setting] = &[
         truth,
         "bucket in the path, not in the host name (unset: if there is an endpoint)",
         s3_path_style
+    ),
+    optional!(
+        "dynamodb-endpoint",
+        None,
+        endpoint,
+        "URL of DynamoDB (unset: AWS_ENDPOINT_URL_DYNAMODB, AWS_ENDPOINT_URL, then AWS)",
+        dynamodb_endpoint
     ),
     text!("s3-checksum", truth, "send a CRC-64 with every object; false for servers that refuse it", s3_checksum),
     optional!(

@@ -40,7 +40,7 @@ impl Image {
     /// One change of the entry `revision`. Does not move [`Image::revision`].
     pub(super) fn apply_change(&mut self, revision: Revision, change: &Change) {
         match change {
-            Change::Nop {} => {}
+            Change::Nop {} | Change::MoveTable { .. } => {}
             Change::SetCluster { session_ttl_ms } => self.session_ttl_ms = *session_ttl_ms,
             Change::OpenSession { node_id, random, endpoints, rack } => {
                 self.open_session(revision, *node_id, random, endpoints, rack.as_ref());

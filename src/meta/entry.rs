@@ -95,6 +95,11 @@ pub enum ConfigResource {
 pub enum Change {
     /// Fills a revision and changes nothing: resolves an append of unknown outcome.
     Nop {},
+    /// The table goes on in the one named (backend and address). Changes nothing in the image; a broker that meets it in the table that
+    /// it uses stops, unless the move is history ([`super::cluster`]). Only [`super::copy`] appends it.
+    MoveTable {
+        to: String,
+    },
     /// Settings that all brokers must agree on.
     SetCluster {
         session_ttl_ms: u64,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::rules::RuleError;
 use crate::store::StoreError;
+use crate::types::Revision;
 
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum MetaError {
@@ -19,6 +20,12 @@ pub enum MetaError {
     /// The cluster in the bucket is another one than the broker is told. It refuses to start.
     #[error("{0}")]
     WrongCluster(String),
+    /// The table's server says no for good: what is missing, and how to mend it.
+    #[error("the metadata table can't be used: {0}")]
+    Refused(String),
+    /// The table goes on elsewhere, or was about to: nothing may be appended to this one any more.
+    #[error("the metadata table was moved to {to} at revision {revision}: start with --metadata for that table")]
+    Moved { revision: Revision, to: String },
     /// This broker's view of the metadata is over, for the reason given; the process has to end.
     #[error("the metadata stopped: {0}")]
     Stopped(Arc<str>),
@@ -30,7 +37,10 @@ impl MetaError {
     }
 
     pub(super) fn is_fatal(&self) -> bool {
-        matches!(self, MetaError::Unreadable { .. } | MetaError::WrongCluster(_) | MetaError::Stopped(_))
+        matches!(
+            self,
+            MetaError::Unreadable { .. } | MetaError::WrongCluster(_) | MetaError::Moved { .. } | MetaError::Stopped(_)
+        )
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use super::MetaOptions;
 use super::entry::{Change, Entry};
 use super::error::MetaError;
 use super::image::Image;
@@ -29,6 +30,8 @@ pub(super) struct History {
     pub table: TableRef,
     pub env: Env,
     pub generation: u64,
+    /// Marks of moves of the table up to this revision are history.
+    pub moved_at: Revision,
     /// Time for one read, with its retries.
     pub read_timeout: Duration,
     /// Time for one attempt of an append; what takes longer is unknown.
@@ -78,6 +81,18 @@ impl Waiters {
 }
 
 impl History {
+    pub fn new(store: StoreRef, table: TableRef, env: Env, options: &MetaOptions) -> History {
+        History {
+            store,
+            table,
+            env,
+            generation: options.generation,
+            moved_at: 0,
+            read_timeout: options.read_timeout,
+            append_timeout: options.append_timeout,
+        }
+    }
+
     pub fn objects(&self) -> Objects<'_> {
         Objects { store: &*self.store, env: &self.env, limit: self.read_timeout }
     }
@@ -130,10 +145,24 @@ impl History {
             }
         }
         let decoded = (from..).zip(&bodies).map(|(revision, body)| self.decode(revision, body));
-        Ok(Tail::Entries { entries: decoded.collect::<Result<_, _>>()?, complete: end })
+        let entries: Vec<Entry> = decoded.collect::<Result<_, _>>()?;
+        self.check_moves(&entries)?;
+        Ok(Tail::Entries { entries, complete: end })
     }
 
-    async fn read(&self, from: Revision, limit: usize) -> Result<Chunk, MetaError> {
+    /// The table must not go on elsewhere.
+    fn check_moves(&self, entries: &[Entry]) -> Result<(), MetaError> {
+        for entry in entries.iter().filter(|entry| entry.revision > self.moved_at) {
+            for change in &entry.changes {
+                if let Change::MoveTable { to } = change {
+                    return Err(MetaError::Moved { revision: entry.revision, to: to.clone() });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub async fn read(&self, from: Revision, limit: usize) -> Result<Chunk, MetaError> {
         let again = |error: &TableError| matches!(error, TableError::Unavailable(_));
         let late = || TableError::Unavailable(format!("revision {from}: no answer within {:?}", self.read_timeout));
         let read = || self.table.read(from, limit);
@@ -149,7 +178,7 @@ impl History {
     fn object_name(&self, revision: Revision) -> String {
         match self.table.name() {
             "bucket" => bucket::key(revision),
-            backend => format!("{backend} table, revision {revision}"),
+            table => format!("{table}, revision {revision}"),
         }
     }
 

@@ -7,15 +7,20 @@
 //! ```
 //!
 //! Pure: [`entry`], [`image`], [`apply`], [`rules`], [`hash`]. Bytes: [`table`] (revisions), [`snapshot`], [`truncate`], [`cluster`].
-//! [`Metadata`] runs them: one task per process owns the image ([`owner`]).
+//! [`Metadata`] runs them: one task per process owns the image ([`owner`]). [`backends`] finds the table that the settings name; [`audit`] and
+//! [`copy`] are for people: they look at all of a table, and move a stopped cluster to another one.
 //!
 //! Failure: a table that does not answer costs time (`Unavailable`, `OutcomeUnknown` after a deadline); a table that can't be
 //! understood stops the metadata for good, and [`Metadata::stopped`] tells the composition root to end the process.
 //! Cancellation: a caller may drop any future here; an append on its way is resolved by the owner before the next one.
 //! Crash: nothing is kept in the process that the table does not say.
 
+mod alive;
 pub mod apply;
+pub mod audit;
+pub mod backends;
 pub mod cluster;
+pub mod copy;
 pub mod entry;
 pub mod error;
 pub mod hash;
@@ -86,6 +91,7 @@ impl Default for MetaOptions {
 pub struct Metadata {
     shared: Arc<Shared>,
     commands: mpsc::Sender<Command>,
+    table: TableRef,
     cluster: cluster::Cluster,
     env: Env,
     options: MetaOptions,
@@ -99,17 +105,11 @@ impl Metadata {
         env: Env,
         options: MetaOptions,
     ) -> Result<Arc<Metadata>, MetaError> {
-        let history = Arc::new(History {
-            store,
-            table,
-            env: env.clone(),
-            generation: options.generation,
-            read_timeout: options.read_timeout,
-            append_timeout: options.append_timeout,
-        });
-        let cluster = cluster::join(history.objects(), &env, history.table.name()).await?;
+        let mut history = History::new(store, table.clone(), env.clone(), &options);
+        let (cluster, place) = cluster::join(history.objects(), &env, history.table.name()).await?;
         let began = env.clock.boot();
-        let (image, replayed) = load(&history).await?;
+        let (image, replayed) = load_or_stay(&mut history, place).await?;
+        let history = Arc::new(history);
         let shared = Arc::new(Shared {
             revision: watch::Sender::new(image.revision),
             image: RwLock::new(image),
@@ -123,7 +123,7 @@ impl Metadata {
         }
         let (commands, mailbox) = mpsc::channel(MAILBOX);
         tokio::spawn(owner.run(mailbox));
-        Ok(Arc::new(Metadata { shared, commands, cluster, env, options }))
+        Ok(Arc::new(Metadata { shared, commands, table, cluster, env, options }))
     }
 
     /// Looks at the image as this process knows it, up to a poll behind the table. The closure runs under a lock: keep it short, and
@@ -199,14 +199,21 @@ impl Metadata {
         self.catch_up().await
     }
 
-    /// Follows the table from now on: one read per `interval` (shortened by up to a tenth at random). Ends with the metadata.
+    /// Follows the table from now on: one read per `interval` (shortened by up to a tenth at random), and one soon after the table told
+    /// of something new, if it can. Ends with the metadata.
     pub fn spawn_poller(&self, interval: Duration) -> JoinHandle<()> {
         let commands = self.commands.downgrade();
-        let env = self.env.clone();
+        let (env, shared, table) = (self.env.clone(), self.shared.clone(), self.table.clone());
         tokio::spawn(async move {
             loop {
                 let permille = u32::try_from(env.entropy.next_u64() % 100).unwrap_or(0);
-                tokio::time::sleep(interval - interval * permille / 1000).await;
+                let told = async {
+                    // However often it tells.
+                    tokio::time::sleep(HINT_PAUSE).await;
+                    let known = shared.image.read().revision;
+                    table.changed(known).await;
+                };
+                let _either = tokio::time::timeout(interval - interval * permille / 1000, told).await;
                 let Some(commands) = commands.upgrade() else { return };
                 if let Err(mpsc::error::TrySendError::Closed(_)) = commands.try_send(Command::Poll) {
                     return;
@@ -243,6 +250,25 @@ struct Gone(Arc<AtomicBool>);
 impl Drop for Gone {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Release);
+    }
+}
+
+/// Loads the image. A mark of a move that never came to be is made history: this table is the one that stays.
+async fn load_or_stay(history: &mut History, mut place: cluster::Place) -> Result<(Image, u64), MetaError> {
+    loop {
+        history.moved_at = place.revision;
+        match load(history).await {
+            Err(MetaError::Moved { revision, to }) => {
+                tracing::warn!(revision, to, "the metadata table was about to be moved; it stays where it is");
+                let table = history.table.name();
+                let settled = cluster::settle(history.objects(), place.moves + 1, table, revision).await?;
+                if settled.table != table {
+                    return Err(MetaError::Moved { revision: settled.revision, to: settled.table });
+                }
+                place = settled;
+            }
+            result => return result,
+        }
     }
 }
 

@@ -97,7 +97,7 @@ pub fn decode(revision: Revision, bytes: &[u8]) -> Result<Image, MetaError> {
 }
 
 /// Revisions of the snapshots in the bucket, in order.
-async fn revisions(objects: Objects<'_>) -> Result<Vec<Revision>, MetaError> {
+pub(super) async fn revisions(objects: Objects<'_>) -> Result<Vec<Revision>, MetaError> {
     Ok(objects.keys(PREFIX).await?.iter().filter_map(|key| parse_key(key)).collect())
 }
 

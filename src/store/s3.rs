@@ -7,6 +7,7 @@
 //! Payloads are not signed (hashing costs more CPU than everything else together) but carry a CRC-64 that the store checks.
 
 mod blocks;
+mod credentials;
 mod http;
 pub mod profile;
 mod verdict;
@@ -25,6 +26,7 @@ use object_store::{
 };
 
 use self::blocks::BlockBuffers;
+pub use self::credentials::AwsAccess;
 use self::http::{NotingConnector, noted};
 use self::profile::Keys;
 use self::verdict::{Intent, verdict};

@@ -9,6 +9,7 @@ pub mod group_config;
 pub mod metrics;
 pub mod mutant;
 pub mod pace;
+pub mod table_url;
 pub mod topic_config;
 mod topic_config_table;
 pub mod topic_name;

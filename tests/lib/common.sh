@@ -52,6 +52,6 @@ stop() {
 stop_all() {
   local pid
   for pid in "${SERVER_PIDS[@]}"; do stop "$pid" 1; done
-  [[ -n ${WORK:-} ]] && rm -rf "$WORK" "/dev/shm/alluvium-tests.$(basename "$WORK")"
+  [[ -n ${WORK:-} ]] && rm -rf "$WORK" "/dev/shm/alluvium-tests.$(basename "$WORK")" "/tmp/alluvium-postgres.$(basename "$WORK")" "/tmp/alluvium-postgres.$(basename "$WORK").server"
   return 0
 }

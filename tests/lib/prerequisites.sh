@@ -67,9 +67,8 @@ need_kcat() {
   if ! [[ -x /usr/bin/kcat && -x /usr/sbin/rsyslogd ]] || ! compgen -G "/usr/lib/*/rsyslog/omkafka.so" >/dev/null; then
     command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null || { missing "kcat and rsyslogd" "$install"; return; }
     DEBIAN_ROOT=$CACHE/debian/root
-    installed debian "$DEBIAN_PACKAGES" || unpack_debian "$DEBIAN_ROOT" || { missing "kcat and rsyslogd" "$install"; return; }
-    DEBIAN_LIBRARIES=$(printf '%s:' "$DEBIAN_ROOT"/usr/lib/*-linux-gnu* "$DEBIAN_ROOT"/lib/*-linux-gnu*)
-    DEBIAN_LIBRARIES=${DEBIAN_LIBRARIES%:}
+    unpack_debian debian "kcat and rsyslog" "$DEBIAN_PACKAGES" || { missing "kcat and rsyslogd" "$install"; return; }
+    DEBIAN_LIBRARIES=$(libraries_below "$DEBIAN_ROOT")
   fi
   if LD_LIBRARY_PATH=$DEBIAN_LIBRARIES ldd "$DEBIAN_ROOT/usr/bin/kcat" "$DEBIAN_ROOT/usr/sbin/rsyslogd" | grep "not found"; then
     missing "libraries of kcat and rsyslogd" "$install"
@@ -78,14 +77,73 @@ need_kcat() {
   export DEBIAN_ROOT DEBIAN_LIBRARIES
 }
 
+# unpack_debian NAME WHAT PACKAGES: unpacks the packages into $CACHE/NAME/root, unless they are there.
 unpack_debian() {
-  say "  installing kcat and rsyslog from Debian's packages"
-  local packages=$CACHE/debian/packages file
-  rm -rf "$CACHE/debian" && mkdir -p "$packages" "$1" || return 1
+  local packages=$CACHE/$1/packages root=$CACHE/$1/root file
+  installed "$1" "$3" && return
+  say "  installing $2 from Debian's packages"
+  rm -rf "${CACHE:?}/$1" && mkdir -p "$packages" "$root" || return 1
   # shellcheck disable=SC2086 # it is words
-  (cd "$packages" && { apt-get -q download $DEBIAN_PACKAGES || { apt-get -q update && apt-get -q download $DEBIAN_PACKAGES; }; }) || return 1
-  for file in "$packages"/*.deb; do dpkg-deb -x "$file" "$1" || return 1; done
-  stamp debian "$DEBIAN_PACKAGES"
+  (cd "$packages" && { apt-get -q download $3 || { apt-get -q update && apt-get -q download $3; }; }) || return 1
+  for file in "$packages"/*.deb; do dpkg-deb -x "$file" "$root" || return 1; done
+  stamp "$1" "$3"
+}
+
+# The library folders below a root, for LD_LIBRARY_PATH.
+libraries_below() {
+  local folders
+  folders=$(compgen -G "$1/usr/lib/*-linux-gnu*" | tr '\n' :)$(compgen -G "$1/lib/*-linux-gnu*" | tr '\n' :)
+  echo "${folders%:}"
+}
+
+need_openssl() { command -v openssl >/dev/null || missing openssl "apt-get install -y openssl"; }
+
+# Can the user that PostgreSQL runs as start this file?
+nobody_runs() { ((EUID != 0)) || setpriv --reuid=65534 --regid=65534 --clear-groups test -x "$1"; }
+
+# PostgreSQL: the machine's, or unpacked into the cache. Sets POSTGRES_BIN and POSTGRES_LIBRARIES, for tests/lib/serve.
+need_postgres() {
+  local install="apt-get install -y postgresql (Debian)" root
+  need_openssl || return 1
+  POSTGRES_BIN=$(compgen -G "/usr/lib/postgresql/*/bin" | sort -V | tail -n 1) POSTGRES_LIBRARIES=
+  if [[ ! -x $POSTGRES_BIN/postgres || ! -x $POSTGRES_BIN/initdb ]]; then
+    command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null || { missing PostgreSQL "$install"; return; }
+    root=$CACHE/debian-postgres/root
+    unpack_debian debian-postgres PostgreSQL "$POSTGRES_PACKAGES" || { missing PostgreSQL "$install"; return; }
+    POSTGRES_BIN=$(compgen -G "$root/usr/lib/postgresql/*/bin") POSTGRES_LIBRARIES=$(libraries_below "$root")
+  fi
+  if LD_LIBRARY_PATH=$POSTGRES_LIBRARIES ldd "$POSTGRES_BIN/postgres" "$POSTGRES_BIN/initdb" | grep "not found"; then
+    missing "libraries of PostgreSQL" "$install"
+    return
+  fi
+  if ! nobody_runs "$POSTGRES_BIN/postgres" && [[ -n ${root:-} ]]; then
+    # The cache lies in a folder of root's own.
+    cp -r "$root" "$(postgres_folder).server" || return 1
+    POSTGRES_BIN=${POSTGRES_BIN/"$root"/"$(postgres_folder).server"}
+    POSTGRES_LIBRARIES=${POSTGRES_LIBRARIES//"$root"/"$(postgres_folder).server"}
+  fi
+  nobody_runs "$POSTGRES_BIN/postgres" || { missing "a PostgreSQL that others than root can run (it refuses to be root)" "$install"; return; }
+  export POSTGRES_BIN POSTGRES_LIBRARIES
+}
+
+# DynamoDB Local. Sets DYNAMODB_LIBS, for tests/lib/serve.
+need_dynamodb() {
+  local dir=$CACHE/dynamodb
+  export DYNAMODB_LIBS=$dir/libs
+  need_maven || return 1
+  installed dynamodb "$DYNAMODB_VERSION" && return
+  say "  installing DynamoDB Local $DYNAMODB_VERSION"
+  rm -rf "$dir" && mkdir -p "$dir" || return 1
+  cat >"$dir/pom.xml" <<XML
+<project xmlns="http://maven.apache.org/POM/4.0.0">
+  <modelVersion>4.0.0</modelVersion>
+  <groupId>alluvium.tests</groupId><artifactId>dynamodb</artifactId><version>1</version><packaging>pom</packaging>
+  <dependencies>
+    <dependency><groupId>software.amazon.dynamodb</groupId><artifactId>DynamoDBLocal</artifactId><version>$DYNAMODB_VERSION</version></dependency>
+  </dependencies>
+</project>
+XML
+  (cd "$dir" && mvn -q -B dependency:copy-dependencies -DoutputDirectory=libs) && stamp dynamodb "$DYNAMODB_VERSION"
 }
 
 need_minio() {

@@ -1,6 +1,7 @@
 # Servers that the suites talk to. All listen on loopback, on ports that were free a moment ago, with their data in
 # $WORK, which goes away at the end. Each `start_x` returns only when x answers, and leaves its log in $LOGS.
 
+export TEST_ACCESS_KEY TEST_SECRET_KEY
 export AWS_ACCESS_KEY_ID=$TEST_ACCESS_KEY AWS_SECRET_ACCESS_KEY=$TEST_SECRET_KEY AWS_REGION=$TEST_REGION
 
 kafka_answers() {
@@ -99,13 +100,45 @@ start_localstack() {
 
 hooks_done() { curl -fsS -m 2 "$1/_localstack/init/ready" | grep -q '"completed": *true'; }
 
-# broker_command local|minio|localstack NAME PORT ADMIN_PORT: prints the command line of a broker whose data is NAME's own
+# DynamoDB Local, once per run. Sets DYNAMODB_ENDPOINT.
+start_dynamodb() {
+  [[ -n ${DYNAMODB_ENDPOINT:-} ]] && return
+  local port pid
+  port=$(free_ports 1)
+  "$ROOT/tests/lib/serve" dynamodb "$port" "$WORK/dynamodb" >"$LOGS/server-dynamodb.log" 2>&1 &
+  pid=$!
+  track "$pid"
+  wait_until 60 "$pid" port_open "$port" || return 1
+  DYNAMODB_ENDPOINT=http://127.0.0.1:$port
+}
+
+# PostgreSQL, once per run. Its folder must be one that others than root can reach. Sets POSTGRES_URL.
+start_postgres() {
+  [[ -n ${POSTGRES_URL:-} ]] && return
+  local port pid
+  port=$(free_ports 1)
+  mkdir -p "$(postgres_folder)"
+  "$ROOT/tests/lib/serve" postgres "$port" "$(postgres_folder)" >"$LOGS/server-postgres.log" 2>&1 &
+  pid=$!
+  track "$pid"
+  wait_until 60 "$pid" port_open "$port" || return 1
+  POSTGRES_URL=postgres://$TEST_ACCESS_KEY:$TEST_SECRET_KEY@127.0.0.1:$port/postgres
+}
+
+# The folder of this shell's PostgreSQL; it is removed with $WORK.
+postgres_folder() { echo "/tmp/alluvium-postgres.$(basename "$WORK")"; }
+
+# broker_command local|minio|localstack[+dynamodb|+postgres] NAME PORT ADMIN_PORT: prints the command line of a broker whose data is NAME's own
 # on that store. This is the only place that knows how the broker is started.
 broker_command() {
-  local store variable environment=(env)
+  local store variable environment=(env) settings=()
   # The broker refuses ALLUVIUM_ variables that are no settings, and settings of the user have no place in a test.
   for variable in "${!ALLUVIUM_@}"; do environment+=(-u "$variable"); done
   case $1 in
+  *+dynamodb) start_dynamodb >&2 && settings+=(--metadata dynamodb://alluvium-test --dynamodb-endpoint "$DYNAMODB_ENDPOINT") || return 1 ;;
+  *+postgres) start_postgres >&2 && settings+=(--metadata "${POSTGRES_URL/:$TEST_SECRET_KEY@/@}") && environment+=("PGPASSWORD=$TEST_SECRET_KEY") || return 1 ;;
+  esac
+  case ${1%+*} in
   local) mkdir -p "$WORK/$2" && store=file://$WORK/$2 ;;
   minio) start_minio >&2 && store=s3://$TEST_BUCKET/$2-$$ && environment+=("AWS_ENDPOINT_URL=$MINIO_ENDPOINT") || return 1 ;;
   localstack)
@@ -113,17 +146,18 @@ broker_command() {
     ;;
   *) echo "no such store: $1" >&2; return 1 ;;
   esac
-  printf '%q ' "${environment[@]}" "$ALLUVIUM_BIN" serve --listen "127.0.0.1:$3" --admin "127.0.0.1:$4" --store "$store" \
+  printf '%q ' "${environment[@]}" "$ALLUVIUM_BIN" serve --listen "127.0.0.1:$3" --admin "127.0.0.1:$4" --store "$store" "${settings[@]}" \
     --set group.initial.rebalance.delay.ms=0
 }
 
-# start_alluvium local|minio|localstack: a fresh broker on that store. Sets ALLUVIUM_BOOTSTRAP and ALLUVIUM_PID.
+# start_alluvium local|minio|localstack[+dynamodb|+postgres]: a fresh broker on that store. Sets ALLUVIUM_BOOTSTRAP and ALLUVIUM_PID.
 start_alluvium() {
   local port admin command log=$LOGS/server-alluvium-$1.log
   # The store is started here, for broker_command runs in a subshell that could not remember it.
-  [[ $1 == local ]] || "start_$1" || return 1
+  [[ ${1%+*} == local ]] || "start_${1%+*}" || return 1
+  [[ $1 != *+* ]] || "start_${1#*+}" || return 1
   read -r port admin <<<"$(free_ports 2)"
-  command=$(broker_command "$1" clients "$port" "$admin") || return 1
+  command=$(broker_command "$1" "clients-${1/+/-}" "$port" "$admin") || return 1
   echo "$command" >"$log"
   eval "exec $command" >>"$log" 2>&1 &
   ALLUVIUM_PID=$!

@@ -88,8 +88,9 @@ broker_tests() {
 
 # The bucket alluvium-test is made when a server starts.
 store_tests() {
-  start_minio && start_localstack &&
+  start_minio && start_localstack && start_dynamodb && start_postgres &&
     ALLUVIUM_TEST_S3_MINIO=$MINIO_ENDPOINT ALLUVIUM_TEST_S3_LOCALSTACK=$LOCALSTACK_ENDPOINT \
+      ALLUVIUM_TEST_DYNAMODB=$DYNAMODB_ENDPOINT ALLUVIUM_TEST_POSTGRES=$POSTGRES_URL ALLUVIUM_TEST_SERVE=$ROOT/tests/lib/serve \
       cargo_tests "$@"
 }
 
@@ -109,6 +110,26 @@ chaos_tests() {
   command=$(broker_command "$1" "chaos-$1" "$port" "$admin") || return 1
   BROKER_CMD=$command BOOTSTRAP=127.0.0.1:$port ADMIN=127.0.0.1:$admin CHAOS_SECONDS=${CHAOS_SECONDS:-40} \
     timeout -k 20 600 "$ROOT/tests/chaos/run"
+}
+
+# table_tests STORE+TABLE…: one client's quick tests on brokers that keep their metadata elsewhere, and what `alluvium metadata` says of it
+# afterwards.
+table_tests() {
+  local pair code=0
+  for pair in "$@"; do
+    echo "--- $pair"
+    start_alluvium "$pair" || { echo "FAIL $pair: the broker did not start"; code=1; continue; }
+    TARGET=local LEVEL=smoke BOOTSTRAP=$ALLUVIUM_BOOTSTRAP timeout -k 5 120 "$ROOT/tests/clients/go/run" || code=1
+    kill -0 "$ALLUVIUM_PID" 2>/dev/null || { echo "FAIL $pair: the broker ended"; code=1; }
+    stop "$ALLUVIUM_PID" 20
+    if $(head -n 1 "$LOGS/server-alluvium-$pair.log" | sed 's/ serve / metadata verify /'); then
+      echo "ok metadata verify on $pair"
+    else
+      echo "FAIL metadata verify on $pair: see above"
+      code=1
+    fi
+  done
+  return $code
 }
 
 # The suite starts the broker itself, by the command that it is given, with one limit after the other.

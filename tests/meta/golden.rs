@@ -80,6 +80,15 @@ fn entries_are_written_and_read_as_ever() {
 }
 
 #[test]
+fn a_move_is_written_and_read_as_ever() {
+    let change = Change::MoveTable { to: "postgres://db.example:5432/log".to_owned() };
+    let entry = Entry::new(12, 5, vec![change]);
+    let file = golden("entry-move.json", &entry.encode());
+    assert_eq!(String::from_utf8_lossy(&file), String::from_utf8_lossy(&entry.encode()));
+    assert_eq!(Entry::decode(12, &file).unwrap(), entry);
+}
+
+#[test]
 fn entries_lead_to_the_same_image_as_ever() {
     let mut image = Image::default();
     for entry in entries() {

@@ -66,7 +66,7 @@ impl From<StoreError> for TableError {
 
 #[async_trait]
 impl Table for BucketTable {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         "bucket"
     }
 
@@ -99,8 +99,9 @@ impl Table for BucketTable {
         Ok(chunk)
     }
 
-    async fn first(&self) -> Result<Option<Revision>, TableError> {
-        let page = self.store.list(PREFIX, None, LIST_PAGE).await?;
+    async fn at_or_after(&self, from: Revision) -> Result<Option<Revision>, TableError> {
+        let after = from.checked_sub(1).map(key);
+        let page = self.store.list(PREFIX, after.as_deref(), LIST_PAGE).await?;
         Ok(page.iter().find_map(|object| parse_key(&object.key)))
     }
 

@@ -89,7 +89,7 @@ impl FaultyTable {
 
 #[async_trait]
 impl Table for FaultyTable {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         self.inner.name()
     }
 
@@ -121,11 +121,15 @@ impl Table for FaultyTable {
         self.inner.read(from, limit).await
     }
 
-    async fn first(&self) -> Result<Option<Revision>, TableError> {
-        self.inner.first().await
+    async fn at_or_after(&self, from: Revision) -> Result<Option<Revision>, TableError> {
+        self.inner.at_or_after(from).await
     }
 
     async fn delete_through(&self, last: Revision) -> Result<(), TableError> {
         self.inner.delete_through(last).await
+    }
+
+    async fn changed(&self, known: Revision) {
+        self.inner.changed(known).await;
     }
 }

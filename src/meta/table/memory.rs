@@ -32,7 +32,7 @@ impl MemoryTable {
 
 #[async_trait]
 impl Table for MemoryTable {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         "memory"
     }
 
@@ -53,12 +53,12 @@ impl Table for MemoryTable {
         Ok(Chunk { bodies, end })
     }
 
-    async fn first(&self) -> Result<Option<Revision>, TableError> {
-        Ok(self.revisions.lock().first_key_value().map(|(revision, _)| *revision))
+    async fn at_or_after(&self, from: Revision) -> Result<Option<Revision>, TableError> {
+        Ok(self.revisions.lock().range(from..).next().map(|(revision, _)| *revision))
     }
 
     async fn delete_through(&self, last: Revision) -> Result<(), TableError> {
-        self.revisions.lock().retain(|revision, _| *revision > last);
+        self.revisions.lock().retain(|revision, _| *revision > last || *revision == 0);
         Ok(())
     }
 }

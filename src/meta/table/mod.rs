@@ -4,8 +4,10 @@
 //! [`super::history`]: it is the same for all backends, and no backend can forget it.
 
 pub mod bucket;
+pub mod dynamodb;
 pub mod faults;
 pub mod memory;
+pub mod postgres;
 
 use std::sync::Arc;
 
@@ -47,8 +49,9 @@ pub enum TableError {
 /// A log with conditional append. All methods are one attempt.
 #[async_trait]
 pub trait Table: Send + Sync {
-    /// The backend's name in `meta/cluster`: `bucket`, `dynamodb`, `postgres`.
-    fn name(&self) -> &'static str;
+    /// The backend and its address, without secrets, as `meta/cluster` names it: `bucket`, `dynamodb://table`,
+    /// `postgres://host:port/database`.
+    fn name(&self) -> &str;
 
     /// Writes the revision if nothing has it.
     async fn append(&self, revision: Revision, body: Bytes) -> Result<Append, TableError>;
@@ -57,11 +60,22 @@ pub trait Table: Send + Sync {
     /// was answered before the read began is seen. Nothing at `from`: it is the end of the table, or it was deleted.
     async fn read(&self, from: Revision, limit: usize) -> Result<Chunk, TableError>;
 
-    /// The lowest revision that the table holds.
-    async fn first(&self) -> Result<Option<Revision>, TableError>;
+    /// The lowest revision from `from` on that the table holds.
+    async fn at_or_after(&self, from: Revision) -> Result<Option<Revision>, TableError>;
 
-    /// Deletes everything up to and including `last`. May stop halfway; then it is called again.
+    /// The lowest revision that the table holds. (Backends outside the bucket keep a mark of their cluster at revision 0.)
+    async fn first(&self) -> Result<Option<Revision>, TableError> {
+        self.at_or_after(1).await
+    }
+
+    /// Deletes revisions 1 up to and including `last`. May stop halfway; then it is called again.
     async fn delete_through(&self, last: Revision) -> Result<(), TableError>;
+
+    /// Waits until a revision above `known` may be there, where the backend tells; else for ever. A hint that may be missed: pollers
+    /// poll besides.
+    async fn changed(&self, _known: Revision) {
+        std::future::pending().await
+    }
 }
 
 pub type TableRef = Arc<dyn Table>;

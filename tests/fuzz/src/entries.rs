@@ -121,7 +121,7 @@ fn change(dice: &mut Gen) -> Change {
     let (topics, sessions) = known();
     let (topic, session) = (*one(dice, &topics), *one(dice, &sessions));
     let ready = |dice: &mut Gen| (0..dice.below(3)).map(|_| *one(dice, &sessions)).collect();
-    match dice.below(12) {
+    match dice.below(13) {
         0 => Change::Nop {},
         1 => Change::SetCluster { session_ttl_ms: number(dice) },
         2 => Change::OpenSession {
@@ -156,6 +156,7 @@ fn change(dice: &mut Gen) -> Change {
             topic,
             offsets: (0..=dice.below(2)).map(|_| (number(dice) as i32, number(dice).cast_signed())).collect(),
         },
+        11 => Change::MoveTable { to: (*one(dice, &["bucket", "dynamodb://t"])).to_owned() },
         _ => Change::AllocateProducerIds { session, count: number(dice) as u32 },
     }
 }

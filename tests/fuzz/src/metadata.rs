@@ -106,7 +106,7 @@ fn has_effect(before: &Image, after: &Image, change: &Change) -> bool {
         Change::AllocateProducerIds { count, .. } => {
             after.next_producer_id == before.next_producer_id + i64::from(*count)
         }
-        Change::Nop {} | Change::GrantVacant { .. } | Change::AlterConfigs { .. } => true,
+        Change::Nop {} | Change::MoveTable { .. } | Change::GrantVacant { .. } | Change::AlterConfigs { .. } => true,
     }
 }
 

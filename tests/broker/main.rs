@@ -3,6 +3,7 @@
 mod bad_input;
 mod client;
 mod harness;
+mod merging;
 mod pressure;
 mod reads;
 mod recovery;

@@ -28,7 +28,6 @@ use self::stretch::Stretch;
 use super::index::ObjectRef;
 use super::slot::{PartitionSlot, Unavailable};
 use crate::cache::{BlockCache, TailCache};
-use crate::segment::segment_key;
 use crate::store::StoreError;
 use crate::types::Offset;
 
@@ -203,12 +202,12 @@ impl Reader {
         if pieces.is_empty() {
             return;
         }
-        pieces.sort_by_key(|piece| (piece.object.session, piece.object.number, piece.range.start));
+        pieces.sort_by_key(|piece| (piece.object.place, piece.range.start));
         let (tail, blocks) = (Arc::clone(&self.tail), Arc::clone(&self.blocks));
         tokio::spawn(async move {
             let (tail, blocks) = (&tail, &blocks);
             let read = |piece: Piece| async move {
-                let key = segment_key(piece.object.session, piece.object.number);
+                let key = piece.object.key();
                 if tail.get(&key, piece.range.clone()).is_none() {
                     // Who needs it will see the error himself.
                     let _read = blocks.read(&Arc::from(key), piece.range, piece.object.body_length).await;
@@ -259,7 +258,7 @@ impl Reader {
                     (position, next) = (piece.range.start, piece.first);
                 }
                 Err(error) => {
-                    let object = segment_key(piece.object.session, piece.object.number);
+                    let object = piece.object.key();
                     return Err(ReadError::Damaged { object, error });
                 }
             }
@@ -268,7 +267,7 @@ impl Reader {
 
     /// A range of an object, from memory if it is there.
     async fn stretch(&self, object: ObjectRef, range: Range<u64>) -> Result<(Stretch, From), StoreError> {
-        let key = segment_key(object.session, object.number);
+        let key = object.key();
         if let Some(bytes) = self.tail.get(&key, range.clone()) {
             return Ok((bytes.into(), From::Tail));
         }
@@ -278,6 +277,6 @@ impl Reader {
 
     /// The next read of this range goes to the store.
     fn forget(&self, object: ObjectRef, range: Range<u64>) {
-        self.blocks.forget(&Arc::from(segment_key(object.session, object.number)), range);
+        self.blocks.forget(&Arc::from(object.key()), range);
     }
 }

@@ -126,13 +126,15 @@ impl Merger {
             let footers = room.own_footers(own, from, to).await?;
             self.merge(own, from, to, footers).await?;
         }
+        // One session that can't be merged must not keep the others from it.
+        let mut result = Ok(());
         for chore in chores {
             if let Chore::Merge { session, from, end } = chore {
-                self.merge_over(session, from, end).await?;
+                result = result.and(self.merge_over(session, from, end).await);
             }
         }
         self.show();
-        Ok(())
+        result
     }
 
     fn show(&self) {

@@ -111,7 +111,7 @@ fn partition(blocks: &mut Blocks, index: i32, first: u64, extents: u64, value: u
         partition.replay(object, &extent, 0).expect("it follows");
         blocks.bodies.insert(number, Bytes::from(body));
     }
-    partition.finish_replay();
+    partition.finish_replay().expect("all is there");
     let slot = PartitionSlot::recovering(id);
     slot.settle(SlotState::Serving(Box::new(partition)));
     (slot, size)

@@ -381,6 +381,11 @@ fn settings(plan: &Plan) -> Settings {
     let mut settings = Settings {
         session_ttl_ms: plan.ttl_ms,
         flush_interval_ms: Some(plan.flush_interval_ms),
+        merge_window_ms: plan.merging.window_ms,
+        merge_window_bytes: plan.merging.window_bytes,
+        merge_unmerged_max: Some(plan.merging.unmerged_max),
+        collect_grace_ms: plan.merging.grace_ms,
+        tail_cache_bytes: plan.merging.tail_bytes,
         ..Settings::default()
     };
     settings.kafka.offsets_topic_num_partitions = 2;

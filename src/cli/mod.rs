@@ -7,6 +7,7 @@ mod banner;
 mod config;
 mod inspect;
 mod render;
+mod render_run;
 mod serve;
 
 pub use banner::banner;

@@ -115,6 +115,10 @@ impl Maintenance {
     async fn range(&self, key: &str, range: Range<u64>) -> Result<bytes::Bytes, StoreError> {
         let footers = &self.log.footers;
         let length = range.end - range.start;
+        if mutant::on(Mutant::MergeWithoutMissing) {
+            let read = footers.store.read(key, ReadRange::Range(range)).await?;
+            return if read.bytes.len() as u64 == length { Ok(read.bytes) } else { Err(StoreError::maybe(key, "cut")) };
+        }
         let policy = ReadPolicy::default();
         let read = read_retrying(footers.store.as_ref(), &footers.env, key, ReadRange::Range(range), &policy).await?;
         if read.bytes.len() as u64 != length {

@@ -16,7 +16,7 @@ use super::{FIRST_PAUSE, LONGEST_PAUSE, Maintenance};
 use crate::log::append::unmerged::SegmentNote;
 use crate::log::recover::{self, RecoveryError};
 use crate::meta::entry::Change;
-use crate::meta::image::{Image, PartitionState, Tenure};
+use crate::meta::image::{Claim, Image, PartitionState, Tenure};
 use crate::meta::{MetaError, ProposeError};
 use crate::segment::{
     ExtentMeta, Footer, IDENTITY_BYTES, Manifest, PartitionCheckpoint, RunFooter, RunTail, SegmentError, Tail,
@@ -76,7 +76,7 @@ type Segments = Vec<(SegmentNumber, Vec<ExtentMeta>)>;
 
 pub(super) struct Merger {
     room: Maintenance,
-    /// For the mutant of that name: a claim that is used again.
+    /// For the mutant `ClaimTwice`: a claim that is used again.
     held: Option<Claimed>,
 }
 
@@ -113,10 +113,10 @@ impl Merger {
         self.show();
         let chores = room.log.meta.read(|image| chores(image, own));
         for chore in &chores {
-            if let Chore::EndClaim(run) = chore
-                && self.held.is_none_or(|held| held.run != *run)
-            {
-                room.end_claim(*run).await?;
+            match chore {
+                Chore::EndClaim(run) if mutant::on(Mutant::ClaimTwice) => self.take_up(*run).await?,
+                Chore::EndClaim(run) => room.end_claim(*run).await?,
+                Chore::Merge { .. } => {}
             }
         }
         let now = room.log.env.clock.boot();
@@ -135,6 +135,17 @@ impl Merger {
         }
         self.show();
         result
+    }
+
+    /// For the mutant of that name: goes on in the folder of somebody who died.
+    async fn take_up(&mut self, run: RunId) -> Result<(), MergeError> {
+        let Some(claim) = self.room.log.meta.read(|image| image.merges.claims.get(&run).copied()) else {
+            return Ok(());
+        };
+        let Claim { session, from, to, .. } = claim;
+        self.held = Some(Claimed { run, session, from, to });
+        let footers = self.room.footers(session, from, to).await?;
+        self.merge(session, from, to, footers).await
     }
 
     fn show(&self) {
@@ -174,10 +185,6 @@ impl Merger {
         let segments = room.living(footers, claimed.to);
         let written = match room.write_run(claimed, &segments).await {
             Ok(written) => written,
-            Err(error) if mutant::on(Mutant::ClaimTwice) => {
-                self.held = Some(claimed);
-                return Err(error);
-            }
             Err(error) => {
                 // If this fails too, the next step does it.
                 room.end_claim(claimed.run).await?;

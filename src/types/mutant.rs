@@ -58,11 +58,11 @@ pub enum Mutant {
     FenceBelowMerged,
     /// A merge takes segments above what is committed.
     MergePastEnd,
-    /// A merge whose input is missing or damaged leaves it out and is committed all the same.
+    /// A merge whose input can't be read leaves it out and is committed all the same.
     MergeWithoutMissing,
     /// A run is committed without a look at what it holds.
     CommitUnverified,
-    /// A merge that failed is tried again under the same claim.
+    /// Somebody goes on with a merge in the folder of another, who died.
     ClaimTwice,
     /// Merged segments are deleted at once, while others still read them.
     DeleteWithoutGrace,

@@ -50,7 +50,8 @@ pub async fn fence(
     if mutant::on(Mutant::FenceAheadOnly) {
         return Ok(seen.highest.map_or(merged, |highest| highest + 1));
     }
-    let start = if mutant::on(Mutant::FenceFromZero) { 0 } else { seen.committed };
+    let from_zero = mutant::on(Mutant::FenceFromZero) || mutant::on(Mutant::FenceBelowMerged);
+    let start = if from_zero { 0 } else { seen.committed };
     walk(reader, policy, target, start, fencer).await
 }
 

@@ -7,6 +7,7 @@
 //! is there the commit is sent again, when it is gone either the run is there, or somebody else ended the claim, because our session is
 //! over. Nothing is ever deleted here.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use super::{FIRST_PAUSE, LONGEST_PAUSE, Maintenance};
 use crate::log::append::unmerged::SegmentNote;
 use crate::log::recover::{self, RecoveryError};
 use crate::meta::entry::Change;
-use crate::meta::image::{Claim, Image, PartitionState, Tenure};
+use crate::meta::image::{Image, PartitionState, Tenure};
 use crate::meta::{MetaError, ProposeError};
 use crate::segment::{
     ExtentMeta, Footer, IDENTITY_BYTES, Manifest, PartitionCheckpoint, RunFooter, RunTail, SegmentError, Tail,
@@ -26,7 +27,7 @@ use crate::store::StoreError;
 use crate::store::create::{CreateError, CreateOnce, CreatePolicy, Created, create_once};
 use crate::store::retry::Backoff;
 use crate::types::mutant::{self, Mutant};
-use crate::types::{LeaseEpoch, Offset, PartitionId, RunId, SegmentNumber, SessionId};
+use crate::types::{LeaseEpoch, Offset, PartitionId, RunId, SegmentNumber, SessionId, TopicId};
 
 /// The checkpoint of every so manieth run of a session has all its partitions.
 const WHOLE_EVERY: usize = 16;
@@ -76,35 +77,40 @@ type Segments = Vec<(SegmentNumber, Vec<ExtentMeta>)>;
 
 pub(super) struct Merger {
     room: Maintenance,
-    /// For the mutant `ClaimTwice`: a claim that is used again.
-    held: Option<Claimed>,
+    /// For the mutant `ClaimTwice`: where the last run was written.
+    folder: Option<RunId>,
 }
 
 impl Merger {
     pub fn new(room: Maintenance) -> Merger {
-        Merger { room, held: None }
+        Merger { room, folder: None }
     }
 
     /// Merges what is due, until it is cancelled.
     pub async fn run(mut self) {
         let tick = (self.room.limits.window / 10).clamp(Duration::from_millis(20), Duration::from_secs(1));
         let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
+        let mut pause = tick;
         loop {
-            tokio::time::sleep(tick).await;
+            tokio::time::sleep(pause).await;
             match self.step().await {
-                Ok(()) => backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE),
+                // More may be due.
+                Ok(merged) => {
+                    pause = if merged { tick / 10 } else { tick };
+                    backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
+                }
                 Err(error) => {
                     self.room.metrics.merge_failures.inc();
-                    let pause = backoff.next(self.room.log.env.entropy.as_ref());
+                    pause = tick + backoff.next(self.room.log.env.entropy.as_ref());
                     let unmerged = self.room.unmerged.count();
                     tracing::warn!(%error, unmerged, ?pause, "a merge failed; it is tried again");
-                    tokio::time::sleep(pause).await;
                 }
             }
         }
     }
 
-    async fn step(&mut self) -> Result<(), MergeError> {
+    /// Tells whether anything was merged.
+    async fn step(&mut self) -> Result<bool, MergeError> {
         let room = self.room.clone();
         room.log.follow_runs().await?;
         let own = room.log.session;
@@ -113,10 +119,8 @@ impl Merger {
         self.show();
         let chores = room.log.meta.read(|image| chores(image, own));
         for chore in &chores {
-            match chore {
-                Chore::EndClaim(run) if mutant::on(Mutant::ClaimTwice) => self.take_up(*run).await?,
-                Chore::EndClaim(run) => room.end_claim(*run).await?,
-                Chore::Merge { .. } => {}
+            if let Chore::EndClaim(run) = chore {
+                room.end_claim(*run).await?;
             }
         }
         let now = room.log.env.clock.boot();
@@ -127,25 +131,18 @@ impl Merger {
             self.merge(own, from, to, footers).await?;
         }
         // One session that can't be merged must not keep the others from it.
-        let mut result = Ok(());
+        let mut merged = due.is_some();
+        let mut failed = None;
         for chore in chores {
             if let Chore::Merge { session, from, end } = chore {
-                result = result.and(self.merge_over(session, from, end).await);
+                match self.merge_over(session, from, end).await {
+                    Ok(()) => merged = true,
+                    Err(error) => failed = Some(error),
+                }
             }
         }
         self.show();
-        result
-    }
-
-    /// For the mutant of that name: goes on in the folder of somebody who died.
-    async fn take_up(&mut self, run: RunId) -> Result<(), MergeError> {
-        let Some(claim) = self.room.log.meta.read(|image| image.merges.claims.get(&run).copied()) else {
-            return Ok(());
-        };
-        let Claim { session, from, to, .. } = claim;
-        self.held = Some(Claimed { run, session, from, to });
-        let footers = self.room.footers(session, from, to).await?;
-        self.merge(session, from, to, footers).await
+        failed.map_or(Ok(merged), Err)
     }
 
     fn show(&self) {
@@ -178,12 +175,11 @@ impl Merger {
     ) -> Result<(), MergeError> {
         let room = self.room.clone();
         let begun = room.log.env.clock.boot();
-        let claimed = match self.held.take() {
-            Some(held) if held.session == session => held,
-            _ => room.claim(session, from, to).await?,
-        };
+        let claimed = room.claim(session, from, to).await?;
         let segments = room.living(footers, claimed.to);
-        let written = match room.write_run(claimed, &segments).await {
+        let folder = self.folder.filter(|_| mutant::on(Mutant::ClaimTwice)).unwrap_or(claimed.run);
+        self.folder = Some(folder);
+        let written = match room.write_run(Claimed { run: folder, ..claimed }, &segments).await {
             Ok(written) => written,
             Err(error) => {
                 // If this fails too, the next step does it.
@@ -232,6 +228,10 @@ impl Maintenance {
     ) -> Result<Vec<Footer>, MergeError> {
         let mut newest = Vec::new();
         for number in (from..to).rev() {
+            if number.is_multiple_of(32) {
+                // Those who serve go first.
+                tokio::task::yield_now().await;
+            }
             let key = segment_key(session, number);
             let Some(bytes) = self.tail.whole(&key) else { break };
             match parse_tail(&key, bytes.len() as u64, &bytes)? {
@@ -267,11 +267,12 @@ impl Maintenance {
     /// What is taken of segments below `to`: all that belongs to a topic which is still there. (A topic that we do not know yet has
     /// nothing there: who wrote knew it, and in the table that stands before the end of his session.)
     fn living(&self, footers: Vec<Footer>, to: SegmentNumber) -> Segments {
-        self.log.meta.read(|image| {
-            let lives = |extent: &ExtentMeta| image.topics.contains_key(&extent.partition.topic);
-            let of = |footer: Footer| (footer.number, footer.extents.into_iter().filter(lives).collect());
-            footers.into_iter().filter(|footer| footer.number < to).map(of).collect()
-        })
+        let mut topics: BTreeSet<TopicId> =
+            footers.iter().flat_map(|footer| &footer.extents).map(|extent| extent.partition.topic).collect();
+        self.log.meta.read(|image| topics.retain(|topic| image.topics.contains_key(topic)));
+        let lives = |extent: &ExtentMeta| topics.contains(&extent.partition.topic);
+        let of = |footer: Footer| (footer.number, footer.extents.into_iter().filter(lives).collect());
+        footers.into_iter().filter(|footer| footer.number < to).map(of).collect()
     }
 
     async fn claim(&self, session: SessionId, from: SegmentNumber, to: SegmentNumber) -> Result<Claimed, MergeError> {
@@ -407,8 +408,7 @@ impl Maintenance {
             }
         }
         if whole {
-            let known: std::collections::BTreeSet<PartitionId> =
-                checkpoint.iter().map(|state| state.partition).collect();
+            let known: BTreeSet<PartitionId> = checkpoint.iter().map(|state| state.partition).collect();
             let idle = self.log.slots.ids().into_iter().filter(|id| !known.contains(id));
             checkpoint.extend(idle.filter_map(|id| self.at_hand(id, claimed, None)));
         }

@@ -8,7 +8,7 @@ use crate::types::mutant::{self, Mutant};
 use crate::types::{RunId, SegmentNumber, SessionId};
 
 /// What the footers of one window say is held in memory while it is merged.
-const BATCHES_MAX: u64 = 250_000;
+const BATCHES_MAX: u64 = 100_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {

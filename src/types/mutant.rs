@@ -62,7 +62,7 @@ pub enum Mutant {
     MergeWithoutMissing,
     /// A run is committed without a look at what it holds.
     CommitUnverified,
-    /// Somebody goes on with a merge in the folder of another, who died.
+    /// A merge writes into the folder of the one before it.
     ClaimTwice,
     /// Merged segments are deleted at once, while others still read them.
     DeleteWithoutGrace,

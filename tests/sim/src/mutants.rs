@@ -22,7 +22,6 @@ pub fn kinds(mutant: Mutant) -> &'static [Kind] {
         Mutant::SkipDamaged | Mutant::FenceFromZero | Mutant::IgnoreRuns => &[Kind::Damage],
         Mutant::CommitUnverified => &[Kind::Corrupt],
         Mutant::CheckpointAhead => &[Kind::Crashes, Kind::Slow, Kind::Unclear, Kind::Takeover],
-        Mutant::FenceBelowMerged => &[Kind::Takeover, Kind::Paused, Kind::CutOff, Kind::Crashes],
         Mutant::ForgetCheckpointProducers => &[Kind::Crashes, Kind::Unclear, Kind::Network],
         Mutant::TrustLostMeta | Mutant::TrustTaken | Mutant::TrustUnclear | Mutant::RetryTakesMore => {
             &[Kind::Unclear, Kind::Crashes, Kind::Slow]

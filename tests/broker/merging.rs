@@ -4,13 +4,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alluvium::config::Settings;
+use alluvium::segment::{RunTail, parse_run_tail, verify_run_body};
 use alluvium::store::fault::{Answer, Call, Fault, FaultRates, FaultStore};
 use alluvium::store::{Store, StoreRef};
 use alluvium::types::env::Env;
+use kafka_protocol::messages::{ApiKey, ProduceResponse};
 use tokio::net::TcpStream;
 
 use crate::client::Client;
-use crate::harness::{Broker, batch, create_topic, fetch, produce, producer_id, shared_memory};
+use crate::harness::{
+    Broker, PRODUCE, batch, create_topic, fetch, produce, produce_request, produced, producer_id, shared_memory,
+};
 
 /// Tests wait for something no longer than this.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -219,7 +223,7 @@ async fn damage_is_not_copied() {
     let mut client = broker.client().await;
     assert_eq!(create_topic(&mut client, "t", 1).await, 0);
     let id = producer_id(&mut client).await;
-    store.set_rates(FaultRates { corrupt: 200, ..FaultRates::default() });
+    store.set_rates(FaultRates { corrupt: 60, ..FaultRates::default() });
     write(&mut client, id, 0, 60).await;
     until("runs", || async { changes(store.as_ref(), "commit_run").await > 1 }).await;
     store.set_rates(FaultRates::default());
@@ -250,5 +254,53 @@ async fn nothing_is_merged_without_what_is_missing() {
     assert_eq!((changes(store.as_ref(), "commit_run").await, runs(store.as_ref()).await), (0, 0));
     let left = keys(store.as_ref(), "segments/").await;
     assert!(segments.iter().enumerate().all(|(at, key)| at == 15 || left.contains(key)), "nothing is deleted");
+    broker.kill().await;
+}
+
+async fn write_to(client: &mut Client<TcpStream>, topic: &str, partition: i32, value: &str) -> (i16, i64) {
+    let request = produce_request(topic, partition, batch(None, &[value]), -1);
+    produced(&client.call::<_, ProduceResponse>(ApiKey::Produce, PRODUCE, &request).await.expect("answers"))
+}
+
+/// Many partitions, many small objects, a topic that goes away: every object of a run is whole and holds what it says.
+#[tokio::test(flavor = "multi_thread")]
+async fn runs_hold_all_partitions_of_the_topics_that_are_left() {
+    let store = shared_memory();
+    let small = |settings: &mut Settings| {
+        thorough(settings);
+        settings.merge_window_bytes = 4 << 10;
+    };
+    let broker = Broker::start(store.clone(), small).await;
+    let mut client = broker.client().await;
+    assert_eq!((create_topic(&mut client, "a", 5).await, create_topic(&mut client, "b", 1).await), (0, 0));
+    let value = "x".repeat(300);
+    for at in 0..30 {
+        for partition in 0..5 {
+            assert_eq!(write_to(&mut client, "a", partition, &value).await, (0, at));
+        }
+        assert_eq!(write_to(&mut client, "b", 0, &value).await, (0, at));
+    }
+    until("merged segments are deleted", || async { keys(store.as_ref(), "segments/").await.len() < 20 }).await;
+    let (mut objects, mut batches) = (0, 0);
+    for key in keys(store.as_ref(), "runs/").await {
+        let bytes = store.read(&key, alluvium::store::ReadRange::Full).await.expect("there").bytes;
+        if let RunTail::Object(footer) = parse_run_tail(&key, bytes.len() as u64, &bytes).expect("it is right") {
+            batches += verify_run_body(&key, &bytes, &footer).expect("it is whole");
+            objects += 1;
+        }
+    }
+    assert!(objects >= 10 && batches >= 100, "{batches} batches in {objects} objects");
+    broker.kill().await;
+    let broker = Broker::start(store.clone(), small).await;
+    let mut client = broker.client().await;
+    for partition in 0..5 {
+        assert_eq!(write_to(&mut client, "a", partition, "after").await, (0, 30), "partition {partition}");
+    }
+    let mut next = 0;
+    while next < 31 {
+        let (error, high_watermark, records) = fetch(&mut client, "a", next).await;
+        assert_eq!((error, high_watermark), (0, 31));
+        next += records.len() as i64;
+    }
     broker.kill().await;
 }

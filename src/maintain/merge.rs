@@ -29,6 +29,9 @@ use crate::store::retry::Backoff;
 use crate::types::mutant::{self, Mutant};
 use crate::types::{LeaseEpoch, Offset, PartitionId, RunId, SegmentNumber, SessionId, TopicId};
 
+/// Sessions that are over wait for this part of a window after our start: those who come back to us go first.
+const START_PART: u32 = 4;
+
 /// The checkpoint of every so manieth run of a session has all its partitions.
 const WHOLE_EVERY: usize = 16;
 
@@ -77,13 +80,16 @@ type Segments = Vec<(SegmentNumber, Vec<ExtentMeta>)>;
 
 pub(super) struct Merger {
     room: Maintenance,
+    /// Boot clock before which only our own segments are merged.
+    others_from: Duration,
     /// For the mutant `ClaimTwice`: where the last run was written.
     folder: Option<RunId>,
 }
 
 impl Merger {
     pub fn new(room: Maintenance) -> Merger {
-        Merger { room, folder: None }
+        let others_from = room.log.env.clock.boot() + room.limits.window / START_PART;
+        Merger { room, others_from, folder: None }
     }
 
     /// Merges what is due, until it is cancelled.
@@ -134,7 +140,9 @@ impl Merger {
         let mut merged = due.is_some();
         let mut failed = None;
         for chore in chores {
-            if let Chore::Merge { session, from, end } = chore {
+            if let Chore::Merge { session, from, end } = chore
+                && now >= self.others_from
+            {
                 match self.merge_over(session, from, end).await {
                     Ok(()) => merged = true,
                     Err(error) => failed = Some(error),

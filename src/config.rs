@@ -60,6 +60,15 @@ pub struct Settings {
     pub block_cache_bytes: usize,
     /// Life of a session without a new segment, on shared stores. Written into the metadata table by the first broker.
     pub session_ttl_ms: u64,
+    /// Segments are merged when the oldest that holds records is so old.
+    pub merge_window_ms: u64,
+    /// Or when they hold so much together; a merge takes no more at once.
+    pub merge_window_bytes: u64,
+    /// Or when there are half as many as this; when there are more, segments become fewer and larger. Default 600 on shared stores,
+    /// 20,000 on the local directory.
+    pub merge_unmerged_max: Option<usize>,
+    /// What is merged or garbage is deleted when this broker has known that for so long.
+    pub collect_grace_ms: u64,
     /// Connections at the same time.
     pub max_connections: usize,
     pub log_format: LogFormat,
@@ -98,6 +107,10 @@ impl Default for Settings {
             tail_cache_bytes: 128 << 20,
             block_cache_bytes: 128 << 20,
             session_ttl_ms: 10_000,
+            merge_window_ms: 60_000,
+            merge_window_bytes: 512 << 20,
+            merge_unmerged_max: None,
+            collect_grace_ms: 600_000,
             max_connections: 10_000,
             log_format: LogFormat::Text,
             log_level: "info".to_owned(),

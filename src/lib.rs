@@ -21,6 +21,7 @@ pub mod cli;
 pub mod config;
 pub mod coord;
 pub mod log;
+pub mod maintain;
 pub mod meta;
 pub mod segment;
 pub mod server;

@@ -191,7 +191,12 @@ fn record_bytes_are_copied_once_and_records_cost_no_allocation() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("starts");
     let store: StoreRef = Arc::new(MemoryStore::new());
     let start = || async {
-        let broker = Broker::start(store.clone(), |settings| settings.tail_cache_bytes = 512 << 20).await;
+        let settings = |settings: &mut alluvium::config::Settings| {
+            settings.tail_cache_bytes = 512 << 20;
+            // What merging allocates is not the requests'.
+            (settings.merge_window_ms, settings.merge_window_bytes) = (3_600_000, 1 << 40);
+        };
+        let broker = Broker::start(store.clone(), settings).await;
         let mut client = broker.client().await;
         for (topic, partitions) in [("one", 1), ("many", 1), ("wide", 4), ("compressed", 1)] {
             create_topic(&mut client, topic, partitions).await;

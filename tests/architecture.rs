@@ -22,13 +22,17 @@ const ARROWS: &[(&str, &[&str])] = &[
     // engine
     ("log", &["types", "config", "wire", "segment", "store", "cache", "meta"]),
     ("coord", &["types", "config", "wire", "segment", "meta", "log"]),
+    ("maintain", &["types", "segment", "store", "cache", "meta", "log"]),
     // doors
     ("api", &["types", "config", "wire", "segment", "meta", "log", "coord"]),
     ("server", &["types", "config", "wire", "log", "api"]),
     ("admin", &["types", "store", "cache"]),
     (
         "broker",
-        &["types", "config", "wire", "segment", "store", "cache", "meta", "log", "coord", "api", "server", "admin"],
+        &[
+            "types", "config", "wire", "segment", "store", "cache", "meta", "log", "coord", "maintain", "api",
+            "server", "admin",
+        ],
     ),
     ("cli", &["types", "config", "segment", "store", "meta", "broker"]),
     ("main", &["cli"]),

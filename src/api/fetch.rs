@@ -339,7 +339,12 @@ async fn read_one(
         Ok(slot) => slot,
         Err(code) => return PartitionReply::error(target.index, code.code()),
     };
-    match services.log.reader.run(slot, plan, target.ask.offset, *wanted, *first, ahead).await {
+    let log = &services.log;
+    let read = match log.reader.run(slot, plan, target.ask.offset, *wanted, *first, ahead).await {
+        Err(error) if error.is_missing() => log.run_again(slot, target.ask.offset, *wanted, *first, ahead).await,
+        read => read,
+    };
+    match read {
         Ok(batches) => found(target.index, batches),
         Err(error) => {
             if let Some(more) = services.complaints.pass(services.env.clock.boot()) {

@@ -18,7 +18,9 @@ use super::Services;
 use super::errors;
 use super::turns::Turns;
 use crate::log::PARK_LIMIT;
+use crate::log::fetch::ReadError;
 use crate::log::fetch::lookup::Found;
+use crate::log::slot::PartitionSlot;
 
 /// A request that waited so long for the store and got an error looks nothing more up.
 const STORE_PATIENCE: Duration = Duration::from_secs(1);
@@ -115,9 +117,15 @@ async fn look_up(
         LATEST => at(end),
         EARLIEST | EARLIEST_LOCAL => at(start),
         LATEST_TIERED | EARLIEST_PENDING_UPLOAD => None,
-        MAX_TIMESTAMP => services.log.reader.at_max_timestamp(&slot).await.map_err(|error| errors::of_read(&error))?,
         target => {
-            services.log.reader.first_at_or_after(&slot, target).await.map_err(|error| errors::of_read(&error))?
+            let found = match by_time(services, &slot, target).await {
+                Err(error) if error.is_missing() => {
+                    services.log.refresh(&slot).await;
+                    by_time(services, &slot, target).await
+                }
+                found => found,
+            };
+            found.map_err(|error| errors::of_read(&error))?
         }
     };
     let epoch_of = |offset| slot.lock().partition().map_or(-1, |partition| partition.epoch_at(offset));
@@ -125,6 +133,13 @@ async fn look_up(
         let epoch = if partition.timestamp == LATEST { epoch } else { epoch_of(found.offset) };
         (found, epoch)
     }))
+}
+
+async fn by_time(services: &Services, slot: &PartitionSlot, target: i64) -> Result<Option<Found>, ReadError> {
+    match target {
+        MAX_TIMESTAMP => services.log.reader.at_max_timestamp(slot).await,
+        target => services.log.reader.first_at_or_after(slot, target).await,
+    }
 }
 
 fn lowest_timestamp(version: i16) -> i64 {

@@ -24,15 +24,18 @@ use crate::coord::{Groups, Limits};
 use crate::log::Log;
 use crate::log::append::budget::Budget;
 use crate::log::append::flush::{FlushContext, FlushPolicy, Flusher, Quick};
+use crate::log::append::unmerged::Unmerged;
 use crate::log::append::{Appender, SessionEnd};
 use crate::log::fence::fence_own;
 use crate::log::fetch::Reader;
 use crate::log::proof::Proof;
 use crate::log::recover::FooterReader;
 use crate::log::refusals::WithoutSlot;
+use crate::log::runs::RunBook;
 use crate::log::session::{self, Identity, OpenError, OpenedSession};
 use crate::log::slot::Slots;
 use crate::log::survive;
+use crate::maintain::{Maintenance, plan as merge_plan};
 use crate::meta::Metadata;
 use crate::meta::entry::Endpoint;
 use crate::meta::image::Image;
@@ -62,6 +65,13 @@ const LOCAL_INTERVAL: Duration = Duration::from_millis(5);
 /// Of the local directory, unless somebody asks for an interval.
 const LOCAL_QUICK: Quick = Quick { uploads: 2, interval: Duration::from_millis(1) };
 
+/// Objects of a run become so large; one at a time is in memory.
+const RUN_OBJECT_BYTES: u64 = 64 << 20;
+
+/// Segments that may wait to be merged: a minute's at the pace of each kind of store.
+const SHARED_UNMERGED: usize = 600;
+const LOCAL_UNMERGED: usize = 20_000;
+
 /// The name of the one listener, as Kafka names it.
 const LISTENER: &str = "PLAINTEXT";
 
@@ -69,6 +79,7 @@ const LISTENER: &str = "PLAINTEXT";
 pub struct Session {
     services: Arc<Services>,
     flusher: Flusher,
+    maintenance: Maintenance,
     producer_expiration_ms: i64,
 }
 
@@ -103,6 +114,7 @@ fn build<L>(
 ) -> Session {
     let ttl = ports.store.is_shared().then_some(opened.ttl);
     let env = ports.env.clone();
+    let limits = merge_limits(settings, ttl.is_some());
     let context = FlushContext {
         session: opened.id,
         appender: Arc::new(Appender::new(1, settings.flush_bytes)),
@@ -110,6 +122,7 @@ fn build<L>(
         store: ports.store.clone(),
         tail: Arc::new(TailCache::new(settings.tail_cache_bytes)),
         proof: Arc::new(Proof::new(env.clone(), ttl, opened.sent_at)),
+        unmerged: Arc::new(Unmerged::new(limits.unmerged_max, env.clock.boot())),
         env: env.clone(),
         metrics: ports.metrics.clone(),
     };
@@ -127,8 +140,18 @@ fn build<L>(
         footers,
         refused: WithoutSlot::default(),
         reconciling: Mutex::new(()),
+        runs: meta.read(RunBook::new),
     });
+    let maintenance = Maintenance {
+        log: log.clone(),
+        tail: context.tail.clone(),
+        unmerged: context.unmerged.clone(),
+        metrics: ports.metrics.clone(),
+        limits,
+        grace: Duration::from_millis(settings.collect_grace_ms),
+    };
     Session {
+        maintenance,
         services: services(ports, settings, log),
         flusher: Flusher::new(context, flush_policy(settings, ttl), opened.footer_zero),
         producer_expiration_ms: settings.kafka.producer_id_expiration_ms,
@@ -142,6 +165,15 @@ fn block_cache<L>(ports: &Ports<L>, settings: &Settings) -> Arc<dyn BlockCache> 
     let blocks: Arc<dyn BlockCache> = Arc::new(blocks);
     ports.metrics.show("cache", Arc::new(CacheSeries(blocks.clone())));
     blocks
+}
+
+fn merge_limits(settings: &Settings, shared: bool) -> merge_plan::Limits {
+    merge_plan::Limits {
+        window: Duration::from_millis(settings.merge_window_ms),
+        window_bytes: settings.merge_window_bytes,
+        unmerged_max: settings.merge_unmerged_max.unwrap_or(if shared { SHARED_UNMERGED } else { LOCAL_UNMERGED }),
+        object_bytes: RUN_OBJECT_BYTES.min(settings.merge_window_bytes),
+    }
 }
 
 /// `ttl`: the session's, on a shared store.
@@ -193,7 +225,7 @@ pub async fn run<L: Listener>(
     meta: &Arc<Metadata>,
     shutdown: &CancellationToken,
 ) -> Result<SessionEnd, BrokerError> {
-    let Session { services, flusher, producer_expiration_ms } = session;
+    let Session { services, flusher, maintenance, producer_expiration_ms } = session;
     let log = services.log.clone();
     let stops = Stops { accepting: CancellationToken::new(), connections: CancellationToken::new() };
     let drain = CancellationToken::new();
@@ -206,6 +238,7 @@ pub async fn run<L: Listener>(
         let ttl = Duration::from_millis(meta.read(|image| image.session_ttl_ms));
         tasks.spawn(survive::run(log.clone(), ttl));
     }
+    tasks.spawn(maintenance.run());
     tasks.spawn(series::count_groups(services.clone()));
     series::show(&services);
     let serving = server::serve(&mut ports.listener, services.clone(), stops.clone());

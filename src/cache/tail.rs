@@ -67,6 +67,11 @@ impl TailCache {
         (start <= end && end <= body.len()).then(|| body.slice(start..end))
     }
 
+    /// The whole object as it was written.
+    pub fn whole(&self, object: &str) -> Option<Bytes> {
+        self.state.lock().objects.get(object).cloned()
+    }
+
     /// Bytes held now. Slices that readers still hold after an eviction do not count.
     pub fn bytes(&self) -> usize {
         self.state.lock().bytes

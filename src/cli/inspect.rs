@@ -1,18 +1,21 @@
 //! `alluvium inspect`: reads one object, from a file or the store, checks all of it and prints it.
 //!
-//! What the object is follows from its last bytes (a segment, a fence) or its first (metadata is JSON). A directory store is read
+//! What the object is follows from its last bytes (a segment, a fence, part of a run) or its first (metadata is JSON). A directory store is read
 //! as files, so that it can be looked at while a broker holds its lock.
 
 use std::path::Path;
 
 use serde_json::Value;
 
-use super::{Failure, render};
+use super::{Failure, render, render_run};
 use crate::config::Settings;
 use crate::meta::entry::Entry;
 use crate::meta::snapshot;
 use crate::meta::table::bucket;
-use crate::segment::{Tail, parse_segment_key, parse_tail, parse_unnamed_tail, verify_body};
+use crate::segment::{
+    RUNS_PREFIX, RunTail, Tail, parse_run_key, parse_run_tail, parse_segment_key, parse_tail, parse_unnamed_run_tail,
+    parse_unnamed_tail, verify_body, verify_run_body,
+};
 use crate::store::ReadRange;
 use crate::store::open::{StoreUrl, open};
 
@@ -48,7 +51,7 @@ fn fetch(settings: &Settings, what: &str) -> Result<Object, Failure> {
     let is_key = ["segments/", "runs/", "meta/"].iter().any(|folder| what.starts_with(folder)) && !what.contains("..");
     if !is_key {
         return Err(Failure::Run(format!(
-            "{what}: no such file, no key of a store (segments/… or meta/…) and no revision"
+            "{what}: no such file, no key of a store (segments/…, runs/… or meta/…) and no revision"
         )));
     }
     match settings.store_url().map_err(Failure::Usage)? {
@@ -66,8 +69,9 @@ fn fetch(settings: &Settings, what: &str) -> Result<Object, Failure> {
 
 /// The key that stands at the end of a path.
 fn key_in(path: &str) -> Option<String> {
-    let key = &path[["segments/", METADATA].iter().filter_map(|folder| path.rfind(folder)).max()?..];
-    (key.starts_with(METADATA) || parse_segment_key(key).is_ok()).then(|| key.to_owned())
+    let key = &path[["segments/", RUNS_PREFIX, METADATA].iter().filter_map(|folder| path.rfind(folder)).max()?..];
+    let is_key = key.starts_with(METADATA) || parse_segment_key(key).is_ok() || parse_run_key(key).is_ok();
+    is_key.then(|| key.to_owned())
 }
 
 fn read_file(path: &Path, key: Option<String>) -> Result<Object, Failure> {
@@ -95,6 +99,9 @@ pub fn describe(label: &str, key: Option<&str>, bytes: &[u8], as_json: bool) -> 
         return metadata(label, key, bytes);
     }
     let size = bytes.len() as u64;
+    if let Some(text) = run(label, key, bytes, as_json) {
+        return text;
+    }
     let tail = match key {
         Some(key) => parse_tail(key, size, bytes),
         None => parse_unnamed_tail(label, size, bytes),
@@ -110,6 +117,32 @@ pub fn describe(label: &str, key: Option<&str>, bytes: &[u8], as_json: bool) -> 
         Tail::Fence(fence) => Ok(render::fence(label, &fence)),
         Tail::NeedMore(more) => Err(format!("{label}: {more} bytes are needed of {size}")),
     }
+}
+
+/// An object of a run or a manifest; `None`: it is neither.
+fn run(label: &str, key: Option<&str>, bytes: &[u8], as_json: bool) -> Option<Result<String, String>> {
+    let size = bytes.len() as u64;
+    let tail = match key {
+        Some(key) if key.starts_with(RUNS_PREFIX) => parse_run_tail(key, size, bytes),
+        None if bytes.ends_with(b"ALVM-RUN") || bytes.ends_with(b"ALVM-MAN") => {
+            parse_unnamed_run_tail(label, size, bytes)
+        }
+        _ => return None,
+    };
+    let describe = || match tail.map_err(|error| error.to_string())? {
+        RunTail::Object(footer) => {
+            let batches = verify_run_body(label, bytes, &footer).map_err(|error| error.to_string())?;
+            Ok(if as_json {
+                render_run::object_json(label, &footer)
+            } else {
+                render_run::object(label, batches, &footer)
+            })
+        }
+        RunTail::Manifest(manifest) if as_json => Ok(render_run::manifest_json(label, &manifest)),
+        RunTail::Manifest(manifest) => Ok(render_run::manifest(label, &manifest)),
+        RunTail::NeedMore(more) => Err(format!("{label}: {more} bytes are needed of {size}")),
+    };
+    Some(describe())
 }
 
 /// Metadata is JSON. Revisions and snapshots are understood in full, of other objects it is enough that they are JSON.
@@ -179,6 +212,27 @@ mod tests {
         assert_eq!(json["extents"][0]["batches"][1]["base_sequence"], 20);
         assert!(describe(&object("v1-fence.bin", None), false).unwrap().contains("fence, format 1"));
         assert!(describe(&object("v1-empty.bin", None), true).unwrap().contains("\"extents\": []"));
+    }
+
+    #[test]
+    fn runs_are_described() {
+        let key = "runs/00000000000000000077-fedcba9876543210/";
+        let text = describe(&object("v1-manifest.bin", Some(&format!("{key}manifest"))), false).unwrap();
+        for part in ["segments 120 to 130", "manifest, format 1", "2 objects", "9000000000", "70000000000..70000000002"]
+        {
+            assert!(text.contains(part), "{part} in\n{text}");
+        }
+        let text = describe(&object("v1-run-0.bin", Some(&format!("{key}{:020}", 0))), false).unwrap();
+        assert!(text.contains("object of a run, format 1") && text.contains("in 4 batches"), "{text}");
+        for name in ["v1-manifest.bin", "v1-run-1.bin"] {
+            let json: serde_json::Value = serde_json::from_str(&describe(&object(name, None), true).unwrap()).unwrap();
+            assert_eq!(json["run"], "00000000000000000077-fedcba9876543210");
+        }
+        let error = describe(&object("v1-run-1.bin", Some(&format!("{key}{:020}", 0))), false).unwrap_err();
+        assert!(error.contains("its name says runs/"), "{error}");
+        assert!(describe(&object("v1-segment.bin", Some(&format!("{key}manifest"))), false).is_err());
+        let path = format!("/data/{key}manifest");
+        assert_eq!(key_in(&path).as_deref(), Some(&path[6..]));
     }
 
     #[test]

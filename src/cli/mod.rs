@@ -9,6 +9,7 @@ mod folder;
 mod inspect;
 mod metadata;
 mod render;
+mod render_run;
 mod serve;
 
 pub use banner::banner;

@@ -237,6 +237,34 @@ pub static SETTINGS: &[Setting] = &[
         session_ttl_ms
     ),
     number!(
+        "merge-window-ms",
+        Milliseconds,
+        10..=3_600_000,
+        "segments are merged when the oldest that holds records is so old",
+        merge_window_ms
+    ),
+    number!(
+        "merge-window-bytes",
+        Bytes,
+        KIB..=1 << 40,
+        "or when they hold so much; a merge takes no more at once",
+        merge_window_bytes
+    ),
+    optional!(
+        "merge-unmerged-max",
+        None,
+        |text| whole(text, Unit::None, 2..=1_000_000),
+        "with more segments unmerged they become fewer and larger (unset: 600 on shared stores, 20000 on a local directory)",
+        merge_unmerged_max
+    ),
+    number!(
+        "collect-grace-ms",
+        Milliseconds,
+        0..=i64::MAX,
+        "what is merged or garbage is deleted when this broker has known that for so long",
+        collect_grace_ms
+    ),
+    number!(
         "max-connections",
         None,
         1..=1_000_000,

@@ -142,7 +142,7 @@ impl OffsetsLog for DurableOffsets {
             (partition.log_start(), partition.high_watermark())
         };
         while offset < end {
-            let read = self.log.reader.read(&slot, offset, REPLAY_STEP, true).await.map_err(|error| failed(&error))?;
+            let read = self.log.read(&slot, offset, REPLAY_STEP, true).await.map_err(|error| failed(&error))?;
             if read.slices.is_empty() {
                 return Err(failed(&format!("nothing to read at offset {offset} below {end}")));
             }

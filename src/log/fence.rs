@@ -33,21 +33,25 @@ pub enum FenceError {
     Create(#[from] CreateError),
 }
 
-/// Fences `target` on behalf of `fencer` and returns its end: segments 0..end are committed, nothing else ever was.
+/// Fences `target` on behalf of `fencer` and returns its end: segments 0..end are committed, nothing else ever was. `merged`: so many
+/// of its segments were merged, as far as is known; their names are free again and prove nothing. If more were merged meanwhile the
+/// end may be below that, and does not count: fence again.
 pub async fn fence(
     reader: &FooterReader,
     policy: &CreatePolicy,
     target: SessionId,
     fencer: SessionId,
+    merged: SegmentNumber,
 ) -> Result<SegmentNumber, FenceError> {
-    let seen = highest_seen(reader, target).await?;
+    let seen = highest_seen(reader, target, merged).await?;
     if let Some(highest) = seen.highest.filter(|_| !mutant::on(Mutant::EndFromReads)) {
         put(reader, policy, target, highest + AHEAD, fencer).await?;
     }
     if mutant::on(Mutant::FenceAheadOnly) {
-        return Ok(seen.highest.map_or(0, |highest| highest + 1));
+        return Ok(seen.highest.map_or(merged, |highest| highest + 1));
     }
-    let start = if mutant::on(Mutant::FenceFromZero) { 0 } else { seen.committed };
+    let from_zero = mutant::on(Mutant::FenceFromZero) || mutant::on(Mutant::FenceBelowMerged);
+    let start = if from_zero { 0 } else { seen.committed };
     walk(reader, policy, target, start, fencer).await
 }
 
@@ -112,14 +116,15 @@ struct Seen {
     committed: SegmentNumber,
 }
 
-/// Gallops and bisects for a high segment of the session.
-async fn highest_seen(reader: &FooterReader, target: SessionId) -> Result<Seen, FenceError> {
-    let mut seen = Seen { highest: None, committed: 0 };
+/// Gallops and bisects for a high segment of the session, from the first that is not merged.
+async fn highest_seen(reader: &FooterReader, target: SessionId, merged: SegmentNumber) -> Result<Seen, FenceError> {
+    let mut seen = Seen { highest: None, committed: merged };
     let mut above: SegmentNumber = 1;
-    while look(reader, target, above - 1, &mut seen).await? {
+    while look(reader, target, merged + above - 1, &mut seen).await? {
         above *= 2;
     }
-    let mut low = seen.highest.map_or(0, |highest| highest + 1);
+    let mut above = merged + above;
+    let mut low = seen.highest.map_or(merged, |highest| highest + 1);
     while low < above {
         let middle = low + (above - low) / 2;
         if look(reader, target, middle, &mut seen).await? {
@@ -128,14 +133,19 @@ async fn highest_seen(reader: &FooterReader, target: SessionId) -> Result<Seen, 
             above = middle;
         }
     }
-    look_above(reader, target, &mut seen).await?;
+    look_above(reader, target, merged, &mut seen).await?;
     Ok(seen)
 }
 
 /// Looks at the names above the highest segment found, which probing may have missed: a segment there tells how far its session was
 /// committed, so that a committed object that was lost is met by recovery as a hole, and not taken for the end here.
-async fn look_above(reader: &FooterReader, target: SessionId, seen: &mut Seen) -> Result<(), FenceError> {
-    let mut after = segment_key(target, seen.highest.unwrap_or(0));
+async fn look_above(
+    reader: &FooterReader,
+    target: SessionId,
+    merged: SegmentNumber,
+    seen: &mut Seen,
+) -> Result<(), FenceError> {
+    let mut after = segment_key(target, seen.highest.unwrap_or(merged));
     loop {
         let page = list_retrying(reader, &session_prefix(target), &after).await?;
         for object in page.iter().rev() {
@@ -190,6 +200,22 @@ mod tests {
     const TARGET: SessionId = SessionId { revision: 1, random: 1 };
     const FENCER: SessionId = SessionId { revision: 2, random: 2 };
 
+    #[tokio::test(start_paused = true)]
+    async fn merged_names_that_came_free_are_not_taken_for_the_end() {
+        // (segments that are there, merged, the end)
+        let table: &[(std::ops::Range<u64>, u64, u64)] =
+            &[(5..9, 5, 9), (5..9, 3, 3), (0..9, 5, 9), (0..0, 7, 7), (7..8, 7, 8)];
+        for (there, merged, end) in table {
+            let store = Arc::new(MemoryStore::shared());
+            for number in there.clone() {
+                assert!(write(&store, number, *merged.min(&number)).await);
+            }
+            let reader = FooterReader { store: store.clone(), env: env(1) };
+            let found = fence(&reader, &CreatePolicy::default(), TARGET, FENCER, *merged).await.expect("fences");
+            assert_eq!(found, *end, "{there:?}, {merged} merged");
+        }
+    }
+
     async fn write(store: &MemoryStore, number: SegmentNumber, committed: SegmentNumber) -> bool {
         let (extents, repeated) = (Vec::new(), Vec::new());
         let draft =
@@ -219,7 +245,7 @@ mod tests {
             }
             let reader = FooterReader { store: store.clone(), env: env(1) };
             for fencer in [FENCER, SessionId { revision: 3, random: 3 }] {
-                let found = fence(&reader, &CreatePolicy::default(), TARGET, fencer).await.expect("fences");
+                let found = fence(&reader, &CreatePolicy::default(), TARGET, fencer, 0).await.expect("fences");
                 assert_eq!(found, *end, "{segments:?} by {fencer}");
             }
             assert!(!write(&store, *end, *end).await, "the writer can not go on");

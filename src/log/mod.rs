@@ -3,8 +3,9 @@
 //! - [`partition`] is one partition as its lease holder sees it: offsets, producers, epochs, index. Pure.
 //! - [`append`] turns admitted batches into committed segments: admit → open segment → seal → upload → commit in order → acknowledge.
 //! - [`fetch`] reads committed batches back, out of the tail, the block cache or the bucket.
-//! - [`recover`] rebuilds partitions from the footers of the segments of all their tenures.
+//! - [`recover`] rebuilds partitions from checkpoints, runs, and the footers of the segments of all their tenures.
 //! - [`suspicion`] tells which sessions of other brokers are dead (pure), [`survive`] watches them and closes those.
+//! - [`runs`] turns readers from segments to the runs that stand for them.
 //!
 //! Ownership: a [`slot::PartitionSlot`] guards one partition by a mutex that is never held across an await. The open segment has its
 //! own. Locks are taken in that order.
@@ -18,6 +19,7 @@ pub mod producers;
 pub mod proof;
 pub mod recover;
 pub mod refusals;
+pub mod runs;
 pub mod session;
 pub mod slot;
 pub mod survive;
@@ -37,9 +39,10 @@ use self::partition::Partition;
 use self::proof::Proof;
 use self::recover::FooterReader;
 use self::refusals::WithoutSlot;
+use self::runs::{RunBook, Switched};
 use self::slot::{PartitionSlot, SlotState, Slots, Unavailable};
 use crate::meta::Metadata;
-use crate::meta::image::PartitionState;
+use crate::meta::image::{Merges, PartitionState};
 use crate::store::retry::Backoff;
 use crate::types::env::Env;
 use crate::types::{PartitionId, SessionId};
@@ -74,6 +77,8 @@ pub struct Log {
     pub refused: WithoutSlot,
     /// Held by [`Log::reconcile`] from its look at the image to the last slot.
     pub reconciling: Mutex<()>,
+    /// Which runs readers go to.
+    pub runs: RunBook,
 }
 
 impl Log {
@@ -99,10 +104,12 @@ impl Log {
             }
             if state.tenures.iter().all(|tenure| tenure.session == self.session) {
                 let mut partition = Partition::new(id, state.epoch, state.log_start);
-                partition.finish_replay();
-                slot.settle(SlotState::Serving(Box::new(partition)));
+                match partition.finish_replay() {
+                    Ok(()) => slot.settle(SlotState::Serving(Box::new(partition))),
+                    Err(error) => slot.settle(SlotState::Damaged(error.to_string())),
+                }
             } else {
-                to_recover.push((id, state));
+                to_recover.push(id);
             }
         }
         if !to_recover.is_empty() {
@@ -147,6 +154,31 @@ impl Log {
         }
     }
 
+    /// Partitions as the image has them now, and what was merged of their sessions. Those that are gone are left out.
+    fn to_recover(&self, wanted: &[PartitionId]) -> (Vec<(PartitionId, PartitionState)>, Merges) {
+        self.meta.read(|image| {
+            let state = |id: &PartitionId| Some((*id, image.partition(*id)?.clone()));
+            let states: Vec<_> = wanted.iter().filter_map(state).collect();
+            let sessions: BTreeSet<SessionId> =
+                states.iter().flat_map(|(_, state)| &state.tenures).map(|tenure| tenure.session).collect();
+            let merged = |session: SessionId| Some((session, image.merges.sessions.get(&session)?.clone()));
+            let merges =
+                Merges { claims: BTreeMap::new(), sessions: sessions.into_iter().filter_map(merged).collect() };
+            (states, merges)
+        })
+    }
+
+    /// Whether more was merged of the partition's sessions than `known`, or readers of other partitions were turned to more.
+    fn merged_since(&self, state: &PartitionState, known: &Merges, switched: &Switched) -> bool {
+        let ended = state.tenures.iter().filter(|tenure| tenure.end.is_some());
+        self.meta.read(|image| {
+            ended.map(|tenure| tenure.session).any(|session| {
+                let runs = known.runs(session).len();
+                image.merges.merged(session) > known.merged(session) || switched.of(session) > runs
+            })
+        })
+    }
+
     /// Waits until a slot is not recovering, up to `until`: [`PARK_LIMIT`] from the beginning of the request, however many
     /// partitions it names.
     pub async fn settled(&self, slot: &PartitionSlot, until: Instant) {
@@ -174,15 +206,22 @@ fn follow(slot: &PartitionSlot, state: &PartitionState) {
     }
 }
 
-/// One try at each partition; those that the store could not give now come back, and go on recovering.
-async fn recover_once(
-    log: &Arc<Log>,
-    mut wanted: Vec<(PartitionId, PartitionState)>,
-) -> Vec<(PartitionId, PartitionState)> {
+/// One try at each partition; those that the store could not give now come back, and go on recovering. So do those of which
+/// something was merged meanwhile: they may have looked for what is deleted by now, or know the segments and not the run.
+async fn recover_once(log: &Arc<Log>, mut wanted: Vec<PartitionId>) -> Vec<PartitionId> {
+    let (states, merges) = log.to_recover(&wanted);
     let mut again = BTreeSet::new();
     let mut reason = None;
-    for (id, recovered) in recover::recover(&log.footers, &wanted).await {
+    let recovered = recover::recover(&log.footers, &states, &merges).await;
+    let _newest = log.meta.catch_up_hint().await;
+    for ((id, recovered), (_, state)) in recovered.into_iter().zip(&states) {
         let Some(slot) = log.slots.get(id) else { continue };
+        // Under this lock nothing is switched: what is switched later finds the slot open.
+        let switched = log.runs.switched();
+        if log.merged_since(state, &merges, &switched) {
+            again.insert(id);
+            continue;
+        }
         match recovered {
             Ok(partition) => slot.settle(SlotState::Serving(Box::new(partition))),
             Err(error) if error.is_passing() => {
@@ -198,12 +237,12 @@ async fn recover_once(
     if let Some(error) = reason {
         tracing::warn!(partitions = again.len(), %error, "the store does not give what recovery needs: trying again");
     }
-    wanted.retain(|(id, _)| again.contains(id));
+    wanted.retain(|id| again.contains(id));
     wanted
 }
 
 /// Recovers partitions side by side and opens those that came back whole.
-async fn recover_all(log: Arc<Log>, wanted: Vec<(PartitionId, PartitionState)>) {
+async fn recover_all(log: Arc<Log>, wanted: Vec<PartitionId>) {
     let count = wanted.len();
     let begun = log.env.clock.boot();
     let mut backoff = Backoff::new(FIRST_RECOVERY_PAUSE, LONGEST_RECOVERY_PAUSE);

@@ -3,12 +3,12 @@
 //! Appends are decided on speculative state (committed + in flight); [`Partition::commit`] makes them visible, in segment order. A
 //! session that ends drops the whole struct; the next one starts from recovery.
 
-use super::index::{Index, IndexedExtent, ObjectRef};
+use super::index::{Index, IndexedExtent, ObjectRef, Window};
 use super::producers::{Claim, Producers, Verdict, Written};
 use super::refusals::{Refusals, RefusedBatch};
-use crate::segment::{BatchMeta, ExtentMeta};
+use crate::segment::{BatchMeta, ExtentMeta, PartitionCheckpoint, RunExtent};
 use crate::types::mutant::{self, Mutant};
-use crate::types::{LeaseEpoch, Offset, PartitionId, SegmentNumber, TimestampMs};
+use crate::types::{LeaseEpoch, Offset, PartitionId, SegmentNumber, SessionId, TimestampMs};
 
 #[derive(Debug)]
 pub struct Partition {
@@ -23,6 +23,8 @@ pub struct Partition {
     epochs: Vec<(LeaseEpoch, Offset)>,
     producers: Producers,
     index: Index,
+    /// What lies below this offset was counted by the checkpoint that the producers came from.
+    restored: Offset,
 }
 
 /// What became of a batch.
@@ -50,6 +52,8 @@ pub enum AdmitError {
 pub enum RecoverError {
     #[error("partition {partition}: expected offset {expected}, found an extent from {found}")]
     NotContiguous { partition: PartitionId, expected: Offset, found: Offset },
+    #[error("partition {partition}: its records end at {found}, its checkpoint was at {expected}")]
+    EndsEarly { partition: PartitionId, expected: Offset, found: Offset },
     #[error("partition {partition}: lease epoch {found} after {last}")]
     EpochFell { partition: PartitionId, last: LeaseEpoch, found: LeaseEpoch },
 }
@@ -66,6 +70,7 @@ impl Partition {
             epochs: Vec::new(),
             producers: Producers::default(),
             index: Index::default(),
+            restored: 0,
         }
     }
 
@@ -79,17 +84,10 @@ impl Partition {
         if mutant::on(Mutant::SkipDamaged) || (mutant::on(Mutant::NextOffsetFromData) && self.next_offset == 0) {
             self.next_offset = extent.base_offset;
         }
-        if extent.base_offset != self.next_offset {
-            return Err(RecoverError::NotContiguous {
-                partition: self.id,
-                expected: self.next_offset,
-                found: extent.base_offset,
-            });
-        }
-        if let Some((last, _)) = self.epochs.last().filter(|(last, _)| *last > extent.epoch) {
-            return Err(RecoverError::EpochFell { partition: self.id, last: *last, found: extent.epoch });
-        }
-        for batch in extent.batches.iter().filter(|_| !mutant::on(Mutant::ForgetProducers)) {
+        self.check_next(extent.base_offset, extent.epoch)?;
+        // What a checkpoint counted already is not counted again.
+        let later = |batch: &&BatchMeta| batch.base_offset >= self.restored;
+        for batch in extent.batches.iter().filter(later).filter(|_| !mutant::on(Mutant::ForgetProducers)) {
             self.producers.write(Claim::of(batch), written(batch, None), written_ms);
         }
         self.next_offset = extent.next_offset;
@@ -97,13 +95,78 @@ impl Partition {
         Ok(())
     }
 
+    /// Takes the next extent out of a run. What it says of producers stands in a checkpoint at or behind it.
+    pub fn replay_run(&mut self, object: ObjectRef, extent: &RunExtent) -> Result<(), RecoverError> {
+        if mutant::on(Mutant::IgnoreRuns) || (mutant::on(Mutant::NextOffsetFromData) && self.next_offset == 0) {
+            self.next_offset = extent.base_offset;
+        }
+        self.check_next(extent.base_offset, extent.epoch)?;
+        self.next_offset = extent.next_offset;
+        self.show(IndexedExtent::of_run(object, extent));
+        Ok(())
+    }
+
+    /// Takes producers and epochs from a checkpoint, before the first extent is replayed. It must be the newest one.
+    pub fn restore(&mut self, checkpoint: &PartitionCheckpoint) {
+        self.restored = checkpoint.next_offset;
+        if !mutant::on(Mutant::ForgetProducers) {
+            self.producers.restore(&checkpoint.producers);
+        }
+    }
+
+    /// What stands in the checkpoint of a merge of this session's segments below `end`, and of all before this session. Whatever is
+    /// newer, in flight or committed, is left out. `next_offset`: where the partition's records in the window end; without any it is
+    /// looked for, and where nothing tells (the records are deleted) there is no checkpoint.
+    pub fn checkpoint(
+        &self,
+        session: SessionId,
+        end: SegmentNumber,
+        next_offset: Option<Offset>,
+    ) -> Option<PartitionCheckpoint> {
+        let next_offset = next_offset.or_else(|| self.index.end_below(session, end))?;
+        let counts = |written: &Written| {
+            let ahead = mutant::on(Mutant::CheckpointAhead);
+            ahead || written.segment.is_none_or(|segment| segment < end)
+        };
+        let producers = self.producers.checkpoint(counts);
+        Some(PartitionCheckpoint {
+            partition: self.id,
+            next_offset,
+            log_start: self.log_start,
+            epochs: self.epochs.iter().copied().filter(|(_, start)| *start < next_offset).collect(),
+            producers: if mutant::on(Mutant::ForgetCheckpointProducers) { Vec::new() } else { producers },
+        })
+    }
+
+    /// Reads go to the run from here on, see [`Index::switch`].
+    #[must_use]
+    pub fn switch(&mut self, window: Window, run: &[IndexedExtent]) -> bool {
+        self.index.switch(window, run, self.log_start)
+    }
+
+    fn check_next(&self, base_offset: Offset, epoch: LeaseEpoch) -> Result<(), RecoverError> {
+        let (partition, expected) = (self.id, self.next_offset);
+        if base_offset != expected {
+            return Err(RecoverError::NotContiguous { partition, expected, found: base_offset });
+        }
+        match self.epochs.last() {
+            Some((last, _)) if *last > epoch => Err(RecoverError::EpochFell { partition, last: *last, found: epoch }),
+            _ => Ok(()),
+        }
+    }
+
     /// Ends the replay: an emptied extent keeps its offset range, so the next offset is never below the log start.
-    pub fn finish_replay(&mut self) {
+    pub fn finish_replay(&mut self) -> Result<(), RecoverError> {
+        if self.next_offset < self.restored && !mutant::on(Mutant::IgnoreRuns) && !mutant::on(Mutant::SkipDamaged) {
+            let (partition, expected, found) = (self.id, self.restored, self.next_offset);
+            return Err(RecoverError::EndsEarly { partition, expected, found });
+        }
         if !mutant::on(Mutant::NextOffsetFromData) {
             self.next_offset = self.next_offset.max(self.log_start);
         }
         self.high_watermark = self.next_offset;
         self.index.trim(self.log_start);
+        Ok(())
     }
 
     /// Judges a batch (its `base_offset` is ignored) and, if it is new, gives it offsets in `segment`, the segment now open.
@@ -149,11 +212,15 @@ impl Partition {
 
     /// Shows an extent whose segment, and all before it, are committed.
     pub fn commit(&mut self, object: ObjectRef, extent: &ExtentMeta) {
+        self.show(IndexedExtent::new(object, extent));
+    }
+
+    fn show(&mut self, extent: IndexedExtent) {
         if self.epochs.last().is_none_or(|(last, _)| *last < extent.epoch) {
             self.epochs.push((extent.epoch, extent.base_offset));
         }
-        self.index.push(IndexedExtent::new(object, extent));
         self.high_watermark = extent.next_offset;
+        self.index.push(extent);
     }
 
     /// Moves the log start up; a lower value changes nothing.
@@ -232,10 +299,13 @@ fn written(batch: &BatchMeta, segment: Option<SegmentNumber>) -> Written {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::{SessionId, TopicId};
+    use crate::types::TopicId;
 
     const ID: PartitionId = PartitionId { topic: TopicId(1), index: 0 };
-    const OBJECT: ObjectRef = ObjectRef { session: SessionId { revision: 1, random: 1 }, number: 0, body_length: 0 };
+    const OBJECT: ObjectRef = ObjectRef {
+        place: crate::log::index::Place::Segment { session: SessionId { revision: 1, random: 1 }, number: 0 },
+        body_length: 0,
+    };
 
     fn batch(base_offset: Offset, records: i32, producer_id: i64, base_sequence: i32) -> BatchMeta {
         BatchMeta {
@@ -300,7 +370,7 @@ mod tests {
             let mut recovered = Partition::new(ID, 1, 0);
             let stored = BatchMeta { base_offset: 0, ..stamped() };
             recovered.replay(OBJECT, &extent(0, vec![stored]), 5_000).expect("contiguous");
-            recovered.finish_replay();
+            recovered.finish_replay().expect("all is there");
             assert_eq!(recovered.admit(&mut again(), 3, 8_000).map(|a| a.log_append_time), Ok(1234));
         }
     }
@@ -314,7 +384,7 @@ mod tests {
         assert!(matches!(gap, Err(RecoverError::NotContiguous { expected: 3, found: 4, .. })), "{gap:?}");
         let fell = partition.replay(OBJECT, &extent(0, vec![batch(3, 1, -1, -1)]), 0);
         assert!(matches!(fell, Err(RecoverError::EpochFell { .. })), "{fell:?}");
-        partition.finish_replay();
+        partition.finish_replay().expect("all is there");
         assert_eq!(partition.high_watermark(), 3);
         let duplicate = partition.admit(&mut batch(-1, 1, 9, 2), 0, 0).expect("known");
         assert_eq!((duplicate.base_offset, duplicate.segment), (2, None));
@@ -327,7 +397,7 @@ mod tests {
     #[test]
     fn an_emptied_partition_keeps_its_offsets() {
         let mut partition = Partition::new(ID, 0, 100);
-        partition.finish_replay();
+        partition.finish_replay().expect("all is there");
         assert_eq!(partition.admit(&mut batch(-1, 1, -1, -1), 0, 0).map(|a| a.base_offset), Ok(100));
     }
 }

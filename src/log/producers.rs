@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::refusals::{Refusals, RefusedBatch};
-use crate::segment::BatchMeta;
+use crate::segment::{BatchCheckpoint, BatchMeta, ProducerCheckpoint};
 use crate::types::{Offset, SegmentNumber, TimestampMs};
 
 /// Batches remembered per producer, as in Kafka: the most that a client may have in flight.
@@ -119,6 +119,27 @@ impl Producers {
         self.refused.expire(now);
     }
 
+    /// What was known of producers when `counts` held for exactly the batches written until then. Batches that newer ones have
+    /// pushed out are missing: whoever replays the newer ones comes to the same state as with them.
+    pub fn checkpoint(&self, counts: impl Fn(&Written) -> bool) -> Vec<ProducerCheckpoint> {
+        let of = |(id, producer): (&i64, &Producer)| {
+            let batches: Vec<_> = producer.batches.iter().filter(|written| counts(written)).map(checkpointed).collect();
+            let (epoch, last_written_ms) = (producer.epoch, producer.last_written_ms);
+            (!batches.is_empty()).then_some(ProducerCheckpoint { id: *id, epoch, last_written_ms, batches })
+        };
+        self.by_id.iter().filter_map(of).collect()
+    }
+
+    /// Puts back what a checkpoint says, in the place of all that is known.
+    pub fn restore(&mut self, checkpoint: &[ProducerCheckpoint]) {
+        let of = |producer: &ProducerCheckpoint| {
+            let batches = producer.batches.iter().map(restored).collect();
+            let (epoch, last_written_ms) = (producer.epoch, producer.last_written_ms);
+            (producer.id, Producer { epoch, batches, last_written_ms })
+        };
+        self.by_id = checkpoint.iter().map(of).collect();
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = (i64, &Producer)> {
         self.by_id.iter().map(|(id, producer)| (*id, producer))
     }
@@ -129,6 +150,27 @@ impl Producers {
 
     pub fn is_empty(&self) -> bool {
         self.by_id.is_empty()
+    }
+}
+
+fn checkpointed(written: &Written) -> BatchCheckpoint {
+    BatchCheckpoint {
+        first_sequence: written.first_sequence,
+        last_sequence: written.last_sequence,
+        base_offset: written.base_offset,
+        last_offset: written.last_offset,
+        max_timestamp: written.max_timestamp,
+    }
+}
+
+fn restored(batch: &BatchCheckpoint) -> Written {
+    Written {
+        first_sequence: batch.first_sequence,
+        last_sequence: batch.last_sequence,
+        base_offset: batch.base_offset,
+        last_offset: batch.last_offset,
+        max_timestamp: batch.max_timestamp,
+        segment: None,
     }
 }
 
@@ -219,6 +261,31 @@ mod tests {
         assert_eq!(producers.judge(claim(1, 6, 1), 102), Verdict::New, "another epoch");
         assert_eq!(producers.judge(claim(0, 5, 1), 102), Verdict::New, "the refused one itself");
         assert_eq!(producers.judge(claim(0, 8, 1), 102 + REFUSAL_MEMORY_MS), Verdict::New, "forgotten");
+    }
+
+    /// However far a checkpoint lies back, with the batches after it the state is the same as from all batches.
+    #[test]
+    fn a_checkpoint_and_what_follows_it_are_as_good_as_everything() {
+        let batches: Vec<(i16, i32)> =
+            (0..9).map(|at| (0, at)).chain([(1, 0), (1, 1)]).chain((0..3).map(|at| (3, at))).collect();
+        let write = |producers: &mut Producers, at: usize, segment: Option<u64>| {
+            let (epoch, first) = batches[at];
+            let claim = claim(epoch, first, 1);
+            producers.write(claim, Written { segment, ..written(claim, at as i64) }, at as i64);
+        };
+        let mut all = Producers::default();
+        (0..batches.len()).for_each(|at| write(&mut all, at, None));
+        for live in 0..=batches.len() {
+            let mut speculative = Producers::default();
+            (0..live).for_each(|at| write(&mut speculative, at, Some(at as u64)));
+            for end in 0..=live {
+                let checkpoint = speculative.checkpoint(|written| written.segment.is_none_or(|at| at < end as u64));
+                let mut recovered = Producers::default();
+                recovered.restore(&checkpoint);
+                (end..batches.len()).for_each(|at| write(&mut recovered, at, None));
+                assert_eq!(recovered, all, "{end} of {live}");
+            }
+        }
     }
 
     #[test]

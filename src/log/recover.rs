@@ -1,10 +1,11 @@
-//! Rebuilds partitions from the footers of the segments of all their tenures.
+//! Rebuilds partitions from the newest checkpoint, the runs, and the footers of the segments of all their tenures that are not merged.
 //!
-//! The image says which sessions wrote a partition, under which epochs and up to which segment. Footers are read once per session for
-//! all partitions that are taken over, 64 at a time where a segment repeats the footers before it. Whatever is missing, damaged or
+//! The image says which sessions wrote a partition, under which epochs and up to which segment, and what of it was merged. Manifests
+//! and footers are read once per session for all partitions that are taken over, footers 64 at a time where a segment repeats those
+//! before it. Whatever is missing, damaged or
 //! does not fit stops the recovery of the partitions that need it, with an error that names the object: nothing is ever skipped.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -12,13 +13,16 @@ use futures::stream::iter;
 
 use super::index::ObjectRef;
 use super::partition::{Partition, RecoverError};
-use crate::meta::image::PartitionState;
-use crate::segment::{ExtentMeta, Footer, SegmentError, SegmentTail, Tail, parse_tail, segment_key};
+use crate::meta::image::{Merges, PartitionState};
+use crate::segment::{
+    ExtentMeta, Footer, Manifest, PartitionCheckpoint, RunExtent, RunTail, SegmentError, SegmentTail, Tail,
+    manifest_key, parse_run_tail, parse_tail, segment_key,
+};
 use crate::store::retry::{ReadPolicy, read_retrying};
 use crate::store::{ReadRange, StoreError, StoreRef};
 use crate::types::env::Env;
 use crate::types::mutant::{self, Mutant};
-use crate::types::{PartitionId, SegmentNumber, SessionId, TimestampMs};
+use crate::types::{LeaseEpoch, PartitionId, RunId, SegmentNumber, SessionId, TimestampMs};
 
 /// Segments that repeat footers are this far apart (written by the flusher).
 const REPEAT_EVERY: SegmentNumber = 64;
@@ -74,6 +78,37 @@ impl FooterReader {
 
     /// What stands under a segment's name; `None`: nothing yet.
     pub async fn tail(&self, key: &str) -> Result<Option<Tail>, RecoveryError> {
+        self.parsed(key, |size, bytes| match parse_tail(key, size, bytes)? {
+            Tail::NeedMore(more) => Ok(Err(more)),
+            tail => Ok(Ok(tail)),
+        })
+        .await
+    }
+
+    /// What the end of an object below `runs/` says; `None`: there is no such object.
+    pub async fn run_tail(&self, key: &str) -> Result<Option<RunTail>, RecoveryError> {
+        self.parsed(key, |size, bytes| match parse_run_tail(key, size, bytes)? {
+            RunTail::NeedMore(more) => Ok(Err(more)),
+            tail => Ok(Ok(tail)),
+        })
+        .await
+    }
+
+    /// The manifest of a run that must exist.
+    pub async fn manifest(&self, run: RunId) -> Result<Manifest, RecoveryError> {
+        let key = manifest_key(run);
+        match self.run_tail(&key).await? {
+            Some(RunTail::Manifest(manifest)) => Ok(manifest),
+            _ => Err(RecoveryError::Missing { object: key }),
+        }
+    }
+
+    /// Reads the end of an object until `parse` has enough of it: it gives `Err(bytes)` when it needs more.
+    async fn parsed<T>(
+        &self,
+        key: &str,
+        parse: impl Fn(u64, &[u8]) -> Result<Result<T, u64>, SegmentError>,
+    ) -> Result<Option<T>, RecoveryError> {
         let policy = ReadPolicy { deadline: Duration::from_secs(60), ..ReadPolicy::default() };
         let mut wanted = TAIL_BYTES;
         let mut looks = 0;
@@ -84,9 +119,9 @@ impl FooterReader {
                 Err(StoreError::NotFound { .. }) => return Ok(None),
                 Err(error) => return Err(error.into()),
             };
-            match parse_tail(key, read.object_size, &read.bytes) {
-                Ok(Tail::NeedMore(more)) => wanted = more,
-                Ok(tail) => return Ok(Some(tail)),
+            match parse(read.object_size, &read.bytes) {
+                Ok(Err(more)) => wanted = more,
+                Ok(Ok(tail)) => return Ok(Some(tail)),
                 // A bit that flipped on the way must not close a partition for good.
                 Err(damage) if looks == DAMAGED_LOOKS => return Err(damage.into()),
                 Err(_) => {
@@ -97,16 +132,23 @@ impl FooterReader {
         }
     }
 
-    /// Footers of the segments 0..end of a session, in order.
-    pub async fn footers(&self, session: SessionId, end: SegmentNumber) -> Result<Vec<Footer>, RecoveryError> {
+    /// Footers of the segments `from..end` of a session, in order.
+    pub async fn footers(
+        &self,
+        session: SessionId,
+        from: SegmentNumber,
+        end: SegmentNumber,
+    ) -> Result<Vec<Footer>, RecoveryError> {
         let mut footers: BTreeMap<SegmentNumber, Footer> = BTreeMap::new();
-        let repeating: Vec<_> = (1..).map(|n| n * REPEAT_EVERY).take_while(|n| *n < end).collect();
+        let first = from / REPEAT_EVERY + 1;
+        let repeating: Vec<_> = (first..).map(|n| n * REPEAT_EVERY).take_while(|n| *n < end).collect();
         for segment in self.read_all(session, repeating).await? {
             footers.extend(segment.repeated.into_iter().map(|footer| (footer.number, footer)));
             footers.insert(segment.footer.number, segment.footer);
         }
+        footers.retain(|number, _| *number >= from);
         let believed = if mutant::on(Mutant::RepeatedAreAll) { end - end % REPEAT_EVERY } else { 0 };
-        let missing: Vec<_> = (believed..end).filter(|number| !footers.contains_key(number)).collect();
+        let missing: Vec<_> = (believed.max(from)..end).filter(|number| !footers.contains_key(number)).collect();
         for segment in self.read_all(session, missing).await? {
             footers.insert(segment.footer.number, segment.footer);
         }
@@ -130,10 +172,12 @@ impl FooterReader {
     }
 }
 
-/// Rebuilds the partitions given. A session's footers that can't be read fail all partitions that need them, and only these.
+/// Rebuilds the partitions given; `merges` is the image's, at least for their sessions. What can't be read of a session fails all
+/// partitions that need it, and only these.
 pub async fn recover(
     reader: &FooterReader,
     wanted: &[(PartitionId, PartitionState)],
+    merges: &Merges,
 ) -> Vec<(PartitionId, Result<Partition, RecoveryError>)> {
     let mut ends: BTreeMap<SessionId, SegmentNumber> = BTreeMap::new();
     for tenure in wanted.iter().flat_map(|(_, state)| &state.tenures) {
@@ -142,51 +186,126 @@ pub async fn recover(
             *known = end.max(*known);
         }
     }
-    let needed: BTreeSet<PartitionId> = wanted.iter().map(|(id, _)| *id).collect();
+    let last = |state: &PartitionState| state.tenures.iter().rev().find(|tenure| tenure.end.is_some()).map(|t| t.epoch);
+    let needed: Needed = wanted.iter().filter_map(|(id, state)| Some((*id, last(state)?))).collect();
+    let needed = &needed;
     let mut reads = iter(ends)
-        .map(|(session, end)| async move { (session, reader.footers(session, end).await) })
+        .map(|(session, end)| async move { (session, read_session(reader, session, end, merges, needed).await) })
         .buffer_unordered(PARALLEL_SESSIONS);
     let mut sessions = BTreeMap::new();
-    while let Some((session, footers)) = reads.next().await {
-        sessions.insert(session, footers.map(|footers| by_partition(footers, &needed)));
+    while let Some((session, found)) = reads.next().await {
+        sessions.insert(session, found);
     }
     wanted.iter().map(|(id, state)| (*id, rebuild(*id, state, &sessions))).collect()
 }
 
-/// An extent, where it lies and when its segment was sealed.
-type Located = (ObjectRef, TimestampMs, ExtentMeta);
+/// Partitions that are rebuilt, and up to which lease epoch.
+type Needed = BTreeMap<PartitionId, LeaseEpoch>;
 
-/// Extents of the partitions wanted, in the order of their segments.
-fn by_partition(footers: Vec<Footer>, needed: &BTreeSet<PartitionId>) -> BTreeMap<PartitionId, Vec<Located>> {
-    let mut extents: BTreeMap<PartitionId, Vec<Located>> = BTreeMap::new();
-    for footer in footers {
-        let object = ObjectRef { session: footer.session, number: footer.number, body_length: footer.body_length() };
-        for extent in footer.extents.into_iter().filter(|extent| needed.contains(&extent.partition)) {
-            extents.entry(extent.partition).or_default().push((object, footer.created_ms, extent));
+/// An extent and where it lies.
+enum Located {
+    Run(ObjectRef, RunExtent),
+    /// With the number and the time of its segment.
+    Segment(ObjectRef, SegmentNumber, TimestampMs, ExtentMeta),
+}
+
+/// What a session wrote in one partition.
+#[derive(Default)]
+struct Written {
+    /// In the order of their segments.
+    extents: Vec<Located>,
+    /// The newest of its runs.
+    checkpoint: Option<PartitionCheckpoint>,
+}
+
+type SessionLog = BTreeMap<PartitionId, Written>;
+
+/// Manifests of its runs, then footers of the segments behind them.
+async fn read_session(
+    reader: &FooterReader,
+    session: SessionId,
+    end: SegmentNumber,
+    merges: &Merges,
+    needed: &Needed,
+) -> Result<SessionLog, RecoveryError> {
+    let mut log = SessionLog::new();
+    let ids: Vec<RunId> = merges.runs(session).iter().map(|run| run.id).collect();
+    let mut manifests = iter(ids).map(|run| reader.manifest(run)).buffered(PARALLEL);
+    while let Some(manifest) = manifests.next().await {
+        match manifest {
+            Err(_) if mutant::on(Mutant::IgnoreRuns) || mutant::on(Mutant::SkipDamaged) => {}
+            manifest => take_run(&mut log, manifest?, needed),
         }
     }
-    extents
+    let merged = merges.merged(session);
+    if merged < end {
+        take_segments(&mut log, reader.footers(session, merged, end).await?, needed);
+    }
+    Ok(log)
+}
+
+fn take_run(log: &mut SessionLog, manifest: Manifest, needed: &Needed) {
+    for (number, body_length, extent) in
+        manifest.extents().filter(|(_, _, extent)| needed.contains_key(&extent.partition))
+    {
+        let object = ObjectRef::run(manifest.run, number, body_length);
+        log.entry(extent.partition).or_default().extents.push(Located::Run(object, *extent));
+    }
+    for state in manifest.checkpoint {
+        let newest = state.epochs.last().map_or(0, |(epoch, _)| *epoch);
+        let partition = state.partition;
+        if needed.get(&partition).is_some_and(|last| newest <= *last) {
+            log.entry(partition).or_default().checkpoint = Some(state);
+        }
+    }
+}
+
+fn take_segments(log: &mut SessionLog, footers: Vec<Footer>, needed: &Needed) {
+    for footer in footers {
+        let object = ObjectRef::segment(footer.session, footer.number, footer.body_length());
+        for extent in footer.extents.into_iter().filter(|extent| needed.contains_key(&extent.partition)) {
+            let located = |extent| Located::Segment(object, footer.number, footer.created_ms, extent);
+            log.entry(extent.partition).or_default().extents.push(located(extent));
+        }
+    }
 }
 
 fn rebuild(
     id: PartitionId,
     state: &PartitionState,
-    sessions: &BTreeMap<SessionId, Result<BTreeMap<PartitionId, Vec<Located>>, RecoveryError>>,
+    sessions: &BTreeMap<SessionId, Result<SessionLog, RecoveryError>>,
 ) -> Result<Partition, RecoveryError> {
     let mut partition = Partition::new(id, state.epoch, state.log_start);
+    let mut tenures = Vec::new();
     for tenure in &state.tenures {
         let (Some(end), Some(found)) = (tenure.end, sessions.get(&tenure.session)) else { continue };
-        let Some(extents) = found.as_ref().map_err(Clone::clone)?.get(&id) else { continue };
-        for (object, written_ms, extent) in extents {
-            if mutant::on(Mutant::NextOffsetFromData) && extent.next_offset <= state.log_start {
+        if let Some(written) = found.as_ref().map_err(Clone::clone)?.get(&id) {
+            tenures.push((tenure.epoch, end, written));
+        }
+    }
+    let checkpoints = tenures.iter().filter_map(|(_, _, written)| written.checkpoint.as_ref());
+    if let Some(newest) = checkpoints.max_by_key(|checkpoint| checkpoint.next_offset) {
+        partition.restore(newest);
+    }
+    for (epoch, end, written) in tenures {
+        for located in &written.extents {
+            let next_offset = match located {
+                Located::Run(_, extent) => extent.next_offset,
+                Located::Segment(_, _, _, extent) => extent.next_offset,
+            };
+            if mutant::on(Mutant::NextOffsetFromData) && next_offset <= state.log_start {
                 continue;
             }
-            if object.number < end && extent.epoch == tenure.epoch {
-                partition.replay(*object, extent, *written_ms)?;
+            match located {
+                Located::Run(object, extent) if extent.epoch == epoch => partition.replay_run(*object, extent)?,
+                Located::Segment(object, number, written_ms, extent) if extent.epoch == epoch && *number < end => {
+                    partition.replay(*object, extent, *written_ms)?;
+                }
+                Located::Run(..) | Located::Segment(..) => {}
             }
         }
     }
-    partition.finish_replay();
+    partition.finish_replay()?;
     Ok(partition)
 }
 
@@ -290,7 +409,7 @@ mod tests {
         ];
         for (index, tenures, log_start, expected) in table {
             let wanted = [(id(*index), state(tenures, *log_start))];
-            let (_, found) = recover(&reader(store.clone()), &wanted).await.remove(0);
+            let (_, found) = recover(&reader(store.clone()), &wanted, &Merges::default()).await.remove(0);
             match (found, expected) {
                 (Ok(partition), Ok(next)) => {
                     let ends = (partition.next_offset(), partition.high_watermark(), partition.log_start());
@@ -307,8 +426,11 @@ mod tests {
         // Side by side each has its own end, and the failure of one is not the other's.
         let both =
             [(id(0), state(&[(A, 0, Some(2))], 0)), (id(1), state(&a_b, 0)), (id(2), state(&[(B, 0, Some(3))], 0))];
-        let next: Vec<_> =
-            recover(&reader(store), &both).await.into_iter().map(|(_, p)| p.ok().map(|p| p.next_offset())).collect();
+        let next: Vec<_> = recover(&reader(store), &both, &Merges::default())
+            .await
+            .into_iter()
+            .map(|(_, p)| p.ok().map(|p| p.next_offset()))
+            .collect();
         assert_eq!(next, [Some(2), Some(4), None]);
     }
 
@@ -320,10 +442,10 @@ mod tests {
         let segments: Vec<&[Written]> = extents.iter().map(|extent| &extent[..]).collect();
         write(&*store, A, &segments[..128]).await;
         for end in [1, 63, 64, 65, 127, 128] {
-            let footers = reader(store.clone()).footers(A, end).await.expect("all are there");
+            let footers = reader(store.clone()).footers(A, 0, end).await.expect("all are there");
             assert_eq!(footers.iter().map(|footer| footer.number).collect::<Vec<_>>(), (0..end).collect::<Vec<_>>());
         }
-        let missing = reader(store).footers(A, 129).await.expect_err("one is missing").to_string();
+        let missing = reader(store).footers(A, 0, 129).await.expect_err("one is missing").to_string();
         assert!(missing.contains(&segment_key(A, 128)), "{missing}");
     }
 

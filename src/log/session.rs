@@ -14,7 +14,8 @@ use crate::meta::image::{Image, SessionState};
 use crate::meta::{Metadata, ProposeError};
 use crate::segment::{IDENTITY_BYTES, SegmentDraft, SegmentError, build, segment_key};
 use crate::store::create::{CreateError, CreateOnce, CreatePolicy, Created, create_once};
-use crate::types::{NodeId, SessionId};
+use crate::types::mutant::{self, Mutant};
+use crate::types::{NodeId, SegmentNumber, SessionId};
 
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -74,15 +75,43 @@ pub async fn open(
     let (footer_zero, sent_at) = create_segment_zero(reader, policy, id).await?;
     propose(meta, move |_| vec![Change::Ready { session: id }]).await?;
     for predecessor in meta.read(|image| predecessors(image, id, identity.node_id)) {
-        let end = fence(reader, policy, predecessor, id)
-            .await
-            .map_err(|error| OpenError::Fence { session: predecessor, error })?;
+        let end = end(meta, reader, policy, predecessor, id).await?;
         tracing::info!(session = %predecessor, end, "closed an earlier session of this node");
-        propose(meta, move |image| close(image, predecessor, end)).await?;
     }
     let ttl = Duration::from_millis(meta.read(|image| image.session_ttl_ms));
     Ok(OpenedSession { id, footer_zero, sent_at, ttl })
 }
+
+/// Fences a session and closes it in the table. What is merged meanwhile by its own broker, which may still live, moves the number
+/// where the walk has to begin: names below it are free again.
+async fn end(
+    meta: &Metadata,
+    reader: &FooterReader,
+    policy: &CreatePolicy,
+    session: SessionId,
+    fencer: SessionId,
+) -> Result<SegmentNumber, OpenError> {
+    loop {
+        let merged = meta.read(|image| image.merges.merged(session));
+        let merged = if mutant::on(Mutant::FenceBelowMerged) { 0 } else { merged };
+        let end = fence(reader, policy, session, fencer, merged)
+            .await
+            .map_err(|error| OpenError::Fence { session, error })?;
+        let closed = meta.propose(move |image| match image.merges.merged(session) {
+            merged if merged > end && !mutant::on(Mutant::FenceBelowMerged) => Err(MergedMeanwhile),
+            _ => Ok(close(image, session, end)),
+        });
+        match closed.await {
+            Ok(_) => return Ok(end),
+            Err(ProposeError::Refused(MergedMeanwhile)) => {}
+            Err(error) => return Err(OpenError::Metadata(error.to_string())),
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("its segments were merged meanwhile")]
+struct MergedMeanwhile;
 
 /// Closes a session in the table at the end that fencing found, unless that is done already.
 pub fn close(image: &Image, session: SessionId, end: u64) -> Vec<Change> {

@@ -45,7 +45,9 @@ pub async fn run(log: Arc<Log>, ttl: Duration) {
 }
 
 async fn look_at_all(log: &Log, ttl: Duration, open: &[SessionId], suspicion: &mut Suspicion) {
-    let looks: Vec<_> = open.iter().map(|id| look(log, ttl, *id, suspicion.end_seen(*id))).collect();
+    // What was merged is no longer there to be seen.
+    let merged = |id: SessionId| log.meta.read(|image| image.merges.merged(id));
+    let looks: Vec<_> = open.iter().map(|id| look(log, ttl, *id, suspicion.end_seen(*id).max(merged(*id)))).collect();
     let mut looks = stream::iter(looks).buffer_unordered(PARALLEL);
     while let Some((session, found)) = looks.next().await {
         if let Some((end, began)) = found {
@@ -99,7 +101,8 @@ async fn end(reader: &FooterReader, session: SessionId, from: SegmentNumber) -> 
 async fn take_over(log: &Log, ttl: Duration, session: SessionId, suspicion: &mut Suspicion) {
     let began = log.env.clock.boot();
     let policy = CreatePolicy { deadline: Some(ttl), ..CreatePolicy::default() };
-    let end = match fence(&log.footers, &policy, session, log.session).await {
+    let merged = log.meta.read(|image| image.merges.merged(session));
+    let end = match fence(&log.footers, &policy, session, log.session, merged).await {
         Ok(end) => end,
         Err(error) => {
             tracing::warn!(%session, %error, "a session that looks dead could not be fenced");

@@ -1,4 +1,4 @@
-//! How an entry changes the image. Pure, and the same on every broker and for ever: what an entry of version 1 does may not change.
+//! How an entry changes the image. Pure, and the same on every broker and for ever: what an entry of a version does may not change.
 //!
 //! Rules are the proposer's ([`super::rules`]); `apply` refuses no known change. A change whose rule does not hold, which no
 //! proposer that obeys them appends, has no effect at all; each case is listed at its function. So a mistake in one broker
@@ -8,9 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::entry::{Change, ConfigResource, ENTRY_VERSION, Endpoint, Entry};
 use super::hash;
-use super::image::{Configs, Image, PartitionState, Session, SessionState, Tenure, Topic};
+use super::image::{Claim, Configs, Image, PartitionState, Run, Session, SessionState, Tenure, Topic};
 use super::rules::PARTITIONS_MAX;
-use crate::types::{NodeId, Offset, Revision, SegmentNumber, SessionId, TopicId};
+use crate::types::{NodeId, Offset, Revision, RunId, SegmentNumber, SessionId, TopicId};
 
 /// Why an entry can't be applied. The image is unchanged; the broker has to stop.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -24,7 +24,7 @@ pub enum UnknownEntry {
 impl Image {
     /// Applies all changes of the next entry.
     pub fn apply(&mut self, entry: &Entry) -> Result<(), UnknownEntry> {
-        if entry.version != ENTRY_VERSION {
+        if !(1..=ENTRY_VERSION).contains(&entry.version) {
             return Err(UnknownEntry::Version(entry.version));
         }
         if self.revision.checked_add(1) != Some(entry.revision) {
@@ -70,6 +70,14 @@ impl Image {
             Change::AlterConfigs { resource, set } => self.alter_configs(resource, set),
             Change::AdvanceLogStart { topic, offsets } => self.advance_log_start(*topic, offsets),
             Change::AllocateProducerIds { session, count } => self.allocate_producer_ids(*session, *count),
+            Change::ClaimMerge { session, from, to, by, random } => {
+                let claim = Claim { session: *session, from: *from, to: *to, by: *by };
+                self.claim_merge(revision, random, claim);
+            }
+            Change::CommitRun { claim, empty } => self.commit_run(*claim, *empty),
+            Change::EndClaim { claim } => {
+                self.merges.claims.remove(claim);
+            }
         }
     }
 
@@ -186,6 +194,26 @@ impl Image {
         let open = self.sessions.get(&session).is_some_and(|state| !matches!(state.state, SessionState::Fenced { .. }));
         if open && let Some(next) = self.next_producer_id.checked_add(i64::from(count)) {
             self.next_producer_id = next;
+        }
+    }
+
+    /// No effect: a random part that is not 16 hexadecimal digits, an unknown session, one that has a claim already, a window that
+    /// does not begin where the last one ended.
+    fn claim_merge(&mut self, revision: Revision, random: &str, claim: Claim) {
+        let Some(random) = parse_random(random) else { return };
+        let known = self.sessions.contains_key(&claim.session) && self.merges.claim_on(claim.session).is_none();
+        if known && claim.from == self.merges.merged(claim.session) && claim.from < claim.to {
+            self.merges.claims.insert(RunId { revision, random }, claim);
+        }
+    }
+
+    /// No effect: there is no such claim. (While it is there nobody else can have merged its window.)
+    fn commit_run(&mut self, id: RunId, empty: bool) {
+        let Some(claim) = self.merges.claims.remove(&id) else { return };
+        let merged = self.merges.sessions.entry(claim.session).or_default();
+        merged.through = claim.to;
+        if !empty {
+            merged.runs.push(Run { id, from: claim.from, to: claim.to });
         }
     }
 

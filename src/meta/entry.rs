@@ -9,10 +9,11 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::sealed;
-use crate::types::{NodeId, Offset, Revision, SegmentNumber, SessionId, TopicId};
+use crate::types::{NodeId, Offset, Revision, RunId, SegmentNumber, SessionId, TopicId};
 
-/// The version that this program writes and the only one that it reads.
-pub const ENTRY_VERSION: u16 = 1;
+/// The newest version that this program reads. It writes the lowest that knows all changes of an entry, so that a cluster that never
+/// merged can be read by programs that know version 1 only; those stop at the first entry of version 2 and say so.
+pub const ENTRY_VERSION: u16 = 2;
 
 /// An entry may not be larger than this, in bytes of JSON.
 pub const ENTRY_MAX_BYTES: usize = 256 * 1024;
@@ -30,7 +31,8 @@ pub struct Entry {
 
 impl Entry {
     pub fn new(revision: Revision, nonce: u128, changes: Vec<Change>) -> Entry {
-        Entry { version: ENTRY_VERSION, revision, nonce: format!("{nonce:032x}"), changes }
+        let version = changes.iter().map(Change::since).max().unwrap_or(1);
+        Entry { version, revision, nonce: format!("{nonce:032x}"), changes }
     }
 
     /// JSON, as it stands in the table; the last field, `crc32c`, covers all before it.
@@ -42,12 +44,16 @@ impl Entry {
     pub fn decode(revision: Revision, body: &[u8]) -> Result<Entry, EntryError> {
         let unreadable = |error: serde_json::Error| EntryError::Unreadable(error.to_string());
         let head: Head = serde_json::from_slice(body).map_err(unreadable)?;
-        if head.version != u64::from(ENTRY_VERSION) {
+        if !(1..=u64::from(ENTRY_VERSION)).contains(&head.version) {
             return Err(EntryError::Version(head.version));
         }
         let entry: Entry = sealed::decode(body).map_err(|error| EntryError::Unreadable(error.to_string()))?;
         if entry.revision != revision {
             return Err(EntryError::Misplaced(entry.revision));
+        }
+        if let Some(change) = entry.changes.iter().find(|change| change.since() > entry.version) {
+            let what = format!("version {} has no such change: {change:?}", entry.version);
+            return Err(EntryError::Unreadable(what));
         }
         Ok(entry)
     }
@@ -61,7 +67,7 @@ struct Head {
 /// Why the body of a revision is not an entry that this program may apply. The broker stops; it never skips.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EntryError {
-    #[error("entry version {0} is unknown to this program (it knows {ENTRY_VERSION}): a newer Alluvium wrote it")]
+    #[error("entry version {0} is unknown to this program (it knows up to {ENTRY_VERSION}): a newer Alluvium wrote it")]
     Version(u64),
     #[error("it is damaged, or a newer Alluvium wrote it: {0}")]
     Unreadable(String),
@@ -96,7 +102,7 @@ pub enum Change {
     /// Fills a revision and changes nothing: resolves an append of unknown outcome.
     Nop {},
     /// The table goes on in the one named (backend and address). Changes nothing in the image; a broker that meets it in the table that
-    /// it uses stops, unless the move is history ([`super::cluster`]). Only [`super::copy`] appends it.
+    /// it uses stops, unless the move is history ([`super::cluster`]). Only [`super::copy`] appends it. Since version 2.
     MoveTable {
         to: String,
     },
@@ -163,6 +169,51 @@ pub enum Change {
         session: SessionId,
         count: u32,
     },
+    /// Names the folder `runs/<this entry's revision>-<random>/` for a merge of the session's segments `from..to`, before the first
+    /// byte is written there. Since version 2.
+    ClaimMerge {
+        session: SessionId,
+        from: SegmentNumber,
+        to: SegmentNumber,
+        /// Who merges.
+        by: SessionId,
+        /// 16 lower-case hexadecimal digits.
+        random: String,
+    },
+    /// The claim's window is merged: its outputs were read back. From here on the run stands for these segments; `empty`: there were
+    /// no records in them, and there is no run. Ends the claim. Since version 2.
+    CommitRun {
+        claim: RunId,
+        empty: bool,
+    },
+    /// Nothing came of the claim: what lies in its folder is garbage. Since version 2.
+    EndClaim {
+        claim: RunId,
+    },
+}
+
+impl Change {
+    /// The entry version that brought it.
+    pub fn since(&self) -> u16 {
+        match self {
+            Change::ClaimMerge { .. }
+            | Change::CommitRun { .. }
+            | Change::EndClaim { .. }
+            | Change::MoveTable { .. } => 2,
+            Change::Nop {}
+            | Change::SetCluster { .. }
+            | Change::OpenSession { .. }
+            | Change::Ready { .. }
+            | Change::FenceSession { .. }
+            | Change::GrantVacant { .. }
+            | Change::CreateTopic { .. }
+            | Change::DeleteTopic { .. }
+            | Change::CreatePartitions { .. }
+            | Change::AlterConfigs { .. }
+            | Change::AdvanceLogStart { .. }
+            | Change::AllocateProducerIds { .. } => 1,
+        }
+    }
 }
 
 /// Numbers as keys are text in JSON, and serde does not turn them back inside a tagged enum.

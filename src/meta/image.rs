@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::entry::{ConfigResource, Endpoint};
-use crate::types::{LeaseEpoch, NodeId, Offset, PartitionId, Revision, SegmentNumber, SessionId, TopicId};
+use crate::types::{LeaseEpoch, NodeId, Offset, PartitionId, Revision, RunId, SegmentNumber, SessionId, TopicId};
 
 pub type Configs = BTreeMap<String, String>;
 
@@ -24,6 +24,74 @@ pub struct Image {
     /// Configs of everything but topics, whose configs stand in [`Topic`].
     #[serde(with = "pairs")]
     pub configs: BTreeMap<ConfigResource, Configs>,
+    /// Only in snapshots of version 2.
+    #[serde(default, skip_serializing_if = "Merges::is_empty")]
+    pub merges: Merges,
+}
+
+/// What was merged, and who is merging.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Merges {
+    /// Merges under way; at most one of a session.
+    pub claims: BTreeMap<RunId, Claim>,
+    pub sessions: BTreeMap<SessionId, Merged>,
+}
+
+impl Merges {
+    pub fn is_empty(&self) -> bool {
+        self.claims.is_empty() && self.sessions.is_empty()
+    }
+
+    /// Segments 0..this of the session are merged: nobody reads them any more.
+    pub fn merged(&self, session: SessionId) -> SegmentNumber {
+        self.sessions.get(&session).map_or(0, |merged| merged.through)
+    }
+
+    /// Runs of the session's segments, in order.
+    pub fn runs(&self, session: SessionId) -> &[Run] {
+        self.sessions.get(&session).map_or(&[], |merged| &merged.runs)
+    }
+
+    /// Whether a claim or a run has this folder.
+    pub fn names(&self, run: RunId) -> bool {
+        let is_run = |merged: &Merged| merged.runs.iter().any(|known| known.id == run);
+        self.claims.contains_key(&run) || self.sessions.values().any(is_run)
+    }
+
+    /// The claim on the session's segments.
+    pub fn claim_on(&self, session: SessionId) -> Option<(RunId, &Claim)> {
+        self.claims.iter().find(|(_, claim)| claim.session == session).map(|(id, claim)| (*id, claim))
+    }
+}
+
+/// Somebody merges these segments into the folder of the claim's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Claim {
+    pub session: SessionId,
+    /// Segments `from..to`.
+    pub from: SegmentNumber,
+    pub to: SegmentNumber,
+    pub by: SessionId,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Merged {
+    /// Segments 0..through are merged. Never goes back.
+    pub through: SegmentNumber,
+    /// In order of their windows; windows without records have none.
+    pub runs: Vec<Run>,
+}
+
+/// Stands for segments `from..to`; its manifest is `runs/<id>/manifest`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Run {
+    pub id: RunId,
+    pub from: SegmentNumber,
+    pub to: SegmentNumber,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -7,8 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::apply::parse_random;
 use super::entry::{Change, ConfigResource};
-use super::image::{Image, Session, SessionState};
-use crate::types::{NodeId, Offset, SegmentNumber, SessionId, TopicId};
+use super::image::{Claim, Image, Session, SessionState};
+use crate::types::mutant::{self, Mutant};
+use crate::types::{NodeId, Offset, RunId, SegmentNumber, SessionId, TopicId};
 
 /// Longest topic name, as in Kafka (`Topic.java`).
 pub const TOPIC_NAME_MAX_CHARS: usize = 249;
@@ -37,6 +38,10 @@ pub enum RuleError {
     SessionFenced { session: SessionId },
     #[error("session {session}: {reason}")]
     InvalidSession { session: SessionId, reason: &'static str },
+    #[error("merge of session {session}: {reason}")]
+    InvalidMerge { session: SessionId, reason: &'static str },
+    #[error("there is no claim {claim}: it has ended")]
+    UnknownClaim { claim: RunId },
     #[error("{0}")]
     InvalidValue(&'static str),
 }
@@ -79,6 +84,13 @@ pub fn check(image: &Image, change: &Change) -> Result<(), RuleError> {
             let left = image.next_producer_id.checked_add(i64::from(*count)).is_some();
             ensure(left, RuleError::InvalidValue("there are no producer ids left"))
         }
+        Change::ClaimMerge { session, from, to, by, random } => {
+            let claim = Claim { session: *session, from: *from, to: *to, by: *by };
+            ensure(parse_random(random).is_some(), RuleError::InvalidValue(RANDOM))?;
+            claim_merge(image, &claim)
+        }
+        Change::CommitRun { claim, .. } => commit_run(image, *claim),
+        Change::EndClaim { claim } => claimed(image, *claim).map(|_| ()),
     }
 }
 
@@ -93,6 +105,8 @@ pub fn advancing(image: &Image, topic: TopicId, offsets: &BTreeMap<i32, Offset>)
     };
     offsets.iter().filter(|(index, offset)| above(**index, **offset)).map(|(index, offset)| (*index, *offset)).collect()
 }
+
+const RANDOM: &str = "the random part of a name is 16 lower-case hexadecimal digits";
 
 const TOO_MANY_PARTITIONS: &str = "a topic has at most 100000 partitions";
 
@@ -112,10 +126,44 @@ fn open(image: &Image, session: SessionId) -> Result<&Session, RuleError> {
 
 fn open_session(node_id: NodeId, random: &str) -> Result<(), RuleError> {
     ensure(node_id >= 0, RuleError::InvalidValue("a node id is 0 or above"))?;
-    ensure(
-        parse_random(random).is_some(),
-        RuleError::InvalidValue("a session's random part is 16 lower-case hexadecimal digits"),
-    )
+    ensure(parse_random(random).is_some(), RuleError::InvalidValue(RANDOM))
+}
+
+/// The window begins where the last one ended, is claimed by nobody, and all of it is committed as far as the image tells: below
+/// the end of a session that is fenced; of one that is open only its own broker knows, so only that may claim.
+fn claim_merge(image: &Image, claim: &Claim) -> Result<(), RuleError> {
+    open(image, claim.by)?;
+    let session = claim.session;
+    let state = image.sessions.get(&session).ok_or(RuleError::UnknownSession { session })?.state;
+    let invalid = |reason| RuleError::InvalidMerge { session, reason };
+    ensure(image.merges.claim_on(session).is_none(), invalid("somebody merges it already"))?;
+    ensure(claim.from == image.merges.merged(session), invalid("the window does not begin where the last one ended"))?;
+    ensure(claim.from < claim.to, invalid("the window is empty"))?;
+    match state {
+        SessionState::Fenced { end } => {
+            let below = claim.to <= end || mutant::on(Mutant::MergePastEnd);
+            ensure(below, invalid("the window goes past the session's end"))
+        }
+        _ => ensure(claim.by == session, invalid("it is open, and only its own broker knows what is committed")),
+    }
+}
+
+fn claimed(image: &Image, claim: RunId) -> Result<&Claim, RuleError> {
+    image.merges.claims.get(&claim).ok_or(RuleError::UnknownClaim { claim })
+}
+
+/// The claim is there, and so are its inputs: nothing was merged from them meanwhile.
+fn commit_run(image: &Image, id: RunId) -> Result<(), RuleError> {
+    let claim = claimed(image, id)?;
+    let session = claim.session;
+    let invalid = |reason| RuleError::InvalidMerge { session, reason };
+    ensure(claim.from == image.merges.merged(session), invalid("its segments were merged by somebody else"))?;
+    let inside = match image.sessions.get(&session).map(|session| session.state) {
+        Some(SessionState::Fenced { end }) => claim.to <= end || mutant::on(Mutant::MergePastEnd),
+        Some(_) => true,
+        None => false,
+    };
+    ensure(inside, invalid("the window goes past the session's end"))
 }
 
 fn fence_session(image: &Image, session: SessionId, end: SegmentNumber, ready: &[SessionId]) -> Result<(), RuleError> {
@@ -127,6 +175,10 @@ fn fence_session(image: &Image, session: SessionId, end: SegmentNumber, ready: &
             session,
             reason: "it was ready, so its segment 0 is committed and its end is 1 or above",
         },
+    )?;
+    ensure(
+        end >= image.merges.merged(session) || mutant::on(Mutant::FenceBelowMerged),
+        RuleError::InvalidSession { session, reason: "what lies below its end was merged, and its names are free" },
     )?;
     ensure(
         !ready.contains(&session),

@@ -17,7 +17,8 @@ use super::sealed::crc32c;
 use crate::types::Revision;
 
 pub const PREFIX: &str = "meta/snapshots/";
-pub const SNAPSHOT_VERSION: u64 = 1;
+/// The newest version that is read. Version 2 has the state of merges; an image without any is written as version 1.
+pub const SNAPSHOT_VERSION: u64 = 2;
 
 /// Snapshots that stay when a newer one is written, the newer one included.
 const KEPT: usize = 2;
@@ -53,7 +54,7 @@ pub fn encode(image: &Image) -> Bytes {
     let body = serde_json::to_vec(image).expect("an image has only string keys and finite numbers");
     let head = Head {
         format: FORMAT.to_owned(),
-        version: SNAPSHOT_VERSION,
+        version: version_of(image),
         revision: image.revision,
         bytes: body.len(),
         crc32c: crc32c(&body),
@@ -64,6 +65,10 @@ pub fn encode(image: &Image) -> Bytes {
     Bytes::from(bytes)
 }
 
+fn version_of(image: &Image) -> u64 {
+    if image.merges.is_empty() { 1 } else { 2 }
+}
+
 /// The image that the snapshot of `revision` holds.
 pub fn decode(revision: Revision, bytes: &[u8]) -> Result<Image, MetaError> {
     let unreadable = |reason: String| MetaError::unreadable(key(revision), reason);
@@ -71,7 +76,7 @@ pub fn decode(revision: Revision, bytes: &[u8]) -> Result<Image, MetaError> {
     let (head, body) = (&bytes[..line], &bytes[line + 1..]);
     let bad_head = |error: serde_json::Error| unreadable(format!("its head is damaged: {error}"));
     let version = serde_json::from_slice::<HeadVersion>(head).map_err(bad_head)?.version;
-    if version != SNAPSHOT_VERSION {
+    if !(1..=SNAPSHOT_VERSION).contains(&version) {
         return Err(unreadable(format!(
             "snapshot version {version} is unknown to this program: a newer Alluvium wrote it"
         )));
@@ -90,6 +95,9 @@ pub fn decode(revision: Revision, bytes: &[u8]) -> Result<Image, MetaError> {
         )));
     }
     let image: Image = serde_json::from_slice(body).map_err(|error| unreadable(error.to_string()))?;
+    if version_of(&image) > version {
+        return Err(unreadable(format!("version {version} knows no merges")));
+    }
     if image.revision != revision {
         return Err(unreadable(format!("its image is of revision {}", image.revision)));
     }

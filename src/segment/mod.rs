@@ -1,4 +1,4 @@
-//! Our own object formats: the segment and the fence. FORMAT.md beside this file is their specification.
+//! Our own object formats: the segment, the fence, the object of a run and its manifest. FORMAT.md beside this file is their specification.
 //!
 //! Flow: the append path fills a [`SegmentDraft`] and [`build`]s it into the bytes of one object. Recovery, followers and
 //! `alluvium inspect` read the last bytes of an object and give them to [`parse_tail`], which answers: a segment, a fence, or
@@ -10,16 +10,23 @@
 
 mod fence;
 mod footer;
+mod manifest;
 mod names;
 mod read;
+mod run;
 mod varint;
 mod verify;
 mod write;
 
 pub use fence::Fence;
-pub use names::{SEGMENTS_PREFIX, parse_segment_key, segment_key, session_prefix};
+pub use manifest::{BatchCheckpoint, Manifest, PartitionCheckpoint, ProducerCheckpoint};
+pub use names::{
+    RUNS_PREFIX, RunPart, SEGMENTS_PREFIX, manifest_key, parse_run_key, parse_segment_key, run_object_key, run_prefix,
+    segment_key, session_prefix,
+};
 pub use read::{FORMAT_VERSION, IDENTITY_BYTES, SegmentTail, TRAILER_BYTES, Tail, parse_tail, parse_unnamed_tail};
-pub use verify::verify_body;
+pub use run::{EXTENT_TARGET_BYTES, RunExtent, RunFooter, RunTail, parse_run_tail, parse_unnamed_run_tail};
+pub use verify::{verify_batch, verify_body, verify_run_body};
 pub use write::{ExtentDraft, RepeatedFooter, SealedSegment, SegmentDraft, build};
 
 use crate::types::{LeaseEpoch, Offset, PartitionId, SegmentNumber, SessionId, TimestampMs};
@@ -113,7 +120,9 @@ pub struct SegmentError {
 /// What is wrong with an object.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Damage {
-    #[error("this is no name of a segment (segments/<session>/<number, 20 digits>)")]
+    #[error(
+        "this is no name of a segment (segments/<session>/<number, 20 digits>) or of a part of a run (runs/<run>/…)"
+    )]
     Name,
     #[error("the object has {size} bytes, fewer than the {least} it must have: it is cut short or not ours")]
     TooShort { size: u64, least: u64 },

@@ -25,8 +25,12 @@ pub const REPEATED_MAX_BYTES: usize = 8 << 20;
 
 const SEGMENT_MAGIC: [u8; 8] = *b"ALVM-SEG";
 const FENCE_MAGIC: [u8; 8] = *b"ALVM-FNC";
+const RUN_MAGIC: [u8; 8] = *b"ALVM-RUN";
+const MANIFEST_MAGIC: [u8; 8] = *b"ALVM-MAN";
 const KIND_SEGMENT: u8 = 1;
 const KIND_FENCE: u8 = 2;
+const KIND_RUN: u8 = 3;
+const KIND_MANIFEST: u8 = 4;
 
 /// What the last bytes of an object say.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +52,8 @@ pub struct SegmentTail {
 pub(super) enum Kind {
     Segment,
     Fence,
+    Run,
+    Manifest,
 }
 
 impl Kind {
@@ -55,6 +61,8 @@ impl Kind {
         match self {
             Kind::Segment => (KIND_SEGMENT, SEGMENT_MAGIC),
             Kind::Fence => (KIND_FENCE, FENCE_MAGIC),
+            Kind::Run => (KIND_RUN, RUN_MAGIC),
+            Kind::Manifest => (KIND_MANIFEST, MANIFEST_MAGIC),
         }
     }
 }
@@ -107,56 +115,76 @@ pub fn parse_unnamed_tail(label: &str, object_size: u64, tail: &[u8]) -> Result<
     parse(object_size, tail, None).map_err(|damage| damage.of(label))
 }
 
-fn parse(object_size: u64, tail: &[u8], name: Option<(SessionId, SegmentNumber)>) -> Result<Tail, Damage> {
+/// The end of an object whose trailer and checksum are right.
+pub(super) struct Opened<'a> {
+    pub kind: Kind,
+    pub footer: &'a [u8],
+    pub repeated: &'a [u8],
+    pub nonce: u64,
+    /// Bytes of footers and trailer.
+    pub described: u64,
+}
+
+/// Looks at the trailer, and at the checksum of what it describes. `Err(Ok(more))`: so many bytes from the end are needed.
+pub(super) fn open(object_size: u64, tail: &[u8]) -> Result<Opened<'_>, Result<u64, Damage>> {
     if tail.len() as u64 > object_size {
-        return Err(Damage::content(format!("{} bytes were read of an object of {object_size}", tail.len())));
+        let what = format!("{} bytes were read of an object of {object_size}", tail.len());
+        return Err(Err(Damage::content(what)));
     }
     if object_size < TRAILER_BYTES as u64 {
-        return Err(Damage::TooShort { size: object_size, least: TRAILER_BYTES as u64 });
+        return Err(Err(Damage::TooShort { size: object_size, least: TRAILER_BYTES as u64 }));
     }
     let Some((before, trailer)) = tail.split_last_chunk::<TRAILER_BYTES>() else {
-        return Ok(Tail::NeedMore(TRAILER_BYTES as u64));
+        return Err(Ok(TRAILER_BYTES as u64));
     };
-    let kind = kind_of(trailer)?;
+    let kind = kind_of(trailer).map_err(Err)?;
     let (footer_length, repeated_length) = (be_u32(&trailer[0..4]) as usize, be_u32(&trailer[4..8]) as usize);
     if footer_length > FOOTER_MAX_BYTES || repeated_length > REPEATED_MAX_BYTES {
-        return Err(Damage::content(format!(
+        return Err(Err(Damage::content(format!(
             "footers of {footer_length} and {repeated_length} bytes can't be: the trailer is damaged"
-        )));
+        ))));
     }
     let described = footer_length + repeated_length;
     let needed = (described + TRAILER_BYTES) as u64;
     if needed > object_size {
-        return Err(Damage::TooShort { size: object_size, least: needed });
+        return Err(Err(Damage::TooShort { size: object_size, least: needed }));
     }
     if before.len() < described {
-        return Ok(Tail::NeedMore(needed));
+        return Err(Ok(needed));
     }
     let checked = &tail[before.len() - described..tail.len() - TRAILER_BYTES + 20];
     let (stored, computed) = (be_u32(&trailer[20..24]), crc32c(checked));
     if stored != computed {
-        return Err(Damage::Checksum { stored, computed });
+        return Err(Err(Damage::Checksum { stored, computed }));
     }
-    let (footer_bytes, repeated_bytes) = checked[..described].split_at(footer_length);
+    let (footer, repeated) = checked[..described].split_at(footer_length);
     let nonce = (u64::from(be_u32(&trailer[8..12])) << 32) | u64::from(be_u32(&trailer[12..16]));
-    let (tail, found, own_nonce) = match kind {
+    Ok(Opened { kind, footer, repeated, nonce, described: needed })
+}
+
+fn parse(object_size: u64, tail: &[u8], name: Option<(SessionId, SegmentNumber)>) -> Result<Tail, Damage> {
+    let opened = match open(object_size, tail) {
+        Ok(opened) => opened,
+        Err(Ok(more)) => return Ok(Tail::NeedMore(more)),
+        Err(Err(damage)) => return Err(damage),
+    };
+    let (tail, found, own_nonce) = match opened.kind {
         Kind::Segment => {
-            let tail = parse_segment(footer_bytes, repeated_bytes, object_size - needed)?;
+            let tail = parse_segment(opened.footer, opened.repeated, object_size - opened.described)?;
             let identity = (tail.footer.session, tail.footer.number);
             let nonce = tail.footer.nonce;
             (Tail::Segment(tail), identity, nonce)
         }
         Kind::Fence => {
-            if needed != object_size || repeated_length != 0 {
+            if opened.described != object_size || !opened.repeated.is_empty() {
                 return Err(Damage::content("a fence has nothing before or behind its content"));
             }
-            let fence = fence::decode(footer_bytes)?;
+            let fence = fence::decode(opened.footer)?;
             (Tail::Fence(fence), (fence.session, fence.number), fence.nonce)
         }
+        Kind::Run | Kind::Manifest => return Err(Damage::content("it belongs to a run, and is no segment")),
     };
-    if own_nonce != nonce {
-        return Err(Damage::content(format!("nonce {own_nonce:016x} inside, {nonce:016x} in the trailer")));
-    }
+    check_nonce(own_nonce, opened.nonce)?;
     match name {
         Some((session, number)) if (session, number) != found => {
             Err(Damage::Identity { found: segment_key(found.0, found.1), expected: segment_key(session, number) })
@@ -165,12 +193,21 @@ fn parse(object_size: u64, tail: &[u8], name: Option<(SessionId, SegmentNumber)>
     }
 }
 
+pub(super) fn check_nonce(inside: u64, trailer: u64) -> Result<(), Damage> {
+    if inside != trailer {
+        return Err(Damage::content(format!("nonce {inside:016x} inside, {trailer:016x} in the trailer")));
+    }
+    Ok(())
+}
+
 fn kind_of(trailer: &[u8; TRAILER_BYTES]) -> Result<Kind, Damage> {
     let mut found = [0; 8];
     found.copy_from_slice(&trailer[24..32]);
     let kind = match found {
         SEGMENT_MAGIC => Kind::Segment,
         FENCE_MAGIC => Kind::Fence,
+        RUN_MAGIC => Kind::Run,
+        MANIFEST_MAGIC => Kind::Manifest,
         _ => return Err(Damage::Magic { found }),
     };
     let version = u16::from_be_bytes([trailer[16], trailer[17]]);

@@ -34,6 +34,10 @@ impl AlignedBuffer {
         self.bytes.extend_from_slice(more);
     }
 
+    pub fn extend_zeros(&mut self, length: usize) {
+        self.bytes.resize(self.bytes.len() + length, 0);
+    }
+
     /// Bytes collected so far.
     pub fn len(&self) -> usize {
         self.bytes.len() - self.start

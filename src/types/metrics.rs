@@ -102,6 +102,19 @@ pub struct Metrics {
     /// From sealing to commit, seconds.
     pub flush_latency: Histogram,
 
+    pub runs_committed: Counter,
+    pub segments_merged: Counter,
+    /// Record batches copied into runs, bytes.
+    pub merged_bytes: Counter,
+    /// Merges that were given up, to be tried again.
+    pub merge_failures: Counter,
+    /// From the claim to the commit, seconds.
+    pub merge_latency: Histogram,
+    /// Of this session, committed and not yet merged.
+    pub unmerged_segments: Gauge,
+    pub objects_collected: Counter,
+    pub collect_failures: Counter,
+
     session_phase: Family<PhaseLabel, Gauge>,
     pub metadata_revision: Gauge,
     pub groups: Family<GroupStateLabel, Gauge>,
@@ -136,6 +149,14 @@ impl Default for Metrics {
             segment_bytes: Counter::default(),
             uploads_in_flight: Gauge::default(),
             flush_latency: latency(),
+            runs_committed: Counter::default(),
+            segments_merged: Counter::default(),
+            merged_bytes: Counter::default(),
+            merge_failures: Counter::default(),
+            merge_latency: Histogram::new(exponential_buckets(0.01, 2.0, 16)),
+            unmerged_segments: Gauge::default(),
+            objects_collected: Counter::default(),
+            collect_failures: Counter::default(),
             session_phase: Family::default(),
             metadata_revision: Gauge::default(),
             groups: Family::default(),
@@ -152,6 +173,7 @@ impl Metrics {
         registry.register("build", "The program", version);
         metrics.register_clients(&mut registry);
         metrics.register_store(&mut registry);
+        metrics.register_maintenance(&mut registry);
         metrics.register_state(&mut registry);
         metrics.registry = registry;
         metrics.set_session_phase(SessionPhase::starting);
@@ -191,6 +213,23 @@ impl Metrics {
             "From sealing a segment to its commit",
             Unit::Seconds,
             self.flush_latency.clone(),
+        );
+    }
+
+    fn register_maintenance(&self, to: &mut Registry) {
+        to.register("runs_committed", "Merged windows that hold records", self.runs_committed.clone());
+        to.register("segments_merged", "Segments merged", self.segments_merged.clone());
+        to.register_with_unit("merged", "Record batches merged", Unit::Bytes, self.merged_bytes.clone());
+        to.register("merge_failures", "Merges given up, to be tried again", self.merge_failures.clone());
+        let help = "From the claim of a window to the commit of its run";
+        to.register_with_unit("merge_latency", help, Unit::Seconds, self.merge_latency.clone());
+        let help = "Segments of this session committed and not yet merged";
+        to.register("unmerged_segments", help, self.unmerged_segments.clone());
+        to.register("objects_collected", "Objects deleted that nothing names any more", self.objects_collected.clone());
+        to.register(
+            "collect_failures",
+            "Passes of the collection that the store cut short",
+            self.collect_failures.clone(),
         );
     }
 

@@ -136,6 +136,42 @@ impl FromStr for SessionId {
     }
 }
 
+/// One attempt to merge: the revision of its claim and 64 random bits. Its outputs lie in a folder of this name, which never comes again.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RunId {
+    pub revision: Revision,
+    pub random: u64,
+}
+
+impl RunId {
+    fn as_session(self) -> SessionId {
+        SessionId { revision: self.revision, random: self.random }
+    }
+}
+
+/// As a session's: `<revision, 20 digits>-<random, 16 hexadecimal digits>`.
+impl fmt::Display for RunId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.as_session(), f)
+    }
+}
+
+impl fmt::Debug for RunId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for RunId {
+    type Err = ParseIdError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let SessionId { revision, random } =
+            text.parse().map_err(|ParseIdError { text, .. }| ParseIdError { what: "run id", text })?;
+        Ok(RunId { revision, random })
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is no {what}")]
 pub struct ParseIdError {
@@ -157,7 +193,7 @@ macro_rules! serde_as_text {
         }
     )*};
 }
-serde_as_text!(TopicId, SessionId);
+serde_as_text!(TopicId, SessionId, RunId);
 
 #[cfg(test)]
 mod tests {

@@ -56,6 +56,32 @@ pub enum Mutant {
     TruncateWithoutMarker,
     /// An append to the metadata table counts without a look at the marker.
     AppendWithoutLook,
+    /// A fencer that knows an old image ends a session below what was merged of it.
+    FenceBelowMerged,
+    /// A merge takes segments above what is committed.
+    MergePastEnd,
+    /// A merge whose input can't be read leaves it out and is committed all the same.
+    MergeWithoutMissing,
+    /// A run is committed without a look at what it holds.
+    CommitUnverified,
+    /// A merge writes into the folder of the one before it.
+    ClaimTwice,
+    /// Merged segments are deleted at once, while others still read them.
+    DeleteWithoutGrace,
+    /// Segments are deleted when their merge is claimed, before it is committed.
+    DeleteUnmerged,
+    /// The lowest fence of a session is deleted with its segments.
+    DeleteFences,
+    /// The folder of a claim under way is deleted as garbage.
+    DeleteClaimed,
+    /// A checkpoint leaves out the producers.
+    ForgetCheckpointProducers,
+    /// A checkpoint holds what was not committed when its window ended.
+    CheckpointAhead,
+    /// Recovery goes on without the runs' records when a manifest does not come.
+    IgnoreRuns,
+    /// Readers go on with segments that were merged and never look again.
+    KeepOldIndex,
 }
 
 impl Mutant {
@@ -85,6 +111,19 @@ impl Mutant {
         Mutant::TrustLostMeta,
         Mutant::TruncateWithoutMarker,
         Mutant::AppendWithoutLook,
+        Mutant::FenceBelowMerged,
+        Mutant::MergePastEnd,
+        Mutant::MergeWithoutMissing,
+        Mutant::CommitUnverified,
+        Mutant::ClaimTwice,
+        Mutant::DeleteWithoutGrace,
+        Mutant::DeleteUnmerged,
+        Mutant::DeleteFences,
+        Mutant::DeleteClaimed,
+        Mutant::ForgetCheckpointProducers,
+        Mutant::CheckpointAhead,
+        Mutant::IgnoreRuns,
+        Mutant::KeepOldIndex,
     ];
 }
 

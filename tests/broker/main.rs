@@ -4,6 +4,7 @@ mod bad_input;
 mod client;
 mod cluster;
 mod harness;
+mod merging;
 mod pressure;
 mod reads;
 mod recovery;

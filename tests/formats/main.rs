@@ -2,4 +2,5 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that can not go on fails")]
 
+mod run;
 mod segment;

@@ -116,7 +116,7 @@ fn sample_fence() -> Fence {
 }
 
 /// Compares with the released bytes. `ALLUVIUM_WRITE_GOLDEN=1` writes a file that is not there yet.
-fn golden(name: &str, bytes: &[u8]) {
+pub fn golden(name: &str, bytes: &[u8]) {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/segment").join(name);
     if std::env::var_os("ALLUVIUM_WRITE_GOLDEN").is_some() && !path.exists() {
         std::fs::write(&path, bytes).unwrap();

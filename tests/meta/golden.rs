@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use alluvium::meta::entry::{Change, ConfigResource, Endpoint, Entry};
 use alluvium::meta::image::Image;
 use alluvium::meta::{cluster, hash, snapshot};
-use alluvium::types::TopicId;
+use alluvium::types::{RunId, TopicId};
 
 use crate::world::session;
 
@@ -97,6 +97,47 @@ fn entries_lead_to_the_same_image_as_ever() {
     let file = golden("snapshot-11.json", &snapshot::encode(&image));
     assert_eq!(String::from_utf8_lossy(&file), String::from_utf8_lossy(&snapshot::encode(&image)));
     assert_eq!(snapshot::decode(11, &file).unwrap(), image);
+}
+
+/// What version 2 brought, after [`entries`].
+fn merging() -> Vec<Entry> {
+    let (one, ten) = (session(1, 0xabc), session(10, 0xabc));
+    let claim =
+        |session, from, to| Change::ClaimMerge { session, from, to, by: ten, random: format!("{:016x}", 0xdef) };
+    let run = |revision| RunId { revision, random: 0xdef };
+    let changes = vec![
+        vec![claim(one, 0, 8)],
+        vec![Change::CommitRun { claim: run(12), empty: false }, claim(ten, 0, 3)],
+        vec![claim(one, 8, 12), Change::Nop {}],
+        vec![Change::CommitRun { claim: run(14), empty: true }],
+        vec![Change::EndClaim { claim: run(13) }],
+        vec![claim(ten, 0, 5)],
+    ];
+    let entry = |(revision, changes)| Entry::new(revision, u128::from(revision) << 64 | 5, changes);
+    (12..).zip(changes).map(entry).collect()
+}
+
+#[test]
+fn entries_of_version_2_are_written_and_read_as_ever() {
+    let mut image = Image::default();
+    for entry in entries() {
+        assert_eq!(entry.version, 1);
+        image.apply(&entry).unwrap();
+    }
+    for entry in merging() {
+        assert_eq!(entry.version, 2);
+        let file = golden(&format!("entry-{:02}.json", entry.revision), &entry.encode());
+        assert_eq!(String::from_utf8_lossy(&file), String::from_utf8_lossy(&entry.encode()), "{entry:?}");
+        assert_eq!(Entry::decode(entry.revision, &file).unwrap(), entry);
+        let older = Entry { version: 1, ..entry.clone() };
+        assert!(Entry::decode(entry.revision, &older.encode()).is_err(), "version 1 has no such change");
+        image.apply(&entry).unwrap();
+    }
+    let file = golden("snapshot-17.json", &snapshot::encode(&image));
+    assert_eq!(String::from_utf8_lossy(&file), String::from_utf8_lossy(&snapshot::encode(&image)));
+    assert_eq!(snapshot::decode(17, &file).unwrap(), image);
+    let text = String::from_utf8(file).unwrap().replacen("\"version\":2", "\"version\":1", 1);
+    assert!(snapshot::decode(17, text.as_bytes()).is_err(), "version 1 has no merges");
 }
 
 #[test]

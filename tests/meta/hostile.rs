@@ -29,7 +29,7 @@ fn bad_entries() -> Vec<(Bytes, &'static str)> {
         (good.slice(..good.len() - 1), "damaged"),
         (Bytes::from(flipped), "CRC"),
         (Bytes::from(text.replace("1000", "1001")), "CRC"),
-        (Bytes::from(text.replace("\"version\":1", "\"version\":2")), "version 2"),
+        (Bytes::from(text.replace("\"version\":1", "\"version\":3")), "version 3"),
         (Bytes::from(text.replace("\"version\":1", "\"version\":99999999999")), "version 99999999999"),
         (Entry::new(3, 5, vec![ttl(1)]).encode(), "revision 3"),
         (sealed(r#"{"version":1,"revision":2,"nonce":"0","changes":[{"type":"teleport"}]"#), "teleport"),

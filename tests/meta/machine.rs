@@ -181,8 +181,8 @@ fn refuses_unknown_versions_and_gaps_and_keeps_the_image() {
     let mut image = cluster();
     let before = image.clone();
     let next = image.revision + 1;
-    let foreign = Entry { version: 2, ..Entry::new(next, 0, vec![ttl(1)]) };
-    assert_eq!(image.apply(&foreign), Err(UnknownEntry::Version(2)));
+    let foreign = Entry { version: 3, ..Entry::new(next, 0, vec![ttl(1)]) };
+    assert_eq!(image.apply(&foreign), Err(UnknownEntry::Version(3)));
     for revision in [next - 1, next + 1] {
         let error = UnknownEntry::NotNext { image: next - 1, found: revision };
         assert_eq!(image.apply(&Entry::new(revision, 0, vec![ttl(1)])), Err(error));

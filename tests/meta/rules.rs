@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use alluvium::meta::entry::{Change, ConfigResource};
+use alluvium::meta::image::Image;
 use alluvium::meta::rules::{self, RuleError};
-use alluvium::types::TopicId;
+use alluvium::types::{RunId, TopicId};
 
 use crate::machine::{apply, cluster};
 use crate::world::{open_session, session, topic, ttl};
@@ -97,6 +98,101 @@ fn refused() {
         let error = check(&change).expect_err(&format!("{change:?}"));
         assert!(expected(&error), "{change:?}: {error:?}");
     }
+}
+
+fn claim(session_revision: u64, from: u64, to: u64, by: u64) -> Change {
+    let (session, by) = (session(session_revision, 7), session(by, 7));
+    Change::ClaimMerge { session, from, to, by, random: format!("{:016x}", 9) }
+}
+
+fn run(revision: u64) -> RunId {
+    RunId { revision, random: 9 }
+}
+
+/// Sessions 1 and 2 are ready, 3 is open, 4 is fenced at 10; of 4 segments 0 to 3 are merged and 4 to 5 claimed, in revision 9.
+fn merging() -> Image {
+    let mut image = Image::default();
+    for node in 1..=4 {
+        apply(&mut image, vec![open_session(node, 7)]);
+    }
+    let ready = |revision| Change::Ready { session: session(revision, 7) };
+    apply(&mut image, vec![ready(1), ready(2), ready(4)]);
+    apply(&mut image, vec![fence(4, 10, &[])]);
+    apply(&mut image, vec![claim(4, 0, 4, 1)]);
+    apply(&mut image, vec![Change::CommitRun { claim: run(7), empty: false }]);
+    apply(&mut image, vec![claim(4, 4, 6, 1)]);
+    image
+}
+
+#[test]
+fn merges_are_claimed_and_committed_by_the_rules() {
+    use RuleError as E;
+    let merge = |e: &RuleError| matches!(e, E::InvalidMerge { .. });
+    let gone = |e: &RuleError| matches!(e, E::UnknownClaim { .. });
+    type Expected<'a> = Option<&'a dyn Fn(&RuleError) -> bool>;
+    let bad_random =
+        Change::ClaimMerge { session: session(1, 7), from: 0, to: 1, by: session(1, 7), random: "x".to_owned() };
+    let cases: Vec<(Change, Expected<'_>)> = vec![
+        (claim(1, 0, 5, 1), None),
+        (claim(3, 0, 1, 3), None),
+        (claim(1, 0, 5, 2), Some(&merge)),
+        (claim(1, 1, 5, 1), Some(&merge)),
+        (claim(1, 0, 0, 1), Some(&merge)),
+        (claim(1, 0, 5, 4), Some(&|e| matches!(e, E::SessionFenced { .. }))),
+        (claim(1, 0, 5, 77), Some(&|e| matches!(e, E::UnknownSession { .. }))),
+        (claim(77, 0, 5, 1), Some(&|e| matches!(e, E::UnknownSession { .. }))),
+        (claim(4, 4, 6, 2), Some(&merge)),
+        (bad_random, Some(&|e| matches!(e, E::InvalidValue(_)))),
+        (Change::CommitRun { claim: run(9), empty: false }, None),
+        (Change::CommitRun { claim: run(7), empty: false }, Some(&gone)),
+        (Change::CommitRun { claim: run(77), empty: true }, Some(&gone)),
+        (Change::EndClaim { claim: run(9) }, None),
+        (Change::EndClaim { claim: run(7) }, Some(&gone)),
+    ];
+    let image = merging();
+    for (change, expected) in cases {
+        match (rules::check(&image, &change), expected) {
+            (Ok(()), None) => {}
+            (Err(error), Some(expected)) => assert!(expected(&error), "{change:?}: {error:?}"),
+            (found, _) => panic!("{change:?}: {found:?}"),
+        }
+    }
+    // Without the claim: how far a window of a fenced session may go, and where it begins.
+    let mut image = image;
+    apply(&mut image, vec![Change::EndClaim { claim: run(9) }]);
+    for (from, to, allowed) in [(4, 10, true), (4, 11, false), (4, 5, true), (3, 5, false), (5, 6, false)] {
+        assert_eq!(rules::check(&image, &claim(4, from, to, 2)).is_ok(), allowed, "{from}..{to}");
+    }
+}
+
+#[test]
+fn a_session_does_not_end_below_what_was_merged() {
+    let mut image = merging();
+    apply(&mut image, vec![claim(1, 0, 5, 1)]);
+    apply(&mut image, vec![Change::CommitRun { claim: run(10), empty: true }]);
+    for (end, allowed) in [(4, false), (5, true), (6, true)] {
+        assert_eq!(rules::check(&image, &fence(1, end, &[2])).is_ok(), allowed, "end {end}");
+    }
+}
+
+#[test]
+fn claims_and_runs_stand_in_the_image() {
+    let mut image = merging();
+    let fenced = session(4, 7);
+    assert_eq!((image.merges.merged(fenced), image.merges.runs(fenced).len()), (4, 1));
+    assert_eq!(image.merges.claim_on(fenced).map(|(id, claim)| (id, claim.from, claim.to)), Some((run(9), 4, 6)));
+    assert!(image.merges.names(run(7)) && image.merges.names(run(9)) && !image.merges.names(run(8)));
+    let before = image.clone();
+    // No effect: claims that the rules forbid, ends and commits of claims that are not there.
+    let nothing = [claim(4, 4, 8, 2), claim(1, 1, 2, 1), claim(1, 0, 0, 1), claim(77, 0, 1, 1)];
+    let gone = [Change::CommitRun { claim: run(7), empty: false }, Change::EndClaim { claim: run(8) }];
+    for change in nothing.into_iter().chain(gone) {
+        apply(&mut image, vec![change.clone()]);
+        assert_eq!(image, Image { revision: image.revision, ..before.clone() }, "{change:?}");
+    }
+    apply(&mut image, vec![Change::CommitRun { claim: run(9), empty: true }]);
+    assert_eq!((image.merges.merged(fenced), image.merges.runs(fenced).len()), (6, 1), "nothing was in it");
+    assert!(!image.merges.names(run(9)) && image.merges.claims.is_empty());
 }
 
 #[test]

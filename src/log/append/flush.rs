@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::tracker::Tracker;
+use super::unmerged::{SegmentNote, Unmerged};
 use super::{Appender, Open, SessionEnd};
 use crate::cache::TailCache;
 use crate::log::index::ObjectRef;
@@ -32,6 +33,9 @@ use crate::types::{SegmentNumber, SessionId};
 
 /// Every so many segments one repeats the footers before it, so that recovery reads few objects.
 const REPEAT_EVERY: SegmentNumber = 64;
+
+/// Where too many segments are unmerged the interval grows from this, if it is shorter.
+const SLOW_FROM: Duration = Duration::from_millis(20);
 
 /// Pause between looks at an object that has the name of our segment.
 const STRANGER_PAUSE: Duration = Duration::from_secs(1);
@@ -75,6 +79,7 @@ pub struct FlushContext {
     pub store: StoreRef,
     pub tail: Arc<TailCache>,
     pub proof: Arc<Proof>,
+    pub unmerged: Arc<Unmerged>,
     pub env: Env,
     pub metrics: Arc<Metrics>,
 }
@@ -153,7 +158,14 @@ impl Flusher {
         if empty {
             return self.policy.heartbeat.filter(|_| !self.draining).map(|heartbeat| self.last_seal + heartbeat);
         }
-        Some(if full || self.draining { Instant::now() } else { self.last_seal + self.policy.pace(uploads) })
+        let pace = self.policy.pace(uploads);
+        Some(match self.context.unmerged.slowness() {
+            _ if self.draining => Instant::now(),
+            1 if full => Instant::now(),
+            1 => self.last_seal + pace,
+            // Too much waits to be merged: fewer and larger segments.
+            slowness => self.last_seal + pace.max(SLOW_FROM) * slowness,
+        })
     }
 
     fn seal(&mut self) {
@@ -185,7 +197,7 @@ impl Flusher {
         let mut sent_at = None;
         for (number, uploaded) in newly {
             let body_length = uploaded.footer.body_length();
-            let object = ObjectRef { session: self.context.session, number, body_length };
+            let object = ObjectRef::segment(self.context.session, number, body_length);
             for extent in &uploaded.footer.extents {
                 let Some(slot) = self.context.slots.get(extent.partition) else { continue };
                 let mut inner = slot.lock();
@@ -194,6 +206,12 @@ impl Flusher {
                     inner.wake();
                 }
             }
+            self.context.unmerged.note(SegmentNote {
+                number,
+                bytes: body_length,
+                batches: uploaded.footer.extents.iter().map(|extent| extent.batches.len() as u64).sum(),
+                at: self.context.env.clock.boot(),
+            });
             sent_at = Some(uploaded.sent_at);
             self.unrepeated.push_back(RepeatedFooter { number, footer_bytes: uploaded.footer_bytes });
             self.context.metrics.segments_committed.inc();

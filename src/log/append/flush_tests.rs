@@ -38,6 +38,7 @@ impl World {
             store: store.clone(),
             tail: Arc::new(TailCache::new(1 << 20)),
             proof: Arc::new(Proof::new(env.clone(), None, Duration::ZERO)),
+            unmerged: Arc::new(crate::log::append::unmerged::Unmerged::new(600, Duration::ZERO)),
             env,
             metrics: Metrics::new(),
         };

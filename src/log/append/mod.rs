@@ -14,6 +14,7 @@
 pub mod budget;
 pub mod flush;
 pub mod tracker;
+pub mod unmerged;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;

@@ -6,7 +6,6 @@ use super::cut::Expected;
 use super::{ReadError, Reader, cut};
 use crate::log::index::IndexedExtent;
 use crate::log::slot::PartitionSlot;
-use crate::segment::segment_key;
 use crate::types::{Offset, TimestampMs};
 use crate::wire::batch::{BatchError, BatchHeader};
 use crate::wire::records::{find_by_timestamp_from, find_max_timestamp};
@@ -98,7 +97,7 @@ impl Reader {
                     self.forget(extent.object, range.clone());
                 }
                 Err(error) => {
-                    let object = segment_key(extent.object.session, extent.object.number);
+                    let object = extent.object.key();
                     return Err(ReadError::Damaged { object, error });
                 }
             }
@@ -112,10 +111,7 @@ impl Reader {
         mut look: impl FnMut(&BatchHeader, &[u8]) -> Result<Option<(Offset, TimestampMs)>, BatchError>,
     ) -> Result<Option<Found>, ReadError> {
         let bytes = self.whole(extent).await?;
-        let damaged = |error: BatchError| ReadError::Damaged {
-            object: segment_key(extent.object.session, extent.object.number),
-            error: error.into(),
-        };
+        let damaged = |error: BatchError| ReadError::Damaged { object: extent.object.key(), error: error.into() };
         let mut rest = &bytes[..];
         while !rest.is_empty() {
             let header = BatchHeader::parse(rest).map_err(damaged)?;

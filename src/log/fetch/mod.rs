@@ -28,7 +28,6 @@ use self::stretch::Stretch;
 use super::index::ObjectRef;
 use super::slot::{PartitionSlot, Unavailable};
 use crate::cache::{BlockCache, TailCache};
-use crate::segment::segment_key;
 use crate::store::StoreError;
 use crate::types::Offset;
 
@@ -173,7 +172,7 @@ impl Reader {
         let Ok(mut plan) = plan else { return };
         let Some(until) = plan.pieces.last().map(|last| last.expected.offsets.end) else { return };
         plan.pieces.retain(|piece| {
-            let key = segment_key(piece.object.session, piece.object.number);
+            let key = piece.object.key();
             self.tail.get(&key, piece.range.clone()).is_none()
         });
         self.readers.lock().claim(slot.id, next, plan.bytes(), until);
@@ -186,12 +185,12 @@ impl Reader {
         if pieces.is_empty() {
             return;
         }
-        pieces.sort_by_key(|piece| (piece.object.session, piece.object.number, piece.range.start));
+        pieces.sort_by_key(|piece| (piece.object.place, piece.range.start));
         let blocks = Arc::clone(&self.blocks);
         tokio::spawn(async move {
             let blocks = &blocks;
             let read = |piece: Piece| async move {
-                let key = Arc::from(segment_key(piece.object.session, piece.object.number));
+                let key = Arc::from(piece.object.key());
                 // Who needs it will see the error himself.
                 let _read = blocks.read(&key, piece.range, piece.object.body_length).await;
             };
@@ -239,7 +238,7 @@ impl Reader {
                     (position, next) = (piece.range.start, piece.first);
                 }
                 Err(error) => {
-                    let object = segment_key(piece.object.session, piece.object.number);
+                    let object = piece.object.key();
                     return Err(ReadError::Damaged { object, error });
                 }
             }
@@ -248,7 +247,7 @@ impl Reader {
 
     /// A range of an object, from memory if it is there.
     async fn stretch(&self, object: ObjectRef, range: Range<u64>) -> Result<(Stretch, From), StoreError> {
-        let key = segment_key(object.session, object.number);
+        let key = object.key();
         if let Some(bytes) = self.tail.get(&key, range.clone()) {
             return Ok((bytes.into(), From::Tail));
         }
@@ -258,6 +257,6 @@ impl Reader {
 
     /// The next read of this range goes to the store.
     fn forget(&self, object: ObjectRef, range: Range<u64>) {
-        self.blocks.forget(&Arc::from(segment_key(object.session, object.number)), range);
+        self.blocks.forget(&Arc::from(object.key()), range);
     }
 }

@@ -96,7 +96,7 @@ fn partition(blocks: &mut Blocks, index: i32, first: u64, extents: u64, value: u
         let length = body.len() as u32;
         size = bodies[0].len();
         body.resize(body.len() + BEHIND as usize, 0);
-        let object = ObjectRef { session: SESSION, number, body_length: body.len() as u64 };
+        let object = ObjectRef::segment(SESSION, number, body.len() as u64);
         let next_offset = base_offset + BATCHES;
         let extent = ExtentMeta {
             partition: id,
@@ -111,7 +111,7 @@ fn partition(blocks: &mut Blocks, index: i32, first: u64, extents: u64, value: u
         partition.replay(object, &extent, 0).expect("it follows");
         blocks.bodies.insert(number, Bytes::from(body));
     }
-    partition.finish_replay();
+    partition.finish_replay().expect("all is there");
     let slot = PartitionSlot::recovering(id);
     slot.settle(SlotState::Serving(Box::new(partition)));
     (slot, size)

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use alluvium::meta::entry::{Change, ConfigResource, Endpoint, Entry};
-use alluvium::types::{SessionId, TopicId};
+use alluvium::types::{RunId, SessionId, TopicId};
 use serde_json::{Number, Value};
 
 use crate::edges::{edge, number, one, put};
@@ -121,7 +121,8 @@ fn change(dice: &mut Gen) -> Change {
     let (topics, sessions) = known();
     let (topic, session) = (*one(dice, &topics), *one(dice, &sessions));
     let ready = |dice: &mut Gen| (0..dice.below(3)).map(|_| *one(dice, &sessions)).collect();
-    match dice.below(13) {
+    let claim = RunId { revision: 1 + number(dice) % 20, random: 9 };
+    match dice.below(16) {
         0 => Change::Nop {},
         1 => Change::SetCluster { session_ttl_ms: number(dice) },
         2 => Change::OpenSession {
@@ -156,7 +157,16 @@ fn change(dice: &mut Gen) -> Change {
             topic,
             offsets: (0..=dice.below(2)).map(|_| (number(dice) as i32, number(dice).cast_signed())).collect(),
         },
-        11 => Change::MoveTable { to: (*one(dice, &["bucket", "dynamodb://t"])).to_owned() },
+        11 => Change::ClaimMerge {
+            session,
+            from: number(dice) % 3,
+            to: number(dice),
+            by: *one(dice, &sessions),
+            random: format!("{:016x}", 9),
+        },
+        12 => Change::CommitRun { claim, empty: dice.below(2) == 0 },
+        13 => Change::EndClaim { claim },
+        14 => Change::MoveTable { to: (*one(dice, &["bucket", "dynamodb://t"])).to_owned() },
         _ => Change::AllocateProducerIds { session, count: number(dice) as u32 },
     }
 }

@@ -106,6 +106,12 @@ fn has_effect(before: &Image, after: &Image, change: &Change) -> bool {
         Change::AllocateProducerIds { count, .. } => {
             after.next_producer_id == before.next_producer_id + i64::from(*count)
         }
+        Change::ClaimMerge { session, .. } => after.merges.claim_on(*session).is_some(),
+        Change::CommitRun { claim, empty } => {
+            let through = before.merges.claims[claim].to;
+            after.merges.merged(before.merges.claims[claim].session) == through && after.merges.names(*claim) != *empty
+        }
+        Change::EndClaim { claim } => !after.merges.claims.contains_key(claim),
         Change::Nop {} | Change::MoveTable { .. } | Change::GrantVacant { .. } | Change::AlterConfigs { .. } => true,
     }
 }

@@ -15,8 +15,10 @@ use alluvium::store::{ListedObject, ReadBytes, ReadRange, Store, StoreError, Sto
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::future::BoxFuture;
+use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
+use crate::truth::Truth;
 use crate::world::{Dice, World, until};
 
 /// Every adapter has a time limit for one attempt: a call that hangs ends with an unclear answer.
@@ -29,6 +31,7 @@ pub struct Bucket {
     pub memory: Arc<MemoryStore>,
     world: Arc<World>,
     late: mpsc::UnboundedSender<Late>,
+    pub truth: Arc<Mutex<Truth>>,
 }
 
 /// One host's way to the bucket.
@@ -39,13 +42,16 @@ pub struct HostStore {
 }
 
 impl Bucket {
-    pub fn new(world: Arc<World>) -> (Bucket, mpsc::UnboundedReceiver<Late>) {
+    /// `grace`: what is garbage is kept so long.
+    pub fn new(world: Arc<World>, grace: Duration) -> (Bucket, mpsc::UnboundedReceiver<Late>) {
         let (late, landing) = mpsc::unbounded_channel();
-        (Bucket { memory: Arc::new(MemoryStore::shared()), world, late }, landing)
+        let truth = Arc::new(Mutex::new(Truth::new(grace)));
+        (Bucket { memory: Arc::new(MemoryStore::shared()), world, late, truth }, landing)
     }
 
     pub fn for_host(&self, host: &'static str, latency_ms: (u64, u64)) -> HostStore {
-        let bottom = Arc::new(Bottom { inner: self.memory.clone(), world: self.world.clone(), host });
+        let bottom =
+            Arc::new(Bottom { inner: self.memory.clone(), world: self.world.clone(), truth: self.truth.clone(), host });
         let late = self.late.clone();
         let spawn: Spawn = Arc::new(move |task| {
             let _the_run_is_over = late.send(task);
@@ -90,6 +96,7 @@ pub fn sum(all: impl Iterator<Item = Injected>) -> Vec<(&'static str, u64)> {
 struct Bottom {
     inner: Arc<MemoryStore>,
     world: Arc<World>,
+    truth: Arc<Mutex<Truth>>,
     host: &'static str,
 }
 
@@ -97,7 +104,10 @@ struct Bottom {
 impl Store for Bottom {
     async fn create(&self, key: &str, body: Bytes) -> Result<(), StoreError> {
         let length = body.len();
-        let result = self.inner.create(key, body).await;
+        let result = self.inner.create(key, body.clone()).await;
+        if result.is_ok() {
+            self.truth.lock().landed(key, &body, self.world.now());
+        }
         let how = if result.is_ok() { "landed" } else { "met its name taken" };
         self.world.note("bucket", format_args!("{key} of {} {how}, {length} B", self.host));
         result
@@ -109,6 +119,9 @@ impl Store for Bottom {
 
     async fn delete(&self, key: &str) -> Result<(), StoreError> {
         self.world.note("bucket", format_args!("{key} deleted by {}", self.host));
+        if let Err(what) = self.truth.lock().check(key, self.world.now()) {
+            self.world.judge(|judge, _| judge.object("deleted-too-early", format_args!("{key}: {what}")));
+        }
         self.inner.delete(key).await
     }
 

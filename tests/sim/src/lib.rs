@@ -22,4 +22,5 @@ pub mod roles;
 pub mod run;
 pub mod runner;
 pub mod team;
+pub mod truth;
 pub mod world;

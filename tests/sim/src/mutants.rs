@@ -19,7 +19,10 @@ pub fn kinds(mutant: Mutant) -> &'static [Kind] {
             &[Kind::Paused, Kind::CutOff, Kind::Takeover]
         }
         Mutant::TruncateWithoutMarker | Mutant::AppendWithoutLook => &[Kind::CutOff, Kind::Paused],
-        Mutant::SkipDamaged | Mutant::FenceFromZero => &[Kind::Damage],
+        Mutant::SkipDamaged | Mutant::FenceFromZero | Mutant::IgnoreRuns => &[Kind::Damage],
+        Mutant::CommitUnverified => &[Kind::Corrupt],
+        Mutant::CheckpointAhead => &[Kind::Crashes, Kind::Slow, Kind::Unclear, Kind::Takeover],
+        Mutant::ForgetCheckpointProducers => &[Kind::Crashes, Kind::Unclear, Kind::Network],
         Mutant::TrustLostMeta | Mutant::TrustTaken | Mutant::TrustUnclear | Mutant::RetryTakesMore => {
             &[Kind::Unclear, Kind::Crashes, Kind::Slow]
         }

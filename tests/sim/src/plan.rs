@@ -81,6 +81,7 @@ pub struct Plan {
     pub ttl_ms: u64,
     pub patience: Duration,
     pub meta_generation: u64,
+    pub merging: Merging,
     pub admin_pace_ms: (u64, u64),
     pub producer_pace_ms: (u64, u64),
     pub deletes: bool,
@@ -90,6 +91,30 @@ pub struct Plan {
     pub neighbours: bool,
     /// In the quiet phases everything must have come back within this.
     pub limit: Duration,
+}
+
+/// How often segments are merged, and how soon they go: in most runs several times within the storm.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Merging {
+    pub window_ms: u64,
+    pub window_bytes: u64,
+    pub unmerged_max: usize,
+    pub grace_ms: u64,
+    /// Little or nothing is in memory: merges and readers go to the store.
+    pub tail_bytes: usize,
+}
+
+impl Merging {
+    fn new(dice: &Dice) -> Merging {
+        let rarely = dice.chance(15);
+        Merging {
+            window_ms: if rarely { 60_000 } else { dice.between(20, 500) },
+            window_bytes: if dice.chance(50) { dice.between(1 << 10, 20 << 10) } else { 1 << 20 },
+            unmerged_max: if rarely { 600 } else { dice.between(4, 80) as usize },
+            grace_ms: dice.between(20, 1500),
+            tail_bytes: if dice.chance(60) { dice.between(0, 64 << 10) as usize } else { 1 << 20 },
+        }
+    }
 }
 
 fn ms(value: u64) -> Duration {
@@ -149,6 +174,7 @@ impl Plan {
                 _ => dice.between(600, 2500),
             }),
             meta_generation: dice.between(4, 20),
+            merging: Merging::new(dice),
             admin_pace_ms: if busy_table { (1, 30) } else { (50, 250) },
             producer_pace_ms: (1, dice.between(10, 120)),
             deletes: dice.chance(60),

@@ -13,7 +13,7 @@ use alluvium::admin::Readiness;
 use alluvium::broker::{BrokerError, Ports, run_with};
 use alluvium::config::Settings;
 use alluvium::meta::MetaOptions;
-use alluvium::segment::{Tail, parse_segment_key, parse_tail};
+use alluvium::segment::{Tail, parse_run_key, parse_segment_key, parse_tail};
 use alluvium::server::Listener;
 use alluvium::store::fault::FaultRates;
 use alluvium::store::{ReadRange, Store, StoreError};
@@ -118,7 +118,7 @@ impl<'a> Run<'a> {
             .tcp_capacity(4096)
             .epoch(std::time::UNIX_EPOCH + Duration::from_secs(1_700_000_000))
             .build();
-        let (bucket, landing) = Bucket::new(world.clone());
+        let (bucket, landing) = Bucket::new(world.clone(), Duration::from_millis(plan.merging.grace_ms));
         let landing = RefCell::new(Some(landing));
         sim.host("bucket", move || {
             let landing = landing.borrow_mut().take().expect("the bucket never crashes");
@@ -225,6 +225,7 @@ impl<'a> Run<'a> {
                 }
             }
         }
+        self.world.count("merge: committed", self.bucket.truth.lock().runs());
         for (what, count) in bucket::sum(self.stores.values().map(|store| store.faults.injected())) {
             self.world.count(what, count);
         }
@@ -334,6 +335,9 @@ impl<'a> Run<'a> {
     fn damage(&mut self) {
         let memory = self.bucket.memory.clone();
         let listed = at_once(memory.list("segments/", None, 10_000));
+        if self.dice.chance(30) && self.damage_run() {
+            return;
+        }
         // A segment lost from the tail of a session that nobody has fenced yet looks like one that was never written; what is lost
         // here lies below an end that is known, or is counted by a later segment.
         let session_of = |key: &str| parse_segment_key(key).map(|(session, _)| session).ok();
@@ -371,6 +375,30 @@ impl<'a> Run<'a> {
     }
 }
 
+impl Run<'_> {
+    /// The same with a part of a run that counts; `false`: there is none.
+    fn damage_run(&mut self) -> bool {
+        let memory = self.bucket.memory.clone();
+        let named = |key: &str| {
+            parse_run_key(key).is_ok_and(|(run, _)| {
+                let truth = self.bucket.truth.lock();
+                let merges = &truth.image().merges;
+                merges.names(run) && !merges.claims.contains_key(&run)
+            })
+        };
+        let parts = at_once(memory.list("runs/", None, 10_000));
+        let parts: Vec<_> = parts.into_iter().map(|object| object.key).filter(|key| named(key)).collect();
+        if parts.is_empty() {
+            return false;
+        }
+        let victim = &parts[self.dice.below(parts.len() as u64) as usize];
+        self.world.count("run: damaged for good", 1);
+        self.world.note("PLAN", format_args!("loses {victim}"));
+        at_once(memory.delete(victim));
+        true
+    }
+}
+
 /// The store in memory never waits.
 fn at_once<T>(call: impl Future<Output = Result<T, StoreError>>) -> T {
     call.now_or_never().expect("memory does not wait").expect("memory does not fail")
@@ -389,6 +417,11 @@ fn settings(plan: &Plan, host: &str) -> Settings {
         node_id: if plan.neighbours && host != A { 2 } else { 1 },
         session_ttl_ms: plan.ttl_ms,
         flush_interval_ms: Some(plan.flush_interval_ms),
+        merge_window_ms: plan.merging.window_ms,
+        merge_window_bytes: plan.merging.window_bytes,
+        merge_unmerged_max: Some(plan.merging.unmerged_max),
+        collect_grace_ms: plan.merging.grace_ms,
+        tail_cache_bytes: plan.merging.tail_bytes,
         ..Settings::default()
     };
     settings.kafka.offsets_topic_num_partitions = 2;

@@ -1,0 +1,170 @@
+//! Turns readers from segments to the runs that stand for them.
+//!
+//! The image says which runs there are. Whoever merged hands the manifest over, otherwise it is read; then every open partition
+//! gets the run's extents in the place of those of the merged segments. Segments are deleted only when every broker had the time
+//! to do so (`maintain::collect`); a reader that comes too late finds an object missing, and asks for this once more.
+//!
+//! A partition that is being recovered meanwhile is not open. [`RunBook::switched`] tells its recovery what it has missed: a run is noted
+//! there before the partitions are looked at, so either the recovery sees the note, or its partition is open when it is looked for.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use parking_lot::{Mutex, MutexGuard};
+
+use super::Log;
+use super::fetch::{Ahead, Batches, ReadError};
+use super::index::{IndexedExtent, ObjectRef, Window};
+use super::recover::RecoveryError;
+use super::slot::PartitionSlot;
+use crate::meta::image::{Image, Run};
+use crate::segment::Manifest;
+use crate::store::StoreError;
+use crate::types::mutant::{self, Mutant};
+use crate::types::{Offset, PartitionId, RunId, SessionId};
+
+/// How many runs of each session readers were turned to.
+#[derive(Debug, Default)]
+pub struct Switched {
+    counts: BTreeMap<SessionId, usize>,
+}
+
+impl Switched {
+    pub fn of(&self, session: SessionId) -> usize {
+        self.counts.get(&session).copied().unwrap_or(0)
+    }
+
+    /// Runs in the image that are not noted here.
+    fn new_runs(&self, image: &Image) -> Vec<(SessionId, Run)> {
+        let sessions = image.merges.sessions.iter();
+        sessions
+            .flat_map(|(session, merged)| {
+                let new = merged.runs.get(self.of(*session)..).unwrap_or(&[]);
+                new.iter().map(|run| (*session, *run))
+            })
+            .collect()
+    }
+}
+
+#[derive(Default)]
+pub struct RunBook {
+    switched: Mutex<Switched>,
+    /// Manifests that this process wrote itself.
+    own: Mutex<BTreeMap<RunId, Arc<Manifest>>>,
+    /// One at a time.
+    following: tokio::sync::Mutex<()>,
+}
+
+impl RunBook {
+    /// For a session without partitions: what the image has now is read when they are recovered.
+    pub fn new(image: &Image) -> RunBook {
+        let counts = image.merges.sessions.iter().map(|(session, merged)| (*session, merged.runs.len())).collect();
+        RunBook { switched: Mutex::new(Switched { counts }), ..RunBook::default() }
+    }
+
+    pub fn switched(&self) -> MutexGuard<'_, Switched> {
+        self.switched.lock()
+    }
+
+    /// Keeps a manifest that is about to be committed, so that it need not be read.
+    pub fn bring(&self, manifest: Arc<Manifest>) {
+        self.own.lock().insert(manifest.run, manifest);
+    }
+
+    /// Forgets one that was not.
+    pub fn drop_own(&self, run: RunId) {
+        self.own.lock().remove(&run);
+    }
+}
+
+impl Log {
+    /// Turns readers to all runs that the image has by now.
+    pub async fn follow_runs(&self) -> Result<(), RecoveryError> {
+        if mutant::on(Mutant::KeepOldIndex) {
+            return Ok(());
+        }
+        let _one_at_a_time = self.runs.following.lock().await;
+        let new = self.meta.read(|image| self.runs.switched.lock().new_runs(image));
+        for (session, run) in new {
+            let own = self.runs.own.lock().remove(&run.id);
+            let manifest = match own {
+                Some(manifest) => manifest,
+                None => Arc::new(self.footers.manifest(run.id).await?),
+            };
+            *self.runs.switched.lock().counts.entry(session).or_default() += 1;
+            self.switch(session, run, &manifest);
+        }
+        Ok(())
+    }
+
+    fn switch(&self, session: SessionId, run: Run, manifest: &Manifest) {
+        let window = Window { session, from: run.from, to: run.to };
+        let mut extents: Vec<(PartitionId, IndexedExtent)> = Vec::new();
+        for (number, body_length, extent) in manifest.extents() {
+            let object = ObjectRef::run(run.id, number, body_length);
+            extents.push((extent.partition, IndexedExtent::of_run(object, extent)));
+        }
+        for same in extents.chunk_by(|a, b| a.0 == b.0) {
+            let id = same[0].0;
+            let Some(slot) = self.slots.get(id) else { continue };
+            let extents: Vec<IndexedExtent> = same.iter().map(|(_, extent)| extent.clone()).collect();
+            let fits = slot.lock().partition().map_or(true, |partition| partition.switch(window, &extents));
+            if !fits {
+                tracing::error!(partition = %id, run = %run.id, %session, from = run.from, to = run.to,
+                    "a run does not hold the offsets of the segments that it stands for: readers keep to the segments");
+            }
+        }
+    }
+
+    /// As [`super::fetch::Reader::run`]; an object that is missing is looked for once more where the image says that it is now.
+    pub async fn run_again(
+        &self,
+        slot: &PartitionSlot,
+        offset: Offset,
+        max_bytes: usize,
+        first_whole: bool,
+        ahead: &Ahead,
+    ) -> Result<Batches, ReadError> {
+        self.refresh(slot).await;
+        let plan = super::fetch::plan::Plan::make(slot.lock().partition()?, offset, max_bytes)?;
+        self.reader.run(slot, &plan, offset, max_bytes, first_whole, ahead).await
+    }
+
+    /// As [`super::fetch::Reader::read`], with a second look for an object that is missing.
+    pub async fn read(
+        &self,
+        slot: &PartitionSlot,
+        offset: Offset,
+        max_bytes: usize,
+        first_whole: bool,
+    ) -> Result<Batches, ReadError> {
+        match self.reader.read(slot, offset, max_bytes, first_whole).await {
+            Err(error) if error.is_missing() => {
+                self.refresh(slot).await;
+                self.reader.read(slot, offset, max_bytes, first_whole).await
+            }
+            read => read,
+        }
+    }
+
+    /// Reads the table's tail and turns readers to what was merged. What fails here shows in the read that follows.
+    pub async fn refresh(&self, slot: &PartitionSlot) {
+        let refreshed = async {
+            self.meta.catch_up_hint().await.map_err(|error| error.to_string())?;
+            self.follow_runs().await.map_err(|error| error.to_string())
+        };
+        match refreshed.await {
+            Ok(()) => tracing::debug!(partition = %slot.id, "an object was missing: looked where its records are now"),
+            Err(error) => {
+                tracing::warn!(partition = %slot.id, error, "an object is missing, and the runs can't be read")
+            }
+        }
+    }
+}
+
+impl ReadError {
+    /// An object is not there: it may have been merged.
+    pub fn is_missing(&self) -> bool {
+        matches!(self, ReadError::Store(StoreError::NotFound { .. }))
+    }
+}

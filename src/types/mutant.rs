@@ -48,8 +48,6 @@ pub enum Mutant {
     IgnoreFence,
     /// State is shown however old the session's evidence is.
     ServeWithoutProof,
-    /// Another broker's session is closed although what it shows is proven for a while.
-    CloseTooEarly,
     /// An append to the metadata table whose answer was lost counts as done.
     TrustLostMeta,
     /// Old revisions are deleted without a marker that says so.
@@ -107,7 +105,6 @@ impl Mutant {
         Mutant::EndFromReads,
         Mutant::IgnoreFence,
         Mutant::ServeWithoutProof,
-        Mutant::CloseTooEarly,
         Mutant::TrustLostMeta,
         Mutant::TruncateWithoutMarker,
         Mutant::AppendWithoutLook,

@@ -26,7 +26,6 @@ pub fn kinds(mutant: Mutant) -> &'static [Kind] {
         Mutant::TrustLostMeta | Mutant::TrustTaken | Mutant::TrustUnclear | Mutant::RetryTakesMore => {
             &[Kind::Unclear, Kind::Crashes, Kind::Slow]
         }
-        Mutant::CloseTooEarly => &[Kind::Neighbours],
         Mutant::DuplicateAnsweredEarly => &[Kind::Slow, Kind::Unclear, Kind::CutOff],
         Mutant::AckAtSessionEnd => &[Kind::Denied, Kind::Takeover, Kind::Paused, Kind::CutOff],
         _ => &[],

@@ -353,13 +353,14 @@ async fn read_all(ctx: &Ctx, place: &Place) {
     until(ctx, async |conn| {
         loop {
             if start.is_none() {
+                // A DeleteRecords of the storm may be acknowledged while this is answered.
+                let deleted = ctx.world.judge(|judge, now| judge.deleted(place, now));
                 let (code, low) = conn.list_offset(place, -2).await?;
                 ctx.check_code("list offsets", code);
                 if code != 0 {
                     return Ok(false);
                 }
-                ctx.world.judge(|judge, now| {
-                    let deleted = judge.deleted(place, now);
+                ctx.world.judge(|judge, _| {
                     judge.shown_start(place, low, deleted);
                     if let Some(from) = out_of_range.take().filter(|from| low <= *from) {
                         judge.object("lost-its-place", format_args!("{place:?}: {from} is out of range, start {low}"));

@@ -19,7 +19,7 @@ import (
 var requestCases = []abuse{
 	{"batches/bombs", 320, bombs},
 	{"batches/headers-and-times", 48, headersAndTimes},
-	{"names/a-million", 160, million},
+	{"names/a-million", 256, million},
 	{"names/as-many-as-allowed", 400, asManyAsAllowed},
 	{"names/a-thousand-new-topics", 160, thousandTopics},
 	{"answers/same-resource-again", 480, sameResourceAgain},

@@ -67,7 +67,7 @@ const settle = 200 * time.Millisecond
 
 // At the end the broker may hold so much more than after the start: MiB. Its caches are filled before the start, and a bit more since; a
 // thousand topics were made, and groups whose members keep 64 MiB, in memory and in the newest segments.
-const keptAtEnd = 224
+const keptAtEnd = 288
 
 func main() {
 	t := &target{length: time.Second, sockets: raiseSockets()}

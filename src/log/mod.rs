@@ -213,7 +213,9 @@ async fn recover_once(log: &Arc<Log>, mut wanted: Vec<PartitionId>) -> Vec<Parti
     let mut again = BTreeSet::new();
     let mut reason = None;
     let recovered = recover::recover(&log.footers, &states, &merges).await;
-    let _newest = log.meta.catch_up_hint().await;
+    // What is missing was merged and deleted, perhaps: only the newest image can tell.
+    let stopped = recovered.iter().any(|(_, found)| found.as_ref().is_err_and(|error| !error.is_passing()));
+    let newest = if stopped { log.meta.catch_up().await } else { log.meta.catch_up_hint().await };
     for ((id, recovered), (_, state)) in recovered.into_iter().zip(&states) {
         let Some(slot) = log.slots.get(id) else { continue };
         // Under this lock nothing is switched: what is switched later finds the slot open.
@@ -224,7 +226,7 @@ async fn recover_once(log: &Arc<Log>, mut wanted: Vec<PartitionId>) -> Vec<Parti
         }
         match recovered {
             Ok(partition) => slot.settle(SlotState::Serving(Box::new(partition))),
-            Err(error) if error.is_passing() => {
+            Err(error) if error.is_passing() || newest.is_err() => {
                 again.insert(id);
                 reason = Some(error);
             }
@@ -235,7 +237,7 @@ async fn recover_once(log: &Arc<Log>, mut wanted: Vec<PartitionId>) -> Vec<Parti
         }
     }
     if let Some(error) = reason {
-        tracing::warn!(partitions = again.len(), %error, "the store does not give what recovery needs: trying again");
+        tracing::warn!(partitions = again.len(), %error, "the store or the table does not give what recovery needs: trying again");
     }
     wanted.retain(|id| again.contains(id));
     wanted

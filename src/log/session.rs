@@ -1,7 +1,7 @@
 //! Opens a session: a name in the metadata table, segment 0 in the bucket, then the right to leases.
 //!
-//! `OpenSession` → segment 0 → `Ready` → fence the predecessors of the same node id, which grants their partitions to us. A crash
-//! anywhere leaves a session that the next life of this node id fences like any other.
+//! `OpenSession` → segment 0 → `Ready` → fence the predecessors of the same node id, which grants their partitions to us, → grant what
+//! nobody holds. A crash anywhere leaves a session that the next life of this node id fences like any other.
 
 use std::time::Duration;
 
@@ -78,6 +78,7 @@ pub async fn open(
         let end = end(meta, reader, policy, predecessor, id).await?;
         tracing::info!(session = %predecessor, end, "closed an earlier session of this node");
     }
+    grant_vacant(meta).await?;
     let ttl = Duration::from_millis(meta.read(|image| image.session_ttl_ms));
     Ok(OpenedSession { id, footer_zero, sent_at, ttl })
 }
@@ -119,8 +120,25 @@ pub fn close(image: &Image, session: SessionId, end: u64) -> Vec<Change> {
     if matches!(state, SessionState::Fenced { .. }) {
         return Vec::new();
     }
-    let ready = image.sessions.iter().filter(|(id, other)| **id != session && other.state == SessionState::Ready);
-    vec![Change::FenceSession { session, end, ready: ready.map(|(id, _)| *id).collect() }]
+    let ready = image.ready_sessions().map(|(id, _)| id).filter(|id| *id != session);
+    vec![Change::FenceSession { session, end, ready: ready.collect() }]
+}
+
+/// Grants what nobody holds to those that are ready: a session may be closed when nobody else is.
+pub async fn grant_vacant(meta: &Metadata) -> Result<(), OpenError> {
+    if meta.read(has_vacant) {
+        propose(meta, grants_of_vacant).await?;
+    }
+    Ok(())
+}
+
+fn has_vacant(image: &Image) -> bool {
+    image.topics.values().flat_map(|topic| &topic.partitions).any(|partition| partition.holder.is_none())
+}
+
+fn grants_of_vacant(image: &Image) -> Vec<Change> {
+    let ready: Vec<_> = image.ready_sessions().map(|(id, _)| id).collect();
+    if ready.is_empty() || !has_vacant(image) { Vec::new() } else { vec![Change::GrantVacant { ready }] }
 }
 
 /// Sessions of the same node id that are not closed and older than ours.

@@ -8,6 +8,7 @@
 //! Failure: a store or a table that does not answer costs time, and looks that failed are no evidence. Cancellation: at any point;
 //! what was begun is done anew by the next broker.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,8 +17,9 @@ use futures::stream::{self, StreamExt};
 use super::Log;
 use super::fence::fence;
 use super::recover::{FooterReader, RecoveryError};
-use super::session::close;
+use super::session::{close, grant_vacant};
 use super::suspicion::Suspicion;
+use crate::meta::image::{Image, SessionState};
 use crate::segment::{Tail, segment_key};
 use crate::store::create::CreatePolicy;
 use crate::types::{SegmentNumber, SessionId};
@@ -34,8 +36,15 @@ pub async fn run(log: Arc<Log>, ttl: Duration) {
     loop {
         tokio::time::sleep(ttl / LOOKS_PER_TTL).await;
         let own = log.session;
-        let open: Vec<SessionId> =
-            log.meta.read(|image| image.open_sessions().map(|(id, _)| id).filter(|id| *id != own).collect());
+        let mut open: Vec<SessionId> = log.meta.read(|image| image.open_sessions().map(|(id, _)| id).collect());
+        if !open.contains(&own) {
+            // Others closed this one: what it says of them would leave their partitions to nobody.
+            return;
+        }
+        open.retain(|id| *id != own);
+        if let Err(error) = grant_vacant(&log.meta).await {
+            tracing::warn!(%error, "partitions that nobody holds could not be granted");
+        }
         suspicion.follow(&open);
         look_at_all(&log, ttl, &open, &mut suspicion).await;
         for session in suspicion.dead(log.proof.sent_at(), log.env.clock.boot()) {
@@ -115,13 +124,19 @@ async fn take_over(log: &Log, ttl: Duration, session: SessionId, suspicion: &mut
         tracing::info!(%session, end, "a session that looked dead had written more: it is closed when its proof is over");
         return;
     }
-    let closed = log.meta.propose(move |image| Ok::<_, std::convert::Infallible>(close(image, session, end))).await;
+    let own = log.session;
+    let changes = move |image: &Image| if is_open(image, own) { close(image, session, end) } else { Vec::new() };
+    let closed = log.meta.propose(move |image| Ok::<_, Infallible>(changes(image))).await;
     match closed {
         Ok(_) => {
             tracing::warn!(%session, end, "another broker's session is dead: its partitions go to those that are ready")
         }
         Err(error) => tracing::warn!(%session, %error, "a dead session could not be closed"),
     }
+}
+
+fn is_open(image: &Image, session: SessionId) -> bool {
+    image.sessions.get(&session).is_some_and(|found| !matches!(found.state, SessionState::Fenced { .. }))
 }
 
 #[cfg(test)]

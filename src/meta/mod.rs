@@ -174,12 +174,17 @@ impl Metadata {
         }
     }
 
-    /// Reads the table's tail, by a read that begins after the call, and applies it. Returns the image's revision then.
+    /// Reads the table's tail, by a read that begins after the call, and applies it, also when what followed the image was truncated
+    /// meanwhile. Returns the image's revision then.
     pub async fn catch_up(&self) -> Result<Revision, MetaError> {
+        self.read_tail(true).await
+    }
+
+    async fn read_tail(&self, look: bool) -> Result<Revision, MetaError> {
         self.shared.check()?;
-        let (reply, answer) = oneshot::channel();
+        let (reader, answer) = oneshot::channel();
         let ask = async {
-            self.commands.send(Command::CatchUp(reply)).await.map_err(|_| self.ended())?;
+            self.commands.send(Command::CatchUp { reader, look }).await.map_err(|_| self.ended())?;
             answer.await.map_err(|_| self.ended())?
         };
         match tokio::time::timeout(self.options.propose_timeout, ask).await {
@@ -188,7 +193,8 @@ impl Metadata {
         }
     }
 
-    /// As [`Metadata::catch_up`], unless the tail was read within the last 50 ms: for hints from outside, however many come.
+    /// For hints from outside, however many come: reads the tail unless it was read within the last 50 ms. That the tail was truncated
+    /// is noticed by a broker that did not read it for 10 s, and now and then by others.
     pub async fn catch_up_hint(&self) -> Result<Revision, MetaError> {
         self.shared.check()?;
         let now = self.env.clock.boot();
@@ -196,7 +202,7 @@ impl Metadata {
         if recent {
             return Ok(self.shared.image.read().revision);
         }
-        self.catch_up().await
+        self.read_tail(false).await
     }
 
     /// Follows the table from now on: one read per `interval` (shortened by up to a tenth at random), and one soon after the table told

@@ -39,7 +39,11 @@ const IMAGE_MAX_AGE: Duration = Duration::from_secs(10);
 
 pub(super) enum Command {
     Propose(BoxedProposal),
-    CatchUp(oneshot::Sender<Result<Revision, MetaError>>),
+    /// `look`: also look whether what follows the image was truncated.
+    CatchUp {
+        reader: oneshot::Sender<Result<Revision, MetaError>>,
+        look: bool,
+    },
     Poll,
 }
 
@@ -107,15 +111,18 @@ impl Owner {
         while commands.recv_many(&mut batch, BATCH).await > 0 {
             let mut queue = VecDeque::new();
             let mut readers = Vec::new();
-            let mut poll = false;
+            let (mut poll, mut look) = (false, false);
             for command in batch.drain(..) {
                 match command {
                     Command::Propose(proposal) => queue.push_back(proposal),
-                    Command::CatchUp(reader) => readers.push(reader),
+                    Command::CatchUp { reader, look: thoroughly } => {
+                        readers.push(reader);
+                        look |= thoroughly;
+                    }
                     Command::Poll => poll = true,
                 }
             }
-            self.serve(queue, readers, poll).await;
+            self.serve(queue, readers, poll, look).await;
         }
     }
 
@@ -124,10 +131,11 @@ impl Owner {
         mut queue: VecDeque<BoxedProposal>,
         readers: Vec<oneshot::Sender<Result<Revision, MetaError>>>,
         poll: bool,
+        look: bool,
     ) {
         let mut fresh = false;
         if poll || !readers.is_empty() || (!queue.is_empty() && self.is_stale()) {
-            let result = self.catch_up(false).await;
+            let result = self.catch_up(look).await;
             fresh = result.is_ok();
             for reader in readers {
                 let _caller_may_be_gone = reader.send(result.clone());
@@ -223,7 +231,7 @@ impl Owner {
     /// Reads and applies what follows the image. `look`: also look whether the place was truncated if nothing follows.
     async fn catch_up(&mut self, look: bool) -> Result<Revision, MetaError> {
         self.shared.check()?;
-        let look = look || self.idle_reads + 1 >= LOOK_EVERY_IDLE_READS;
+        let look = look || self.is_stale() || self.idle_reads + 1 >= LOOK_EVERY_IDLE_READS;
         let before = self.shared.image.read().revision;
         let result = self.follow(look).await;
         self.note(&result);

@@ -317,13 +317,6 @@ impl<'a> Run<'a> {
         self.restarts.retain(|(_, host)| *host == survivor);
         *self.world.survivor.lock() = survivor;
         self.world.hosts[survivor].allowed.send_replace(true);
-        // A broker that dies while it takes over leaves partitions to nobody until the next session of this node id opens.
-        let first = &self.world.hosts[A];
-        let took_over = first.lives.load(Ordering::Relaxed) > 1 || !first.serves.load(Ordering::Relaxed);
-        let replaced = self.plan.hosts.len() > 1 && !self.plan.neighbours && took_over;
-        if replaced && self.sim.is_host_running(survivor) {
-            self.sim.crash(survivor);
-        }
         let coming = self.restarts.iter().any(|(_, host)| *host == survivor);
         if !coming && !self.sim.is_host_running(survivor) {
             self.bounce(survivor);

@@ -12,7 +12,7 @@ pub const NONE: i16 = 0;
 
 pub fn of_unavailable(error: &Unavailable) -> ResponseError {
     match error {
-        Unavailable::Recovering | Unavailable::NotHeld => ResponseError::NotLeaderOrFollower,
+        Unavailable::Parked | Unavailable::NotHeld => ResponseError::NotLeaderOrFollower,
         Unavailable::Damaged(_) => ResponseError::KafkaStorageError,
     }
 }

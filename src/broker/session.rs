@@ -1,11 +1,12 @@
 //! One session of a broker, from opening to end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -28,6 +29,7 @@ use crate::log::append::unmerged::Unmerged;
 use crate::log::append::{Appender, SessionEnd};
 use crate::log::fence::fence_own;
 use crate::log::fetch::Reader;
+use crate::log::handover;
 use crate::log::proof::Proof;
 use crate::log::recover::FooterReader;
 use crate::log::refusals::WithoutSlot;
@@ -51,6 +53,9 @@ const FAREWELL: Duration = Duration::from_secs(1);
 
 /// A fetch tries to read for so long: with its last attempt less than the 30 s after which clients give up.
 const FETCH_PATIENCE: Duration = Duration::from_secs(15);
+
+/// Handing leases over may take so long when the broker stops; those that are left go to others when the session is closed.
+const LEAVE_LIMIT: Duration = Duration::from_secs(5);
 
 /// The last segments get so much time when the broker stops; with the fence it is less than the 30 s that supervisors give.
 const DRAIN_LIMIT: Duration = Duration::from_secs(20);
@@ -234,9 +239,11 @@ pub async fn run<L: Listener>(
     log.reconcile();
     tasks.spawn(follow(services.clone()));
     tasks.spawn(log.clone().expire_producers(producer_expiration_ms));
+    let (living, alive) = watch::channel(BTreeSet::new());
     if ports.store.is_shared() {
         let ttl = Duration::from_millis(meta.read(|image| image.session_ttl_ms));
-        tasks.spawn(survive::run(log.clone(), ttl));
+        tasks.spawn(survive::run(log.clone(), ttl, living));
+        tasks.spawn(handover::run(log.clone(), alive.clone()));
     }
     tasks.spawn(maintenance.run());
     tasks.spawn(series::count_groups(services.clone()));
@@ -247,7 +254,11 @@ pub async fn run<L: Listener>(
             biased;
             end = &mut flushing => Some(Ok(ended(end))),
             error = meta.stopped() => Some(Err(BrokerError::Metadata(error))),
-            () = shutdown.cancelled() => None,
+            () = shutdown.cancelled() => {
+                let others = alive.borrow().clone();
+                let _in_time = tokio::time::timeout(LEAVE_LIMIT, handover::leave(&log, &others)).await;
+                None
+            }
         };
         stops.accepting.cancel();
         drain.cancel();

@@ -107,7 +107,7 @@ impl OffsetsLog for DurableOffsets {
             Ok(epoch) if self.log.proof.awaited(until.saturating_duration_since(Instant::now())).await => {
                 Lease::Held(epoch)
             }
-            Ok(_) | Err(Unavailable::Recovering) => Lease::Unproven,
+            Ok(_) | Err(Unavailable::Parked) => Lease::Unproven,
             Err(Unavailable::NotHeld | Unavailable::Damaged(_)) => Lease::Elsewhere,
         }
     }

@@ -5,6 +5,7 @@
 //! - [`fetch`] reads committed batches back, out of the tail, the block cache or the bucket.
 //! - [`recover`] rebuilds partitions from checkpoints, runs, and the footers of the segments of all their tenures.
 //! - [`suspicion`] tells which sessions of other brokers are dead (pure), [`survive`] watches them and closes those.
+//! - [`handover`] gives leases to other brokers while both live.
 //! - [`runs`] turns readers from segments to the runs that stand for them.
 //!
 //! Ownership: a [`slot::PartitionSlot`] guards one partition by a mutex that is never held across an await. The open segment has its
@@ -13,6 +14,7 @@
 pub mod append;
 pub mod fence;
 pub mod fetch;
+pub mod handover;
 pub mod index;
 pub mod partition;
 pub mod producers;
@@ -37,7 +39,7 @@ use self::append::budget::Budget;
 use self::fetch::Reader;
 use self::partition::Partition;
 use self::proof::Proof;
-use self::recover::FooterReader;
+use self::recover::{FooterReader, RecoveryError};
 use self::refusals::WithoutSlot;
 use self::runs::{RunBook, Switched};
 use self::slot::{PartitionSlot, SlotState, Slots, Unavailable};
@@ -56,6 +58,10 @@ const LOOK_PATIENCE: Duration = Duration::from_millis(500);
 /// Pauses between tries of a recovery that the store does not serve.
 const FIRST_RECOVERY_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_RECOVERY_PAUSE: Duration = Duration::from_secs(10);
+
+/// The same where another broker's last segments are awaited, or what was merged meanwhile is looked for.
+const FIRST_SHORT_PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_SHORT_PAUSE: Duration = Duration::from_secs(2);
 
 /// The log as one session of this broker serves it.
 pub struct Log {
@@ -179,7 +185,13 @@ impl Log {
         })
     }
 
-    /// Waits until a slot is not recovering, up to `until`: [`PARK_LIMIT`] from the beginning of the request, however many
+    /// Whether one of the sessions that had the partition lives: what it handed over may still be uploading.
+    fn is_awaited(&self, state: &PartitionState) -> bool {
+        let ended: Vec<_> = state.tenures.iter().filter(|tenure| tenure.end.is_some()).collect();
+        self.meta.read(|image| image.open_sessions().any(|(id, _)| ended.iter().any(|tenure| tenure.session == id)))
+    }
+
+    /// Waits until a slot parks no requests, up to `until`: [`PARK_LIMIT`] from the beginning of the request, however many
     /// partitions it names.
     pub async fn settled(&self, slot: &PartitionSlot, until: Instant) {
         let _ = tokio::time::timeout_at(until, slot.settled()).await;
@@ -192,7 +204,7 @@ impl Log {
             let now = self.env.clock.wall_ms();
             self.refused.expire(now);
             for slot in self.slots.ids().into_iter().filter_map(|id| self.slots.get(id)) {
-                if let Ok(partition) = slot.lock().partition() {
+                if let Some(partition) = slot.lock().held() {
                     partition.expire_producers(now, expiration_ms);
                 }
             }
@@ -201,14 +213,22 @@ impl Log {
 }
 
 fn follow(slot: &PartitionSlot, state: &PartitionState) {
-    if let Ok(partition) = slot.lock().partition() {
+    if let Some(partition) = slot.lock().held() {
         partition.advance_log_start(state.log_start);
     }
 }
 
+/// What a try left to do.
+struct Left {
+    partitions: Vec<PartitionId>,
+    /// The store or the table does not answer.
+    refused: bool,
+}
+
 /// One try at each partition; those that the store could not give now come back, and go on recovering. So do those of which
-/// something was merged meanwhile: they may have looked for what is deleted by now, or know the segments and not the run.
-async fn recover_once(log: &Arc<Log>, mut wanted: Vec<PartitionId>) -> Vec<PartitionId> {
+/// something was merged meanwhile: they may have looked for what is deleted by now, or know the segments and not the run. And those
+/// that were handed over while the holder's last segments were uploading.
+async fn recover_once(log: &Arc<Log>, mut wanted: Vec<PartitionId>) -> Left {
     let (states, merges) = log.to_recover(&wanted);
     let mut again = BTreeSet::new();
     let mut reason = None;
@@ -230,17 +250,21 @@ async fn recover_once(log: &Arc<Log>, mut wanted: Vec<PartitionId>) -> Vec<Parti
                 again.insert(id);
                 reason = Some(error);
             }
+            Err(RecoveryError::Missing { object }) if log.is_awaited(state) => {
+                tracing::debug!(partition = %id, object, "waits for the last segments of the broker that had it");
+                again.insert(id);
+            }
             Err(error) => {
                 tracing::error!(partition = %id, %error, "recovery stopped: the partition stays closed, nothing was skipped");
                 slot.settle(SlotState::Damaged(error.to_string()));
             }
         }
     }
-    if let Some(error) = reason {
+    if let Some(error) = &reason {
         tracing::warn!(partitions = again.len(), %error, "the store or the table does not give what recovery needs: trying again");
     }
     wanted.retain(|id| again.contains(id));
-    wanted
+    Left { partitions: wanted, refused: reason.is_some() }
 }
 
 /// Recovers partitions side by side and opens those that came back whole.
@@ -248,13 +272,20 @@ async fn recover_all(log: Arc<Log>, wanted: Vec<PartitionId>) {
     let count = wanted.len();
     let begun = log.env.clock.boot();
     let mut backoff = Backoff::new(FIRST_RECOVERY_PAUSE, LONGEST_RECOVERY_PAUSE);
-    let mut wanted = wanted;
+    let mut short = Backoff::new(FIRST_SHORT_PAUSE, LONGEST_SHORT_PAUSE);
+    let (mut wanted, mut tries) = (wanted, 0u32);
     while !wanted.is_empty() {
-        wanted = recover_once(&log, wanted).await;
+        let left = recover_once(&log, wanted).await;
+        wanted = left.partitions;
         if wanted.is_empty() || log.appender.is_over() {
             break;
         }
-        tokio::time::sleep(backoff.next(log.env.entropy.as_ref())).await;
+        tries += 1;
+        if tries >= 16 && tries.is_power_of_two() {
+            tracing::warn!(partitions = wanted.len(), tries, "partitions still wait for what another broker wrote last");
+        }
+        let pause = if left.refused { &mut backoff } else { &mut short };
+        tokio::time::sleep(pause.next(log.env.entropy.as_ref())).await;
     }
     log.reconcile();
     let seconds = (log.env.clock.boot() - begun).as_secs_f64();

@@ -164,7 +164,7 @@ impl FooterReader {
         let mut segments = Vec::new();
         while let Some(segment) = reads.next().await {
             match segment {
-                Err(_) if mutant::on(Mutant::SkipDamaged) => {}
+                Err(_) if mutant::on(Mutant::SkipDamaged) || mutant::on(Mutant::ServeBeforeThrough) => {}
                 segment => segments.push(segment?),
             }
         }

@@ -108,7 +108,7 @@ impl Log {
             let id = same[0].0;
             let Some(slot) = self.slots.get(id) else { continue };
             let extents: Vec<IndexedExtent> = same.iter().map(|(_, extent)| extent.clone()).collect();
-            let fits = slot.lock().partition().map_or(true, |partition| partition.switch(window, &extents));
+            let fits = slot.lock().held().is_none_or(|partition| partition.switch(window, &extents));
             if !fits {
                 tracing::error!(partition = %id, run = %run.id, %session, from = run.from, to = run.to,
                     "a run does not hold the offsets of the segments that it stands for: readers keep to the segments");

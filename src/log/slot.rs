@@ -12,6 +12,7 @@ use tokio::sync::{Notify, watch};
 
 use super::partition::Partition;
 use super::refusals::{Refusals, RefusedBatch};
+use crate::types::mutant::{self, Mutant};
 use crate::types::{PartitionId, TimestampMs};
 
 /// What the slot's partition is doing.
@@ -19,6 +20,8 @@ pub enum SlotState {
     /// Its records are being found; requests are parked.
     Recovering,
     Serving(Box<Partition>),
+    /// Its lease is about to go to another session: requests are parked until that is known. What is in flight is still committed.
+    HandingOver(Box<Partition>),
     /// Recovery met something impossible: closed until a person has looked.
     Damaged(String),
     /// The lease is gone or the topic deleted.
@@ -35,15 +38,15 @@ pub struct SlotInner {
 pub struct PartitionSlot {
     pub id: PartitionId,
     inner: Mutex<SlotInner>,
-    /// Turns to `true` when the slot leaves `Recovering`.
+    /// `false` while requests are parked. Changes under the lock.
     settled: watch::Sender<bool>,
 }
 
 /// Why a slot can't answer now.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unavailable {
-    #[error("still recovering")]
-    Recovering,
+    #[error("recovering or being handed over")]
+    Parked,
     #[error("not held here")]
     NotHeld,
     #[error("damaged: {0}")]
@@ -76,15 +79,46 @@ impl PartitionSlot {
         }
         inner.state = state;
         inner.wake();
-        drop(inner);
         self.settled.send_replace(true);
+    }
+
+    /// Parks requests from now on; `false`: the slot does not serve.
+    pub fn begin_handover(&self) -> bool {
+        let mut inner = self.inner.lock();
+        match std::mem::replace(&mut inner.state, SlotState::Closed) {
+            SlotState::Serving(partition) if mutant::on(Mutant::HandOverUnparked) => {
+                inner.state = SlotState::Serving(partition);
+            }
+            SlotState::Serving(partition) => {
+                inner.state = SlotState::HandingOver(partition);
+                self.settled.send_replace(false);
+            }
+            other => {
+                inner.state = other;
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Serves again what was not handed over.
+    pub fn end_handover(&self) {
+        let mut inner = self.inner.lock();
+        match std::mem::replace(&mut inner.state, SlotState::Closed) {
+            SlotState::HandingOver(partition) => {
+                inner.state = SlotState::Serving(partition);
+                inner.wake();
+                self.settled.send_replace(true);
+            }
+            other => inner.state = other,
+        }
     }
 
     pub fn is_settled(&self) -> bool {
         *self.settled.borrow()
     }
 
-    /// Waits until the slot is not recovering. Cancellation safe.
+    /// Waits until the slot parks no requests. Cancellation safe.
     pub async fn settled(&self) {
         let mut settled = self.settled.subscribe();
         // The sender lives in `self`, so this can't fail.
@@ -96,9 +130,17 @@ impl SlotInner {
     pub fn partition(&mut self) -> Result<&mut Partition, Unavailable> {
         match &mut self.state {
             SlotState::Serving(partition) => Ok(partition),
-            SlotState::Recovering => Err(Unavailable::Recovering),
+            SlotState::Recovering | SlotState::HandingOver(_) => Err(Unavailable::Parked),
             SlotState::Damaged(reason) => Err(Unavailable::Damaged(reason.clone())),
             SlotState::Closed => Err(Unavailable::NotHeld),
+        }
+    }
+
+    /// The partition, if it is known here, also while it is handed over.
+    pub fn held(&mut self) -> Option<&mut Partition> {
+        match &mut self.state {
+            SlotState::Serving(partition) | SlotState::HandingOver(partition) => Some(partition),
+            SlotState::Recovering | SlotState::Damaged(_) | SlotState::Closed => None,
         }
     }
 
@@ -106,7 +148,7 @@ impl SlotInner {
     /// follow it, and somebody else must remember.
     pub fn refuse(&mut self, batch: RefusedBatch, now: TimestampMs) -> bool {
         match &mut self.state {
-            SlotState::Serving(partition) => partition.refuse(batch, now),
+            SlotState::Serving(partition) | SlotState::HandingOver(partition) => partition.refuse(batch, now),
             SlotState::Recovering => self.refused_early.remember(batch, now),
             // It serves no more in this session, and its clients' connections end with that.
             SlotState::Damaged(_) => {}
@@ -118,7 +160,7 @@ impl SlotInner {
     /// Takes over what `refusals` has of this partition, unless this slot is closed.
     pub fn recall(&mut self, refusals: impl FnOnce() -> Option<Refusals>) {
         match &mut self.state {
-            SlotState::Serving(partition) => {
+            SlotState::Serving(partition) | SlotState::HandingOver(partition) => {
                 if let Some(refusals) = refusals() {
                     partition.recall(refusals);
                 }

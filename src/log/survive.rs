@@ -8,11 +8,13 @@
 //! Failure: a store or a table that does not answer costs time, and looks that failed are no evidence. Cancellation: at any point;
 //! what was begun is done anew by the next broker.
 
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::stream::{self, StreamExt};
+use tokio::sync::watch;
 
 use super::Log;
 use super::fence::fence;
@@ -30,8 +32,8 @@ const LOOKS_PER_TTL: u32 = 6;
 /// Sessions that are looked at side by side.
 const PARALLEL: usize = 8;
 
-/// Watches and closes until it is dropped. `ttl`: of all sessions, as the image says.
-pub async fn run(log: Arc<Log>, ttl: Duration) {
+/// Watches and closes until it is dropped, and says who lives. `ttl`: of all sessions, as the image says.
+pub async fn run(log: Arc<Log>, ttl: Duration, living: watch::Sender<BTreeSet<SessionId>>) {
     let mut suspicion = Suspicion::new(ttl);
     loop {
         tokio::time::sleep(ttl / LOOKS_PER_TTL).await;
@@ -47,6 +49,7 @@ pub async fn run(log: Arc<Log>, ttl: Duration) {
         }
         suspicion.follow(&open);
         look_at_all(&log, ttl, &open, &mut suspicion).await;
+        living.send_replace(suspicion.alive(log.env.clock.boot()).collect());
         for session in suspicion.dead(log.proof.sent_at(), log.env.clock.boot()) {
             take_over(&log, ttl, session, &mut suspicion).await;
         }

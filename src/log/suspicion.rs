@@ -24,6 +24,8 @@ struct Seen {
     /// When the end was first seen, or looked at again after a gap.
     since: Duration,
     looked_at: Duration,
+    /// When the end was last seen to have grown.
+    grew_at: Option<Duration>,
 }
 
 impl Suspicion {
@@ -43,12 +45,21 @@ impl Suspicion {
 
     /// A look that began at `began` and ended at `now` found segments below `end`, and none at it.
     pub fn looked(&mut self, session: SessionId, end: SegmentNumber, began: Duration, now: Duration) {
-        let seen = self.seen.entry(session).or_insert(Seen { end, since: now, looked_at: now });
+        let seen = self.seen.entry(session).or_insert(Seen { end, since: now, looked_at: now, grew_at: None });
         let gap = began.saturating_sub(seen.looked_at) > self.ttl / 3;
+        if end > seen.end {
+            seen.grew_at = Some(now);
+        }
         if end > seen.end || gap {
-            *seen = Seen { end: seen.end.max(end), since: now, looked_at: now };
+            (seen.end, seen.since) = (seen.end.max(end), now);
         }
         seen.looked_at = now;
+    }
+
+    /// Sessions that were seen to write not long ago: who lives writes every third of a ttl, and is looked at twice as often.
+    pub fn alive(&self, now: Duration) -> impl Iterator<Item = SessionId> {
+        let lives = move |seen: &Seen| seen.grew_at.is_some_and(|at| now.saturating_sub(at) <= self.ttl * 2 / 3);
+        self.seen.iter().filter(move |(_, seen)| lives(seen)).map(|(id, _)| *id)
     }
 
     /// Whether a session may be closed at its end. `proven`: when the newest of our own committed segments was first sent.
@@ -137,6 +148,22 @@ mod tests {
         assert!(suspicion.is_dead(id(1), at(18), at(18)));
         suspicion.follow(&[id(2)]);
         assert_eq!(suspicion.end_seen(id(1)), 0);
+    }
+
+    #[test]
+    fn who_was_seen_to_write_not_long_ago_lives() {
+        // (looks, now, alive)
+        type Looks<'a> = &'a [(u64, SegmentNumber)];
+        let table: [(Looks, u64, bool); 5] = [
+            (&[], 0, false),
+            (&[(0, 5)], 0, false),
+            (&[(0, 5), (2, 6)], 10, true),
+            (&[(0, 5), (2, 6), (8, 6)], 11, false),
+            (&[(0, 5), (2, 6), (9, 7)], 11, true),
+        ];
+        for (looks, now, alive) in table {
+            assert_eq!(watched(looks).alive(at(now)).any(|found| found == id(1)), alive, "{looks:?} at {now}");
+        }
     }
 
     /// (open sessions, of which these are silent, so many are taken at once)

@@ -427,8 +427,14 @@ impl Maintenance {
         Ok(checkpoint)
     }
 
+    /// Not of a partition that came back to us: its state holds what others wrote between.
     fn at_hand(&self, id: PartitionId, claimed: Claimed, next_offset: Option<Offset>) -> Option<PartitionCheckpoint> {
         let slot = self.log.slots.get(id)?;
+        let own = |tenure: &&Tenure| tenure.session == claimed.session;
+        let once = self.log.meta.read(|image| Some(image.partition(id)?.tenures.iter().filter(own).count() == 1));
+        if once != Some(true) {
+            return None;
+        }
         let mut inner = slot.lock();
         inner.partition().ok()?.checkpoint(claimed.session, claimed.to, next_offset)
     }

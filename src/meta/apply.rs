@@ -6,10 +6,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::entry::{Change, ConfigResource, ENTRY_VERSION, Endpoint, Entry};
+use super::entry::{Change, ConfigResource, ENTRY_VERSION, Endpoint, Entry, TransferredPartitions};
 use super::hash;
 use super::image::{Claim, Configs, Image, PartitionState, Run, Session, SessionState, Tenure, Topic};
 use super::rules::PARTITIONS_MAX;
+use crate::types::mutant::{self, Mutant};
 use crate::types::{NodeId, Offset, Revision, RunId, SegmentNumber, SessionId, TopicId};
 
 /// Why an entry can't be applied. The image is unchanged; the broker has to stop.
@@ -54,6 +55,9 @@ impl Image {
                         grant(partition, topic, index, &candidates);
                     }
                 });
+            }
+            Change::TransferLease { session, to, through, partitions } => {
+                self.transfer_lease(*session, *to, *through, partitions);
             }
             Change::CreateTopic { id, name, partitions, replication_factor, configs, internal } => {
                 let topic = Topic {
@@ -121,14 +125,46 @@ impl Image {
         }
         let candidates = self.candidates(ready);
         self.each_partition(|topic, index, partition| {
-            for tenure in partition.tenures.iter_mut().filter(|tenure| tenure.session == id && tenure.end.is_none()) {
-                tenure.end = Some(end);
+            // What was handed over is cut as well: a segment up to `through` may never have come to be.
+            for tenure in partition.tenures.iter_mut().filter(|tenure| tenure.session == id) {
+                tenure.end = Some(tenure.end.map_or(end, |through| lower(through, end)));
             }
             if partition.holder == Some(id) {
                 partition.holder = None;
                 grant(partition, topic, index, &candidates);
             }
         });
+    }
+
+    /// No effect: the sessions are one, or not both ready; the segment has the highest number of all. Partitions that the session
+    /// does not hold are left out, and those that have no epoch left.
+    fn transfer_lease(
+        &mut self,
+        session: SessionId,
+        to: SessionId,
+        through: SegmentNumber,
+        partitions: &[TransferredPartitions],
+    ) {
+        let ready = |id| self.sessions.get(&id).is_some_and(|found| found.state == SessionState::Ready);
+        let Some(end) = through.checked_add(1).filter(|_| session != to && ready(session) && ready(to)) else { return };
+        for moved in partitions {
+            let Some(topic) = self.topics.get_mut(&moved.topic) else { continue };
+            for index in &moved.indexes {
+                let Some(partition) = usize::try_from(*index).ok().and_then(|index| topic.partitions.get_mut(index))
+                else {
+                    continue;
+                };
+                let Some(epoch) = partition.epoch.checked_add(1).filter(|_| partition.holder == Some(session)) else {
+                    continue;
+                };
+                for tenure in partition.tenures.iter_mut().filter(|tenure| tenure.end.is_none()) {
+                    tenure.end = Some(end);
+                }
+                partition.epoch = epoch;
+                partition.holder = Some(to);
+                partition.tenures.push(Tenure { session: to, epoch, end: None });
+            }
+        }
     }
 
     /// No effect: the id or the name is taken, there would be no partition, or more than a topic may have.
@@ -230,6 +266,10 @@ impl Image {
             }
         }
     }
+}
+
+fn lower(through: SegmentNumber, end: SegmentNumber) -> SegmentNumber {
+    if mutant::on(Mutant::FenceForgetsTransfers) { through } else { through.min(end) }
 }
 
 /// The random part of a session id as it stands in entries.

@@ -96,6 +96,14 @@ pub enum ConfigResource {
     ClientMetrics(String),
 }
 
+/// Partitions of one topic whose leases move.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TransferredPartitions {
+    pub topic: TopicId,
+    pub indexes: Vec<i32>,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Change {
@@ -133,6 +141,15 @@ pub enum Change {
     /// holder, or of topics that were created while nobody was ready.
     GrantVacant {
         ready: Vec<SessionId>,
+    },
+    /// Leases of `session` go to `to`, each with the next epoch. Only `session` appends it, after it stopped giving offsets in them;
+    /// `through` is its last segment that may hold records of theirs. It may still be uploading: until all up to it are in the bucket,
+    /// or the session is closed at a lower end, `to` has to wait. Since version 2.
+    TransferLease {
+        session: SessionId,
+        to: SessionId,
+        through: SegmentNumber,
+        partitions: Vec<TransferredPartitions>,
     },
     /// Partitions are granted to the highest hashes among the ready sessions of the image, with lease epoch 0. They are vacant
     /// (epoch −1) when nobody is ready.
@@ -199,6 +216,7 @@ impl Change {
             Change::ClaimMerge { .. }
             | Change::CommitRun { .. }
             | Change::EndClaim { .. }
+            | Change::TransferLease { .. }
             | Change::MoveTable { .. } => 2,
             Change::Nop {}
             | Change::SetCluster { .. }

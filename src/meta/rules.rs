@@ -6,10 +6,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::apply::parse_random;
-use super::entry::{Change, ConfigResource};
+use super::entry::{Change, ConfigResource, TransferredPartitions};
 use super::image::{Claim, Image, Session, SessionState};
 use crate::types::mutant::{self, Mutant};
-use crate::types::{NodeId, Offset, RunId, SegmentNumber, SessionId, TopicId};
+use crate::types::{LeaseEpoch, NodeId, Offset, RunId, SegmentNumber, SessionId, TopicId};
 
 /// Longest topic name, as in Kafka (`Topic.java`).
 pub const TOPIC_NAME_MAX_CHARS: usize = 249;
@@ -66,6 +66,7 @@ pub fn check(image: &Image, change: &Change) -> Result<(), RuleError> {
             ensure(!ready.is_empty(), RuleError::InvalidValue("a grant names no session"))?;
             ready_list(image, ready)
         }
+        Change::TransferLease { session, to, partitions, .. } => transfer_lease(image, *session, *to, partitions),
         Change::CreateTopic { id, name, partitions, .. } => create_topic(image, *id, name, *partitions),
         Change::DeleteTopic { id } => known(image, *id),
         Change::CreatePartitions { id, count } => {
@@ -185,6 +186,28 @@ fn fence_session(image: &Image, session: SessionId, end: SegmentNumber, ready: &
         RuleError::InvalidSession { session, reason: "it can't be granted its own partitions" },
     )?;
     ready_list(image, ready)
+}
+
+fn transfer_lease(
+    image: &Image,
+    session: SessionId,
+    to: SessionId,
+    partitions: &[TransferredPartitions],
+) -> Result<(), RuleError> {
+    ensure(session != to, RuleError::InvalidSession { session, reason: "it can't hand anything over to itself" })?;
+    ready_list(image, &[session, to])?;
+    for moved in partitions {
+        let topic = moved.topic;
+        let state = image.topics.get(&topic).ok_or(RuleError::UnknownTopic { id: topic })?;
+        for index in &moved.indexes {
+            let held = usize::try_from(*index).ok().and_then(|index| state.partitions.get(index));
+            let invalid = |reason| RuleError::InvalidPartition { topic, index: *index, reason };
+            let partition = held.ok_or(invalid("there is no such partition"))?;
+            ensure(partition.holder == Some(session), invalid("the session that hands it over does not hold it"))?;
+            ensure(partition.epoch < LeaseEpoch::MAX, invalid("it has no lease epoch left"))?;
+        }
+    }
+    Ok(())
 }
 
 fn ready_list(image: &Image, ready: &[SessionId]) -> Result<(), RuleError> {

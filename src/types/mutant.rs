@@ -78,6 +78,14 @@ pub enum Mutant {
     CheckpointAhead,
     /// Recovery goes on without the runs' records when a manifest does not come.
     IgnoreRuns,
+    /// A partition goes on while its lease is handed over.
+    HandOverUnparked,
+    /// A lease is handed over with the end of what is committed: what is in flight is forgotten.
+    HandOverUnflushed,
+    /// Who was handed a lease does not wait for segments that are still uploading.
+    ServeBeforeThrough,
+    /// The end of a session does not cut what it handed over.
+    FenceForgetsTransfers,
     /// Readers go on with segments that were merged and never look again.
     KeepOldIndex,
 }
@@ -120,6 +128,10 @@ impl Mutant {
         Mutant::ForgetCheckpointProducers,
         Mutant::CheckpointAhead,
         Mutant::IgnoreRuns,
+        Mutant::HandOverUnparked,
+        Mutant::HandOverUnflushed,
+        Mutant::ServeBeforeThrough,
+        Mutant::FenceForgetsTransfers,
         Mutant::KeepOldIndex,
     ];
 }

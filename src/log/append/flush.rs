@@ -201,7 +201,7 @@ impl Flusher {
             for extent in &uploaded.footer.extents {
                 let Some(slot) = self.context.slots.get(extent.partition) else { continue };
                 let mut inner = slot.lock();
-                if let Ok(partition) = inner.partition() {
+                if let Some(partition) = inner.held() {
                     partition.commit(object, extent);
                     inner.wake();
                 }

@@ -28,6 +28,7 @@ use self::budget::Charge;
 use super::partition::{AdmitError, Admitted};
 use super::slot::{PartitionSlot, Unavailable};
 use crate::segment::{BatchMeta, ExtentDraft};
+use crate::types::mutant::{self, Mutant};
 use crate::types::{Offset, PartitionId, SegmentNumber, TimestampMs};
 
 /// Why a session ended.
@@ -192,6 +193,19 @@ impl Appender {
         }
         let next = Open { number: unsealed.open.number + 1, ..Open::default() };
         std::mem::replace(&mut unsealed.open, next)
+    }
+
+    /// The newest segment that may hold anything of a partition that takes no more. It goes out soon.
+    pub fn last_of_what_is_in(&self) -> SegmentNumber {
+        if mutant::on(Mutant::HandOverUnflushed) {
+            return self.committed_count().saturating_sub(1);
+        }
+        let open = {
+            let unsealed = self.unsealed.lock();
+            if unsealed.open.extents.is_empty() { unsealed.open.number.saturating_sub(1) } else { unsealed.open.number }
+        };
+        self.tell();
+        open
     }
 
     fn advance(&self, committed: SegmentNumber) {

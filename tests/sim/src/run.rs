@@ -455,7 +455,6 @@ async fn live(
     let switches = &world.hosts[host];
     until(&switches.allowed, |allowed| *allowed).await;
     let life = switches.lives.fetch_add(1, Ordering::Relaxed);
-    switches.serves.store(false, Ordering::Relaxed);
     let ports = Ports {
         store: store.store.clone(),
         env: world.env(host, life),
@@ -465,7 +464,6 @@ async fn live(
         readiness: watch::Sender::new(Readiness::NotReady("starting".to_owned())),
     };
     let ready = || {
-        switches.serves.store(true, Ordering::Relaxed);
         world.note(host, format_args!("life {life} serves"));
     };
     let end = run_with(ports, settings, options, stop, ready).await;

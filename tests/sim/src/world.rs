@@ -54,8 +54,6 @@ pub struct HostSwitches {
     pub allowed: watch::Sender<bool>,
     pub wall_skew_ms: Mutex<i64>,
     pub lives: AtomicU64,
-    /// The present life has come so far as to serve.
-    pub serves: AtomicBool,
     /// Why the process ended by itself, until somebody has seen it.
     pub exited: Mutex<Option<Exit>>,
 }
@@ -86,7 +84,6 @@ impl World {
                 allowed: watch::Sender::new(false),
                 wall_skew_ms: Mutex::new(0),
                 lives: AtomicU64::new(0),
-                serves: AtomicBool::new(false),
                 exited: Mutex::new(None),
             };
             (*name, switches)

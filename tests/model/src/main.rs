@@ -2,6 +2,7 @@
 
 mod commit;
 mod explore;
+mod merge;
 mod transfer;
 mod world;
 
@@ -31,7 +32,7 @@ impl Run {
 fn main() -> ExitCode {
     let wanted: Vec<String> = std::env::args().skip(1).collect();
     let mut failed = 0;
-    for run in [commit::runs(), transfer::runs()].into_iter().flatten() {
+    for run in [commit::runs(), transfer::runs(), merge::runs()].into_iter().flatten() {
         if !wanted.is_empty() && !wanted.iter().any(|each| each == run.name || each == run.world) {
             continue;
         }

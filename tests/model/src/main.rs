@@ -3,6 +3,8 @@
 mod commit;
 mod explore;
 mod merge;
+mod producer;
+mod proof;
 mod transfer;
 mod world;
 
@@ -32,7 +34,8 @@ impl Run {
 fn main() -> ExitCode {
     let wanted: Vec<String> = std::env::args().skip(1).collect();
     let mut failed = 0;
-    for run in [commit::runs(), transfer::runs(), merge::runs()].into_iter().flatten() {
+    for run in [commit::runs(), transfer::runs(), merge::runs(), producer::runs(), proof::runs()].into_iter().flatten()
+    {
         if !wanted.is_empty() && !wanted.iter().any(|each| each == run.name || each == run.world) {
             continue;
         }

@@ -5,6 +5,7 @@ mod explore;
 mod merge;
 mod producer;
 mod proof;
+mod table;
 mod transfer;
 mod world;
 
@@ -34,7 +35,9 @@ impl Run {
 fn main() -> ExitCode {
     let wanted: Vec<String> = std::env::args().skip(1).collect();
     let mut failed = 0;
-    for run in [commit::runs(), transfer::runs(), merge::runs(), producer::runs(), proof::runs()].into_iter().flatten()
+    for run in [commit::runs(), transfer::runs(), merge::runs(), producer::runs(), proof::runs(), table::runs()]
+        .into_iter()
+        .flatten()
     {
         if !wanted.is_empty() && !wanted.iter().any(|each| each == run.name || each == run.world) {
             continue;

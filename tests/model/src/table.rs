@@ -142,7 +142,6 @@ const THREE: Bounds = Bounds { brokers: 3, revisions: 3, proposals: 1 };
 const RUNS: &[(&str, Bounds, Option<Mutant>)] = &[
     ("two_brokers", SMALL, None),
     ("three_brokers", THREE, None),
-    ("three_generations", Bounds { revisions: 6, ..SMALL }, None),
     ("no_look", SMALL, Some(Mutant::NoLook)),
     ("look_before_append", SMALL, Some(Mutant::LookBeforeAppend)),
     ("no_look_after_read", Bounds { proposals: 2, ..THREE }, Some(Mutant::NoLookAfterRead)),

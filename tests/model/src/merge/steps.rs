@@ -29,6 +29,7 @@ pub enum Step {
     Recover { session: usize, known: u8 },
 }
 
+const FENCED_BELOW_SERVED: &str = "a tenure ends lower than its successor has read it";
 const TWO_RUNS: &str = "two runs stand for one segment";
 
 impl Spec for Merge {
@@ -312,6 +313,10 @@ impl Merge {
                 let session = &mut after.sessions[id];
                 if session.open() && (end >= session.merged || self.has(Mutant::FenceBelowMerged)) {
                     session.end = end;
+                    let served = after.sessions.get(id + 1).is_some_and(|next| next.life == Life::Serving);
+                    if served && end < after.sessions[id].handed_over {
+                        after.breaks(FENCED_BELOW_SERVED);
+                    }
                     take(Step::FenceSession { session: id, end }, after);
                 } else {
                     take(Step::EndRefused { session: id, end }, after);

@@ -33,6 +33,8 @@ struct Bounds {
     /// `TransferLease`s on their way at a time.
     proposals: usize,
     reads: bool,
+    /// A transfer may name any end from the last segment with the partition's data to the last that is sealed.
+    any_end: bool,
     /// One follower that takes its time, instead of all that read at once.
     follower: bool,
 }
@@ -46,6 +48,8 @@ enum Mutant {
     FetchNotParked,
     /// `end` counts the holder's committed segments only, not those on their way.
     EndOfCommitted,
+    /// `end` counts a segment that is not sealed.
+    EndOfUnsealed,
     /// The outcome of an append is not awaited: no answer, so it did not happen.
     ResumeOnUnknown,
     /// `TransferLease` is taken from whoever holds the partition: neither the holder nor its epoch is compared.
@@ -97,6 +101,7 @@ const SMALL: Bounds = Bounds {
     tenures: 3,
     proposals: 1,
     reads: false,
+    any_end: false,
     follower: false,
 };
 const READS: Bounds = Bounds { reads: true, segments: (2, 2), ..SMALL };
@@ -111,11 +116,13 @@ const RUNS: &[(&str, Bounds, Option<Mutant>)] = &[
     ("three_holders", THREE, None),
     ("two_transfers_at_once", Bounds { proposals: 2, ..BACK }, None),
     ("back_and_forth", BACK, None),
+    ("any_end", Bounds { any_end: true, ..BACK }, None),
     ("reads", READS, None),
     ("a_follower", FOLLOWER, None),
     ("produce_not_parked", SMALL, Some(Mutant::ProduceNotParked)),
     ("fetch_not_parked", READS, Some(Mutant::FetchNotParked)),
     ("end_of_committed", SMALL, Some(Mutant::EndOfCommitted)),
+    ("end_of_unsealed", SMALL, Some(Mutant::EndOfUnsealed)),
     ("resume_on_unknown", SMALL, Some(Mutant::ResumeOnUnknown)),
     ("of_any_holder", Bounds { proposals: 2, ..THREE }, Some(Mutant::OfAnyHolder)),
     ("of_any_epoch", Bounds { proposals: 2, ..THREE }, Some(Mutant::OfAnyEpoch)),

@@ -8,6 +8,7 @@ const ACKED_BEHIND_END: &str = "a record behind the end of its tenure was acknow
 const LOST_IN_SILENCE: &str = "a record that was shown is not in the log of a later holder";
 const NOT_CONTIGUOUS: &str = "offsets of the log are not contiguous";
 const CLOSED_FOR_NOTHING: &str = "nothing was lost, and recovery gives a partition up";
+const WAITS_FOR_EVER: &str = "a successor waits for a segment that will never come";
 const WENT_BACK: &str = "a read showed less than was shown or acknowledged before";
 
 /// What recovery finds in the tenures before.
@@ -64,6 +65,24 @@ impl Transfer {
         Found::Log(log)
     }
 
+    /// Whoever waits can go on in the end: when all that was sealed has landed, or its session is closed at the fence that kept it out.
+    fn check_wait(&self, state: &mut State, partition: usize, epoch: u8) {
+        let mut later = *state;
+        for at in 0..self.bounds.sessions {
+            let session = &mut later.sessions[at];
+            for name in session.names[..usize::from(session.seals)].iter_mut().filter(|name| **name == Name::Free) {
+                *name = Name::Segment;
+            }
+            let end = session.committed();
+            if session.names[usize::from(end)] == Name::Fence && later.open(at) {
+                self.fence_session(&mut later, at, end, None);
+            }
+        }
+        if matches!(self.read_log(&later, partition, epoch), Found::NotYet) {
+            state.breaks(WAITS_FOR_EVER);
+        }
+    }
+
     /// All that was shown of earlier tenures is in the log.
     fn check_kept(&self, state: &mut State, partition: usize, epoch: u8, log: &[Record]) {
         let earlier = |shown: Record| {
@@ -96,8 +115,13 @@ impl Transfer {
             for view in 0..if self.bounds.follower { 0 } else { state.tenure_count(partition) } {
                 self.follow(state, partition, view);
             }
-            for at in (0..self.bounds.sessions).filter(|_| self.bounds.reads) {
-                self.read(state, at, partition);
+            for at in 0..self.bounds.sessions {
+                if let Lease::Recovering { epoch } = state.sessions[at].leases[partition] {
+                    self.check_wait(state, partition, epoch);
+                }
+                if self.bounds.reads {
+                    self.read(state, at, partition);
+                }
             }
         }
     }

@@ -232,14 +232,27 @@ impl Transfer {
                 }
             }
             Lease::Serving(held) => {
-                let committed_only = self.has(Mutant::EndOfCommitted);
-                let end = if committed_only { session.committed() } else { session.seals };
-                self.send(state, at, partition, (held, end), take);
+                for end in self.ends(session, partition, held.epoch) {
+                    self.send(state, at, partition, (held, end), take);
+                }
             }
             Lease::HandingOver { held, end } => {
                 self.send(state, at, partition, (held, end), take);
                 self.resolve(state, at, partition, held, take);
             }
+        }
+    }
+
+    /// What a transfer may name as the end of the tenure: no segment behind it holds or will hold its records.
+    fn ends(&self, session: &Session, partition: usize, epoch: u8) -> std::ops::RangeInclusive<u8> {
+        let own =
+            |extents: &[Option<Extent>; PARTITIONS]| extents[partition].is_some_and(|extent| extent.epoch == epoch);
+        let behind_data = session.sealed.iter().rposition(own).map_or(0, |last| last as u8 + 1);
+        match self.mutant {
+            Some(Mutant::EndOfCommitted) => session.committed()..=session.committed(),
+            Some(Mutant::EndOfUnsealed) => session.seals + 1..=session.seals + 1,
+            _ if self.bounds.any_end => behind_data..=session.seals,
+            _ => session.seals..=session.seals,
         }
     }
 

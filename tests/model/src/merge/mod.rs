@@ -27,6 +27,8 @@ struct Bounds {
     retention: bool,
     /// An owner may hand the partition over while its last segments are on their way.
     transfers: bool,
+    /// A successor that meets a fence where, says the newest image, nothing is merged, need not wait for `FenceSession`.
+    early: bool,
 }
 
 /// One rule of the design, left out.
@@ -78,7 +80,7 @@ impl Merge {
 }
 
 const SMALL: Bounds =
-    Bounds { sessions: 2, segments: (4, 1), window: 2, claims: 2, retention: false, transfers: false };
+    Bounds { sessions: 2, segments: (4, 1), window: 2, claims: 2, retention: false, transfers: false, early: false };
 const THREE: Bounds = Bounds { sessions: 3, segments: (2, 1), ..SMALL };
 const RETENTION: Bounds = Bounds { retention: true, segments: (2, 1), ..SMALL };
 
@@ -91,6 +93,7 @@ const RUNS: &[(&str, Bounds, Option<Mutant>)] = &[
     ("three_owners", THREE, None),
     ("retention", RETENTION, None),
     ("handed_over", HANDED_OVER, None),
+    ("early", Bounds { early: true, sessions: 3, segments: (2, 2), ..HANDED_OVER }, None),
     ("fence_below_merged", SMALL, Some(Mutant::FenceBelowMerged)),
     ("fence_of_merged_deleted", SMALL, Some(Mutant::FenceOfMergedDeleted)),
     ("fence_deleted_with_orphans", SMALL, Some(Mutant::FenceDeletedWithOrphans)),

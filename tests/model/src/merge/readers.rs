@@ -35,6 +35,7 @@ impl Merge {
                 match self.read(state, earlier, number, known) {
                     Read::There => {}
                     Read::Fence if self.has(Mutant::MetFenceIsEnd) => break,
+                    Read::Fence if self.bounds.early && source.open() && number >= source.merged => break,
                     Read::Missing | Read::Fence => {
                         let again = self.read(state, earlier, number, source.merged);
                         let found = matches!(again, Read::There);

@@ -314,7 +314,7 @@ impl Merge {
                 if session.open() && (end >= session.merged || self.has(Mutant::FenceBelowMerged)) {
                     session.end = end;
                     let served = after.sessions.get(id + 1).is_some_and(|next| next.life == Life::Serving);
-                    if served && end < after.sessions[id].handed_over {
+                    if served && end < after.sessions[id].handed_over && !self.bounds.early {
                         after.breaks(FENCED_BELOW_SERVED);
                     }
                     take(Step::FenceSession { session: id, end }, after);

@@ -7,7 +7,6 @@ mod producer;
 mod proof;
 mod table;
 mod transfer;
-mod world;
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -34,7 +33,8 @@ impl Run {
 
 fn main() -> ExitCode {
     let wanted: Vec<String> = std::env::args().skip(1).collect();
-    let mut failed = 0;
+    let (mut failed, mut states, mut mutants, mut worlds) = (0, 0, 0, 0);
+    let begun_all = Instant::now();
     for run in [commit::runs(), transfer::runs(), merge::runs(), producer::runs(), proof::runs(), table::runs()]
         .into_iter()
         .flatten()
@@ -52,6 +52,9 @@ fn main() -> ExitCode {
             way.iter().enumerate().for_each(|(at, step)| println!("  {:>2}. {step}", at + 1));
         }
         failed += u32::from(verdict.is_err());
+        mutants += u32::from(run.mutant);
+        worlds += u32::from(!run.mutant);
+        states += explored.states;
         let (sign, what) = match verdict {
             Ok(what) => ("ok", what),
             Err(why) => ("FAIL", why),
@@ -62,6 +65,8 @@ fn main() -> ExitCode {
             explored.states
         );
     }
+    let seconds = begun_all.elapsed().as_secs_f64();
+    println!("{worlds} worlds, {mutants} mutants, {failed} not as they must be; {states} states, {seconds:.0} s");
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 

@@ -271,7 +271,9 @@ impl Merge {
         };
         for number in (0..NAMES as u8).filter(|number| session.names[usize::from(*number)] != Name::Free) {
             let lowest_fence = match self.mutant {
-                Some(Mutant::FenceOfMergedDeleted) => session.merged == session.end && number == session.end,
+                Some(Mutant::FenceOfMergedDeleted) => {
+                    session.merged == session.end && number == session.end && number > 0
+                }
                 Some(Mutant::FenceDeletedWithOrphans) => number == session.end,
                 _ => false,
             };
@@ -313,8 +315,9 @@ impl Merge {
                 let session = &mut after.sessions[id];
                 if session.open() && (end >= session.merged || self.has(Mutant::FenceBelowMerged)) {
                     session.end = end;
+                    let goes_by_fence = self.bounds.early || self.has(Mutant::MetFenceIsEnd);
                     let served = after.sessions.get(id + 1).is_some_and(|next| next.life == Life::Serving);
-                    if served && end < after.sessions[id].handed_over && !self.bounds.early {
+                    if served && end < after.sessions[id].handed_over && !goes_by_fence {
                         after.breaks(FENCED_BELOW_SERVED);
                     }
                     take(Step::FenceSession { session: id, end }, after);

@@ -15,9 +15,11 @@
 //!
 //! Not here: what the other worlds are for. They take from this one that any number of fencers find the same end.
 
+mod state;
+
 use crate::Run;
 use crate::explore::{Spec, bits};
-use crate::world::{
+use state::{
     Bounds, FENCERS, Fencer, Life, Mutant, NAMES, NO_END, Name, OFFSETS, Record, SESSIONS, Sealed, Session, State,
 };
 

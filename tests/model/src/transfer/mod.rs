@@ -76,6 +76,8 @@ enum Mutant {
     FollowerSwitchesEarly,
     /// Reads are answered without proof.
     ReadsWithoutProof,
+    /// A segment that stands is proof, though one before it is missing.
+    ProofOfAnySegment,
     /// `FenceSession` does not wait until the proof of the fenced session is over.
     FenceBeforeTtl,
     /// The wait counts from any segment seen, not from the last before the end.
@@ -118,6 +120,7 @@ const RUNS: &[(&str, Bounds, Option<Mutant>)] = &[
     ("back_and_forth", BACK, None),
     ("any_end", Bounds { any_end: true, ..BACK }, None),
     ("reads", READS, None),
+    ("reads_three", Bounds { reads: true, tenures: 3, ..THREE }, None),
     ("a_follower", FOLLOWER, None),
     ("produce_not_parked", SMALL, Some(Mutant::ProduceNotParked)),
     ("fetch_not_parked", READS, Some(Mutant::FetchNotParked)),
@@ -136,6 +139,7 @@ const RUNS: &[(&str, Bounds, Option<Mutant>)] = &[
     ("epochs_not_compared", BACK, Some(Mutant::EpochsNotCompared)),
     ("follower_switches_early", FOLLOWER, Some(Mutant::FollowerSwitchesEarly)),
     ("reads_without_proof", READS, Some(Mutant::ReadsWithoutProof)),
+    ("proof_of_any_segment", READS, Some(Mutant::ProofOfAnySegment)),
     ("fence_before_ttl", READS, Some(Mutant::FenceBeforeTtl)),
     ("wait_from_any_segment", READS, Some(Mutant::WaitFromAnySegment)),
 ];

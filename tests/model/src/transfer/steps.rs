@@ -101,7 +101,8 @@ impl Spec for Transfer {
             "a holder was fenced below the end of its transfer",
             "a successor served while the session before it was open",
             "a session got a partition back",
-            "a transfer was refused",
+            "a transfer came after the fence of its holder",
+            "a successor was fenced while it waited",
             "a segment landed behind its session's end",
             "a holder in the third tenure acknowledged",
             "a proof was over",
@@ -132,7 +133,10 @@ impl Spec for Transfer {
             matches!(step, Step::Recover { session, partition }
                 if before(partition, session).is_some_and(|before| state.open(before.session.into()))),
             matches!(step, Step::Recover { session, partition } if again(session, partition)),
-            matches!(step, Step::LoseRevision { .. }),
+            matches!(step, Step::LoseRevision(transfer) if !state.open(transfer.from.into())),
+            matches!(step, Step::FenceSession { session, .. }
+                if matches!(state.sessions[session].leases[0], Lease::Recovering { .. })
+                    && before(0, session).is_some_and(|before| state.open(before.session.into()))),
             matches!(step, Step::Land { session, number } if !state.open(session) && number > state.ends[session].into()),
             state.sessions.iter().any(third),
             state.sessions.iter().any(|session| !session.proven()),

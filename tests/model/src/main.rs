@@ -3,6 +3,7 @@
 mod commit;
 mod explore;
 mod merge;
+mod outage;
 mod producer;
 mod proof;
 mod table;
@@ -35,9 +36,17 @@ fn main() -> ExitCode {
     let wanted: Vec<String> = std::env::args().skip(1).collect();
     let (mut failed, mut states, mut mutants, mut worlds) = (0, 0, 0, 0);
     let begun_all = Instant::now();
-    for run in [commit::runs(), transfer::runs(), merge::runs(), producer::runs(), proof::runs(), table::runs()]
-        .into_iter()
-        .flatten()
+    for run in [
+        commit::runs(),
+        transfer::runs(),
+        merge::runs(),
+        producer::runs(),
+        proof::runs(),
+        outage::runs(),
+        table::runs(),
+    ]
+    .into_iter()
+    .flatten()
     {
         if !wanted.is_empty() && !wanted.iter().any(|each| each == run.name || each == run.world) {
             continue;

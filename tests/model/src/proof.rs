@@ -5,8 +5,7 @@
 //! end of the look that first saw the end at which the fence stands. Then the successor serves, and whatever the old holder answers is old.
 //! The clocks' rates change all the time, and one may be slower than the other by a quarter; nothing else of them is relied on.
 //!
-//! That looks which failed or were too far apart are no evidence, and that the suspecting broker must have committed itself, keeps an outage
-//! from ending in everybody fencing everybody; what is shown does not depend on it, and it is not here.
+//! What keeps an outage from ending in everybody fencing everybody is in `outage`; what is shown does not depend on it.
 
 use crate::Run;
 use crate::explore::{Spec, bits};

@@ -13,10 +13,13 @@
 //! closed, but must not lose a record in silence. A fencer looks at what is there after the loss: an object that vanishes while somebody
 //! walks towards it is beyond this.
 //!
-//! Not here: clocks and proof, transfers, merging, many partitions.
+//! Not here: what the other worlds are for. They take from this one that any number of fencers find the same end.
 
-use crate::explore::Spec;
-use crate::world::{
+mod state;
+
+use crate::Run;
+use crate::explore::{Spec, bits};
+use state::{
     Bounds, FENCERS, Fencer, Life, Mutant, NAMES, NO_END, Name, OFFSETS, Record, SESSIONS, Sealed, Session, State,
 };
 
@@ -44,9 +47,43 @@ const NOT_CONTIGUOUS: &str = "offsets of the log are not contiguous";
 const CLOSED_FOR_NOTHING: &str = "nothing was lost, and recovery meets a hole";
 const TWO_ENDS: &str = "two fencers found different ends";
 
-pub struct Commit {
-    pub bounds: Bounds,
-    pub mutant: Option<Mutant>,
+struct Commit {
+    bounds: Bounds,
+    mutant: Option<Mutant>,
+}
+
+const SMALL: Bounds = Bounds { sessions: 2, segments: (3, 2), window: 2, fencers: 1, loss: false };
+const LOSS: Bounds = Bounds { loss: true, ..SMALL };
+
+/// Name, world, and the rule that is left out.
+const RUNS: &[(&str, Bounds, Option<Mutant>)] = &[
+    ("two_sessions", SMALL, None),
+    ("two_fencers", Bounds { fencers: 2, ..SMALL }, None),
+    ("longer_sessions", Bounds { segments: (4, 2), window: 3, fencers: 2, ..SMALL }, None),
+    ("three_sessions", Bounds { sessions: 3, segments: (2, 2), ..SMALL }, None),
+    ("an_object_is_lost", Bounds { segments: (4, 2), window: 3, fencers: 2, ..LOSS }, None),
+    ("ack_out_of_order", SMALL, Some(Mutant::AckOutOfOrder)),
+    ("ack_before_put", SMALL, Some(Mutant::AckBeforePut)),
+    ("trust_taken", SMALL, Some(Mutant::TrustTaken)),
+    ("retry_takes_more", SMALL, Some(Mutant::RetryTakesMore)),
+    ("keep_memory", SMALL, Some(Mutant::KeepMemory)),
+    ("end_from_reads", SMALL, Some(Mutant::EndFromReads)),
+    ("fence_ahead_is_end", SMALL, Some(Mutant::FenceAheadIsEnd)),
+    ("fencer_trusts_taken", SMALL, Some(Mutant::FencerTrustsTaken)),
+    ("fence_deleted", SMALL, Some(Mutant::FenceDeleted)),
+    ("follower_skips_gap", SMALL, Some(Mutant::FollowerSkipsGap)),
+    ("start_above_seen", SMALL, Some(Mutant::StartAboveSeen)),
+    ("statement_counts_in_flight", SMALL, Some(Mutant::StatementCountsInFlight)),
+    ("start_at_zero", LOSS, Some(Mutant::StartAtZero)),
+    ("start_at_any_statement", LOSS, Some(Mutant::StartAtAnyStatement)),
+    ("skip_hole", LOSS, Some(Mutant::SkipHole)),
+];
+
+pub fn runs() -> Vec<Run> {
+    let run = |(name, bounds, mutant): &(&'static str, Bounds, Option<Mutant>)| {
+        Run::new("commit", name, mutant.is_some(), Commit { bounds: *bounds, mutant: *mutant })
+    };
+    RUNS.iter().map(run).collect()
 }
 
 impl Commit {
@@ -125,7 +162,11 @@ impl Spec for Commit {
             matches!(step, Step::Look { start, .. } if start > 0),
             lives(Life::Alarm),
         ];
-        situations.iter().rev().fold(0, |bits, situation| bits << 1 | u32::from(*situation))
+        bits(&situations)
+    }
+
+    fn beyond(&self) -> &'static [&'static str] {
+        if self.bounds.loss { &[] } else { &["recovery stopped at a loss"] }
     }
 }
 

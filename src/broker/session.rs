@@ -54,7 +54,7 @@ const FAREWELL: Duration = Duration::from_secs(1);
 /// A fetch tries to read for so long: with its last attempt less than the 30 s after which clients give up.
 const FETCH_PATIENCE: Duration = Duration::from_secs(15);
 
-/// Handing leases over may take so long when the broker stops; those that are left go to others when the session is closed.
+/// Handing leases over may take so long when the broker stops.
 const LEAVE_LIMIT: Duration = Duration::from_secs(5);
 
 /// The last segments get so much time when the broker stops; with the fence it is less than the 30 s that supervisors give.
@@ -255,8 +255,7 @@ pub async fn run<L: Listener>(
             end = &mut flushing => Some(Ok(ended(end))),
             error = meta.stopped() => Some(Err(BrokerError::Metadata(error))),
             () = shutdown.cancelled() => {
-                let others = alive.borrow().clone();
-                let _in_time = tokio::time::timeout(LEAVE_LIMIT, handover::leave(&log, &others)).await;
+                leave(&log, &alive).await;
                 None
             }
         };
@@ -294,6 +293,12 @@ pub async fn run<L: Listener>(
         fence_self(&log, matches!(end, Ok(SessionEnd::Drained))).await;
     }
     end
+}
+
+/// What is left after this goes to others when the session is closed.
+async fn leave(log: &Arc<Log>, alive: &watch::Receiver<BTreeSet<SessionId>>) {
+    let others = alive.borrow().clone();
+    let _in_time = tokio::time::timeout(LEAVE_LIMIT, handover::leave(log, &others)).await;
 }
 
 fn ended(end: Result<SessionEnd, tokio::task::JoinError>) -> SessionEnd {

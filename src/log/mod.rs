@@ -282,7 +282,11 @@ async fn recover_all(log: Arc<Log>, wanted: Vec<PartitionId>) {
         }
         tries += 1;
         if tries >= 16 && tries.is_power_of_two() {
-            tracing::warn!(partitions = wanted.len(), tries, "partitions still wait for what another broker wrote last");
+            tracing::warn!(
+                partitions = wanted.len(),
+                tries,
+                "partitions still wait for what another broker wrote last"
+            );
         }
         let pause = if left.refused { &mut backoff } else { &mut short };
         tokio::time::sleep(pause.next(log.env.entropy.as_ref())).await;

@@ -40,7 +40,7 @@ impl Proof {
     /// Whether state that was read before this call may be shown.
     pub fn holds(&self) -> bool {
         mutant::on(Mutant::ServeWithoutProof)
-            || self.lasts.is_none_or(|lasts| self.env.clock.boot() <= *self.sent_at.lock() + lasts)
+            || self.lasts.is_none_or(|lasts| self.env.clock.boot() < *self.sent_at.lock() + lasts)
     }
 
     /// Waits up to `patience` for the proof to hold; tells whether it does.

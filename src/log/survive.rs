@@ -48,6 +48,7 @@ pub async fn run(log: Arc<Log>, ttl: Duration, living: watch::Sender<BTreeSet<Se
             tracing::warn!(%error, "partitions that nobody holds could not be granted");
         }
         suspicion.follow(&open);
+        suspicion.committed(log.proof.sent_at(), log.env.clock.boot());
         look_at_all(&log, ttl, &open, &mut suspicion).await;
         living.send_replace(suspicion.alive(log.env.clock.boot()).collect());
         for session in suspicion.dead(log.proof.sent_at(), log.env.clock.boot()) {

@@ -3,7 +3,7 @@
 //! The segment sequence is the heartbeat: a session that lives writes a segment every ttl/3, so one whose end has stood still for a
 //! whole ttl, seen again and again by somebody whose own segments were committed meanwhile, is dead or can't be told from it. It may be
 //! fenced, and a fence is always safe: whatever it still has under way does not count then. Looks that failed are no evidence, and
-//! after a gap between looks the wait begins anew, for the gap may be ours. Who sees half of the others dead is more likely to be the
+//! after a gap between looks, or between segments of our own, the wait begins anew, for the gap may be ours or everybody's. Who sees half of the others dead is more likely to be the
 //! odd one himself, and takes one per ttl.
 
 use std::collections::BTreeMap;
@@ -17,6 +17,8 @@ pub struct Suspicion {
     seen: BTreeMap<SessionId, Seen>,
     /// When a session was last taken for dead while half of the others looked it.
     taken_at: Option<Duration>,
+    /// When the newest of our own committed segments was first sent, as of the last look.
+    proven: Duration,
 }
 
 struct Seen {
@@ -30,12 +32,22 @@ struct Seen {
 
 impl Suspicion {
     pub fn new(ttl: Duration) -> Suspicion {
-        Suspicion { ttl, seen: BTreeMap::new(), taken_at: None }
+        Suspicion { ttl, seen: BTreeMap::new(), taken_at: None, proven: Duration::ZERO }
     }
 
     /// These sessions are open besides our own; what is known of others is forgotten.
     pub fn follow(&mut self, open: &[SessionId]) {
         self.seen.retain(|id, _| open.contains(id));
+    }
+
+    /// Before looks: `proven` is when the newest of our own committed segments was first sent. Where none landed for half a ttl nobody's
+    /// may have, and the wait for all begins anew: one segment of ours after a long outage does not tell that they had the time.
+    pub fn committed(&mut self, proven: Duration, now: Duration) {
+        let newest = if proven > self.proven { proven } else { now };
+        if newest.saturating_sub(self.proven) > self.ttl / 2 {
+            self.seen.values_mut().for_each(|seen| seen.since = now);
+        }
+        self.proven = proven.max(self.proven);
     }
 
     /// Where the next look at a session begins.
@@ -163,6 +175,27 @@ mod tests {
         ];
         for (looks, now, alive) in table {
             assert_eq!(watched(looks).alive(at(now)).any(|found| found == id(1)), alive, "{looks:?} at {now}");
+        }
+    }
+
+    /// Nobody can write for a while, then everybody can: who writes first must not take the others for dead.
+    #[test]
+    fn an_outage_of_the_store_is_nobodys_death() {
+        // (seconds at which our own segments were sent that landed, when the other is dead to us: it never writes again)
+        let table: [(&[u64], u64); 3] = [
+            (&[2, 4, 6, 8, 10, 12, 14, 16, 18, 20], 12),
+            (&[2, 4, 12, 14, 16, 18, 20, 22, 24, 26], 24),
+            (&[2, 20, 22], 40),
+        ];
+        for (own, expected) in table {
+            let mut suspicion = Suspicion::new(TTL);
+            let dead = (0..40).find(|second| {
+                let proven = own.iter().rfind(|sent| *sent <= second).map_or(at(0), |sent| at(*sent));
+                suspicion.committed(proven, at(*second));
+                suspicion.looked(id(1), 5, at(*second), at(*second));
+                suspicion.is_dead(id(1), proven, at(*second))
+            });
+            assert_eq!(dead.unwrap_or(40), expected, "{own:?}");
         }
     }
 

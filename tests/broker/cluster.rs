@@ -124,6 +124,37 @@ async fn goes_on(two: &Node, producer: i64) {
     }
 }
 
+/// Records, offsets, places of producers go with the leases, and only those move that the newcomer should have.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_comes_gets_its_share() {
+    let store = shared_memory();
+    let one = Node::start(store.clone(), 1, Duration::from_secs(3)).await;
+    let mut first = one.broker.client().await;
+    assert_eq!(create_topic(&mut first, "t", PARTITIONS).await, 0);
+    let producer = producer_id(&mut first).await;
+    for partition in 0..PARTITIONS {
+        assert_eq!(produce_to(&mut first, partition, 0, producer).await, (0, 0));
+    }
+    let two = Node::start(store, 2, Duration::from_secs(3)).await;
+    let leaders = led_by(&two, "t", &[1, 2]).await;
+    let epochs = |node| leaders.values().filter(move |(led_by, _)| *led_by == node).map(|(_, epoch)| *epoch);
+    assert!(epochs(1).all(|epoch| epoch == 0), "{leaders:?}");
+    assert!(epochs(2).all(|epoch| epoch == 1), "{leaders:?}");
+    let mut second = two.broker.client().await;
+    for (partition, (node, _)) in leaders {
+        let (leader, other) = if node == 1 { (&mut first, &mut second) } else { (&mut second, &mut first) };
+        assert_eq!(produce_to(leader, partition, 0, producer).await, (0, 0), "a retry is answered as before");
+        assert_eq!(produce_to(leader, partition, 2, producer).await.0, 45, "a gap is one");
+        assert_eq!(produce_to(leader, partition, 1, producer).await, (0, 1));
+        let expected = vec![(0, format!("{partition}:0")), (1, format!("{partition}:1"))];
+        assert_eq!(fetch_from(leader, partition).await, (0, expected));
+        assert_eq!(produce_to(other, partition, 2, producer).await.0, 6, "who handed it over takes no more");
+        assert_eq!(fetch_from(other, partition).await.0, 6);
+    }
+    one.kill();
+    two.kill();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_dead_broker_held_is_served_by_the_others() {
     let store = shared_memory();

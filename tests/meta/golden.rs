@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use alluvium::meta::entry::{Change, ConfigResource, Endpoint, Entry};
+use alluvium::meta::entry::{Change, ConfigResource, Endpoint, Entry, TransferredPartitions};
 use alluvium::meta::image::Image;
 use alluvium::meta::{cluster, hash, snapshot};
 use alluvium::types::{RunId, TopicId};
@@ -84,6 +84,17 @@ fn a_move_is_written_and_read_as_ever() {
     let change = Change::MoveTable { to: "postgres://db.example:5432/log".to_owned() };
     let entry = Entry::new(12, 5, vec![change]);
     let file = golden("entry-move.json", &entry.encode());
+    assert_eq!(String::from_utf8_lossy(&file), String::from_utf8_lossy(&entry.encode()));
+    assert_eq!(Entry::decode(12, &file).unwrap(), entry);
+}
+
+#[test]
+fn a_transfer_is_written_and_read_as_ever() {
+    let partitions = vec![TransferredPartitions { topic: TopicId(0xabc << 64), indexes: vec![0, 3] }];
+    let change = Change::TransferLease { session: session(1, 0xabc), to: session(2, 0xabc), through: 7, partitions };
+    let entry = Entry::new(12, 5, vec![change]);
+    assert_eq!(entry.version, 2);
+    let file = golden("entry-transfer.json", &entry.encode());
     assert_eq!(String::from_utf8_lossy(&file), String::from_utf8_lossy(&entry.encode()));
     assert_eq!(Entry::decode(12, &file).unwrap(), entry);
 }

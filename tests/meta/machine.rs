@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use alluvium::meta::apply::UnknownEntry;
-use alluvium::meta::entry::{Change, ConfigResource, Entry};
+use alluvium::meta::entry::{Change, ConfigResource, Entry, TransferredPartitions};
 use alluvium::meta::hash;
 use alluvium::meta::image::{Image, SessionState, Tenure};
 use alluvium::types::{PartitionId, TopicId};
@@ -77,6 +77,41 @@ fn a_fence_ends_tenures_and_grants_the_next() {
     let after = image.clone();
     apply(&mut image, vec![Change::FenceSession { session: fenced, end: 11, ready: vec![session(2, 7)] }]);
     assert_eq!(image, Image { revision: image.revision, ..after }, "a second fence changes nothing");
+}
+
+fn transfer(from: u64, to: u64, through: u64, indexes: &[i32]) -> Change {
+    let partitions = vec![TransferredPartitions { topic: TopicId(5), indexes: indexes.to_vec() }];
+    Change::TransferLease { session: session(from, 7), to: session(to, 7), through, partitions }
+}
+
+#[test]
+fn a_lease_that_is_handed_over_ends_behind_its_last_segment_or_where_the_session_ends() {
+    let id = |index| PartitionId { topic: TopicId(5), index };
+    // (`through`, end of the session, end of the tenure)
+    for (through, end, expected) in [(8, 20, 9), (8, 9, 9), (8, 8, 8), (8, 3, 3)] {
+        let mut image = cluster();
+        apply(&mut image, vec![topic(5, "a", 40)]);
+        let held = |image: &Image, revision| -> Vec<i32> {
+            image.held_by(session(revision, 7)).map(|(id, _)| id.index).collect()
+        };
+        let (mine, theirs) = (held(&image, 1), held(&image, 2));
+        assert!(mine.len() > 3 && theirs.len() > 3);
+        // Those of others and those that do not exist are left out; one named twice moves once.
+        let named = [mine[0], mine[1], mine[1], theirs[0], -1, 40];
+        apply(&mut image, vec![transfer(1, 2, through, &named)]);
+        assert_eq!(held(&image, 1), mine[2..], "through {through}");
+        for index in &mine[..2] {
+            let partition = image.partition(id(*index)).expect("it is there");
+            let tenure = |revision, epoch, end| Tenure { session: session(revision, 7), epoch, end };
+            assert_eq!((partition.epoch, partition.holder), (1, Some(session(2, 7))));
+            assert_eq!(partition.tenures, [tenure(1, 0, Some(through + 1)), tenure(2, 1, None)]);
+        }
+        assert_eq!(image.holder(id(theirs[0])), Some((session(2, 7), 0)));
+        apply(&mut image, vec![Change::FenceSession { session: session(1, 7), end, ready: vec![session(2, 7)] }]);
+        let tenures = &image.partition(id(mine[0])).expect("it is there").tenures;
+        assert_eq!(tenures[0].end, Some(expected), "through {through}, end {end}");
+        assert_eq!(image.partition(id(mine[2])).expect("it is there").tenures[0].end, Some(end));
+    }
 }
 
 #[test]
@@ -168,6 +203,12 @@ fn what_no_proposer_appends_changes_nothing() {
         Change::AllocateProducerIds { session: session(3, 7), count: 5 },
         Change::AllocateProducerIds { session: nobody, count: 5 },
         bad_random,
+        transfer(1, 1, 5, &[0, 1]),
+        transfer(1, 3, 5, &[0, 1]),
+        transfer(1, 77, 5, &[0, 1]),
+        transfer(3, 1, 5, &[0, 1]),
+        transfer(1, 2, u64::MAX, &[0, 1]),
+        transfer(1, 2, 5, &[2, i32::MIN, i32::MAX]),
     ];
     for change in cases {
         let mut after = image.clone();
@@ -205,6 +246,11 @@ fn numbers_at_their_ends_change_nothing() {
     }
     apply(&mut image, vec![Change::GrantVacant { ready: vec![session(1, 7)] }]);
     assert_eq!(holders(&image, id), [None, None], "there is no epoch left");
+    for partition in &mut image.topics.get_mut(&id).unwrap().partitions {
+        partition.holder = Some(session(1, 7));
+    }
+    apply(&mut image, vec![transfer(1, 2, 5, &[0, 1])]);
+    assert_eq!(holders(&image, id), [Some(1); 2], "there is no epoch left");
 
     image.revision = u64::MAX;
     let next = image.apply(&Entry::new(0, 0, vec![]));

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use alluvium::meta::entry::{Change, ConfigResource};
+use alluvium::meta::entry::{Change, ConfigResource, TransferredPartitions};
 use alluvium::meta::image::Image;
 use alluvium::meta::rules::{self, RuleError};
-use alluvium::types::{RunId, TopicId};
+use alluvium::types::{PartitionId, RunId, TopicId};
 
 use crate::machine::{apply, cluster};
 use crate::world::{open_session, session, topic, ttl};
@@ -26,6 +26,19 @@ fn fence(revision: u64, end: u64, ready: &[u64]) -> Change {
     Change::FenceSession { session: session(revision, 7), end, ready }
 }
 
+/// Who holds partition 0 of topic 5, and the other one that is ready.
+fn holder_and_other() -> (u64, u64) {
+    let mut image = cluster();
+    apply(&mut image, vec![topic(5, "a", 2)]);
+    let (holder, _) = image.holder(PartitionId { topic: TopicId(5), index: 0 }).expect("it was granted");
+    (holder.revision, 3 - holder.revision)
+}
+
+fn transfer(from: u64, to: u64, topic: u128, index: i32) -> Change {
+    let partitions = vec![TransferredPartitions { topic: TopicId(topic), indexes: vec![index] }];
+    Change::TransferLease { session: session(from, 7), to: session(to, 7), through: 4, partitions }
+}
+
 fn advance(topic: u128, partition: i32, offset: i64) -> Change {
     Change::AdvanceLogStart { topic: TopicId(topic), offsets: BTreeMap::from([(partition, offset)]) }
 }
@@ -36,6 +49,7 @@ fn configs(resource: ConfigResource) -> Change {
 
 #[test]
 fn allowed() {
+    let (holder, other) = holder_and_other();
     for change in [
         Change::Nop {},
         ttl(1),
@@ -43,6 +57,7 @@ fn allowed() {
         Change::Ready { session: session(3, 7) },
         fence(1, 1, &[2]),
         fence(3, 0, &[]),
+        transfer(holder, other, 5, 0),
         Change::GrantVacant { ready: vec![session(1, 7), session(2, 7)] },
         topic(6, "b", 1),
         Change::DeleteTopic { id: TopicId(5) },
@@ -61,6 +76,7 @@ fn refused() {
     use RuleError as E;
     let fenced = session(6, 7);
     let nobody = session(77, 7);
+    let (holder, other) = holder_and_other();
     type Expected = fn(&RuleError) -> bool;
     let cases: Vec<(Change, Expected)> = vec![
         (ttl(0), |e| matches!(e, E::InvalidValue(_))),
@@ -76,6 +92,14 @@ fn refused() {
         (fence(1, 5, &[2, 6]), |e| matches!(e, E::SessionFenced { .. })),
         (fence(1, 5, &[2, 2]), |e| matches!(e, E::InvalidValue(_))),
         (Change::GrantVacant { ready: vec![] }, |e| matches!(e, E::InvalidValue(_))),
+        (transfer(1, 1, 5, 0), |e| matches!(e, E::InvalidSession { .. })),
+        (transfer(1, 3, 5, 0), |e| matches!(e, E::InvalidSession { .. })),
+        (transfer(3, 1, 5, 0), |e| matches!(e, E::InvalidSession { .. })),
+        (transfer(1, 6, 5, 0), |e| matches!(e, E::SessionFenced { .. })),
+        (transfer(6, 1, 5, 0), |e| matches!(e, E::SessionFenced { .. })),
+        (transfer(1, 2, 6, 0), |e| matches!(e, E::UnknownTopic { .. })),
+        (transfer(1, 2, 5, 2), |e| matches!(e, E::InvalidPartition { .. })),
+        (transfer(other, holder, 5, 0), |e| matches!(e, E::InvalidPartition { .. })),
         (topic(6, "a", 1), |e| matches!(e, E::TopicExists { .. })),
         (topic(5, "b", 1), |e| matches!(e, E::TopicIdUsed { .. })),
         (topic(0, "b", 1), |e| matches!(e, E::InvalidTopic { .. })),

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use alluvium::meta::entry::{Change, ConfigResource, Endpoint, Entry};
+use alluvium::meta::entry::{Change, ConfigResource, Endpoint, Entry, TransferredPartitions};
 use alluvium::types::{RunId, SessionId, TopicId};
 use serde_json::{Number, Value};
 
@@ -122,7 +122,7 @@ fn change(dice: &mut Gen) -> Change {
     let (topic, session) = (*one(dice, &topics), *one(dice, &sessions));
     let ready = |dice: &mut Gen| (0..dice.below(3)).map(|_| *one(dice, &sessions)).collect();
     let claim = RunId { revision: 1 + number(dice) % 20, random: 9 };
-    match dice.below(16) {
+    match dice.below(17) {
         0 => Change::Nop {},
         1 => Change::SetCluster { session_ttl_ms: number(dice) },
         2 => Change::OpenSession {
@@ -166,6 +166,15 @@ fn change(dice: &mut Gen) -> Change {
         },
         12 => Change::CommitRun { claim, empty: dice.below(2) == 0 },
         13 => Change::EndClaim { claim },
+        15 => Change::TransferLease {
+            session,
+            to: *one(dice, &sessions),
+            through: number(dice),
+            partitions: vec![TransferredPartitions {
+                topic,
+                indexes: (0..=dice.below(2)).map(|_| number(dice) as i32).collect(),
+            }],
+        },
         14 => Change::MoveTable { to: (*one(dice, &["bucket", "dynamodb://t"])).to_owned() },
         _ => Change::AllocateProducerIds { session, count: number(dice) as u32 },
     }

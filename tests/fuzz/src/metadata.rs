@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 use alluvium::meta::entry::{Change, Entry};
 use alluvium::meta::image::{Image, SessionState};
 use alluvium::meta::{cluster, rules, snapshot};
+use alluvium::types::PartitionId;
 use serde_json::Value;
 
 use crate::memory;
@@ -112,6 +113,10 @@ fn has_effect(before: &Image, after: &Image, change: &Change) -> bool {
             after.merges.merged(before.merges.claims[claim].session) == through && after.merges.names(*claim) != *empty
         }
         Change::EndClaim { claim } => !after.merges.claims.contains_key(claim),
+        Change::TransferLease { to, partitions, .. } => partitions.iter().all(|moved| {
+            let id = |index: &i32| PartitionId { topic: moved.topic, index: *index };
+            moved.indexes.iter().all(|index| after.holder(id(index)).is_some_and(|(holder, _)| holder == *to))
+        }),
         Change::Nop {} | Change::MoveTable { .. } | Change::GrantVacant { .. } | Change::AlterConfigs { .. } => true,
     }
 }

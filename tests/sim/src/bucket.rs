@@ -7,6 +7,7 @@
 //! Writes that land late run on a host of their own, which never crashes: a request on its way outlives the process that sent it.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use alluvium::store::fault::{FaultRates, FaultStore, Injected, Spawn};
@@ -105,8 +106,8 @@ impl Store for Bottom {
     async fn create(&self, key: &str, body: Bytes) -> Result<(), StoreError> {
         let length = body.len();
         let result = self.inner.create(key, body.clone()).await;
-        if result.is_ok() {
-            self.truth.lock().landed(key, &body, self.world.now());
+        if result.is_ok() && self.truth.lock().landed(key, &body, self.world.now()) {
+            self.world.hosts[self.host].handed_over.store(true, Ordering::Relaxed);
         }
         let how = if result.is_ok() { "landed" } else { "met its name taken" };
         self.world.note("bucket", format_args!("{key} of {} {how}, {length} B", self.host));

@@ -69,6 +69,15 @@ pub enum Action {
     Quiet(&'static str),
 }
 
+/// Its last segments may not be in the bucket yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AtHandover {
+    Nothing,
+    Crash,
+    /// For so many milliseconds.
+    StandStill(u64),
+}
+
 /// Everything that the seed decides about a run.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -89,6 +98,8 @@ pub struct Plan {
     pub actions: Vec<(Duration, Action)>,
     /// The brokers have node ids of their own, and share the partitions.
     pub neighbours: bool,
+    /// What befalls a broker that hands leases over, at once, half of the times.
+    pub at_handover: AtHandover,
     /// In the quiet phases everything must have come back within this.
     pub limit: Duration,
 }
@@ -180,6 +191,7 @@ impl Plan {
             deletes: dice.chance(60),
             actions: Vec::new(),
             neighbours: kind == Kind::Neighbours,
+            at_handover: AtHandover::Nothing,
             limit: ms(match kind {
                 Kind::Slow => 150_000,
                 Kind::Damage => 6_000,
@@ -281,6 +293,15 @@ impl Plan {
     /// Each of two brokers dies, leaves, is cut off from its clients or from the store, or stands still for longer than the other waits.
     fn neighbours(&mut self, dice: &Dice, length: u64) -> u64 {
         let length = length + 2 * self.ttl_ms;
+        self.at_handover = match dice.below(4) {
+            0 => AtHandover::Nothing,
+            1 => AtHandover::Crash,
+            _ => AtHandover::StandStill(dice.between(self.ttl_ms / 8, 3 * self.ttl_ms)),
+        };
+        if self.at_handover != AtHandover::Nothing {
+            // So long segments are in the making, and are not yet in the bucket when their leases go.
+            self.flush_interval_ms = dice.between(50, 200);
+        }
         self.at(dice.between(0, 1000), Action::Start(B));
         for _ in 0..dice.between(1, 5) {
             let host = if dice.chance(50) { A } else { B };

@@ -28,7 +28,7 @@ use turmoil::net::{TcpListener, TcpStream};
 
 use crate::bucket::{self, Bucket, HostStore};
 use crate::judge::Judge;
-use crate::plan::{A, Action, Kind, Plan};
+use crate::plan::{A, Action, AtHandover, Kind, Plan};
 use crate::roles::{self, Besides, Ctx};
 use crate::world::{Dice, Exit, Phase, World, until};
 use crate::{churn, producers, team};
@@ -104,6 +104,8 @@ struct Run<'a> {
     /// Asks the present life of a host to end cleanly.
     stops: Rc<RefCell<BTreeMap<&'static str, CancellationToken>>>,
     restarts: Vec<(Duration, &'static str)>,
+    /// Brokers that stand still, and until when.
+    awakenings: Vec<(Duration, &'static str)>,
     dice: Dice,
 }
 
@@ -141,7 +143,8 @@ impl<'a> Run<'a> {
             });
         }
         let dice = Dice::new(world.entropy("run", 3));
-        let mut run = Run { world: world.clone(), plan, sim, stores, bucket, stops, restarts: Vec::new(), dice };
+        let (restarts, awakenings) = (Vec::new(), Vec::new());
+        let mut run = Run { world: world.clone(), plan, sim, stores, bucket, stops, restarts, awakenings, dice };
         run.clients();
         run
     }
@@ -198,6 +201,7 @@ impl<'a> Run<'a> {
                 self.act(action);
             }
             self.revive(now);
+            self.look_for_handovers();
             if quiet_since.is_none() && self.world.phase() != Phase::Storm {
                 quiet_since = Some(now);
             }
@@ -230,6 +234,32 @@ impl<'a> Run<'a> {
             self.world.count(what, count);
         }
         self.sim.elapsed()
+    }
+
+    /// Whoever just handed leases over, with segments that may still be uploading, dies or stands still.
+    fn look_for_handovers(&mut self) {
+        for host in self.plan.hosts.clone() {
+            if !self.world.hosts[host].handed_over.swap(false, Ordering::Relaxed) {
+                continue;
+            }
+            self.world.count("lease: handed over", 1);
+            if self.world.phase() != Phase::Storm || self.dice.chance(50) {
+                continue;
+            }
+            match self.plan.at_handover {
+                AtHandover::Nothing => {}
+                AtHandover::Crash => self.act(Action::Crash(host)),
+                AtHandover::StandStill(pause) => {
+                    self.act(Action::PauseStore(host, true));
+                    self.awakenings.push((self.world.now() + Duration::from_millis(pause), host));
+                }
+            }
+        }
+        let now = self.world.now();
+        let (due, later) = self.awakenings.drain(..).partition(|(at, _)| *at <= now);
+        self.awakenings = later;
+        let due: Vec<(Duration, &'static str)> = due;
+        due.into_iter().for_each(|(_, host)| self.act(Action::PauseStore(host, false)));
     }
 
     /// Starts processes again that ended by themselves, as a supervisor does; one that was replaced stays down.

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use alluvium::meta::entry::Entry;
+use alluvium::meta::entry::{Change, Entry};
 use alluvium::meta::image::{Image, SessionState};
 use alluvium::segment::{RUNS_PREFIX, parse_run_key, parse_segment_key};
 use alluvium::types::{Revision, RunId, SegmentNumber, SessionId};
@@ -41,14 +41,14 @@ impl Truth {
         self.runs
     }
 
-    /// An object was created.
-    pub fn landed(&mut self, key: &str, body: &[u8], now: Duration) {
-        let Some(revision) = key.strip_prefix(REVISIONS).and_then(|digits| digits.parse().ok()) else { return };
+    /// An object was created. Tells whether leases were handed over by it.
+    pub fn landed(&mut self, key: &str, body: &[u8], now: Duration) -> bool {
+        let Some(revision) = key.strip_prefix(REVISIONS).and_then(|digits| digits.parse().ok()) else { return false };
         // What lands in a generation that is closed does not count; all its revisions are there already.
         if revision != self.image.revision + 1 {
-            return;
+            return false;
         }
-        let Ok(entry) = Entry::decode(revision, body) else { return };
+        let Ok(entry) = Entry::decode(revision, body) else { return false };
         let claims: Vec<RunId> = self.image.merges.claims.keys().copied().collect();
         self.image.apply(&entry).expect("it follows");
         for (session, merged) in &self.image.merges.sessions {
@@ -65,6 +65,7 @@ impl Truth {
         let gone = claims.into_iter().filter(|claim| !self.image.merges.claims.contains_key(claim));
         self.ended.extend(gone.map(|claim| (claim, now)));
         self.runs = self.image.merges.sessions.values().map(|merged| merged.runs.len() as u64).sum();
+        entry.changes.iter().any(|change| matches!(change, Change::TransferLease { .. }))
     }
 
     /// Whether an object may be deleted now; what is wrong, if not.

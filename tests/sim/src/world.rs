@@ -54,6 +54,8 @@ pub struct HostSwitches {
     pub allowed: watch::Sender<bool>,
     pub wall_skew_ms: Mutex<i64>,
     pub lives: AtomicU64,
+    /// It handed leases over, and nobody has looked yet.
+    pub handed_over: AtomicBool,
     /// Why the process ended by itself, until somebody has seen it.
     pub exited: Mutex<Option<Exit>>,
 }
@@ -84,6 +86,7 @@ impl World {
                 allowed: watch::Sender::new(false),
                 wall_skew_ms: Mutex::new(0),
                 lives: AtomicU64::new(0),
+                handed_over: AtomicBool::new(false),
                 exited: Mutex::new(None),
             };
             (*name, switches)

@@ -152,10 +152,6 @@ async fn drafts(
         } else if name == METADATA_TOPIC {
             let message = format!("Creation of internal topic {name} is prohibited.");
             Some(Refusal::new(ResponseError::InvalidRequest, message))
-        } else if is_internal(name) {
-            let message =
-                format!("Topic name is invalid: '{name}' is an internal topic, which brokers create themselves");
-            Some(Refusal::new(ResponseError::InvalidTopicException, message))
         } else {
             None
         };
@@ -254,6 +250,10 @@ fn create_one(
     }
     if image.names.contains_key(name) {
         return Err(Refusal::new(ResponseError::TopicAlreadyExists, format!("Topic '{name}' already exists.")));
+    }
+    if is_internal(name) {
+        let message = format!("Topic name is invalid: '{name}' is an internal topic, which brokers create themselves");
+        return Err(Refusal::new(ResponseError::InvalidTopicException, message));
     }
     let configs = checked_configs(draft, broker)?;
     let (partitions, replication_factor) = shape(rules, live, draft)?;

@@ -1,5 +1,5 @@
-//! DescribeLogDirs (35), v1-4: one log dir, the object store, with the sizes of the partitions that this broker holds. v3 top-level
-//! error · v4 total and usable bytes, which nobody knows of an object store (-1).
+//! DescribeLogDirs (35), v1-5: one log dir, the object store, with the sizes of the partitions that this broker holds. v3 top-level
+//! error · v4 total and usable bytes, which nobody knows of an object store (-1) · v5 cordoned, which it is not.
 
 use std::collections::{BTreeMap, BTreeSet};
 

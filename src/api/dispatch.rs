@@ -25,6 +25,7 @@ use super::{
 use crate::log::PARK_LIMIT;
 use crate::log::append::budget::Charge;
 use crate::wire::frame::{RequestHead, encode_response};
+use crate::wire::newest::Newest;
 use crate::wire::{guard, table};
 
 /// A whole frame without its length prefix, and where it came from.
@@ -172,7 +173,10 @@ async fn answer(services: &Arc<Services>, to: To, cx: &RequestContext, body: Byt
                 fetch::handle(services, to.correlation_id, version, read(body, version).await?).await;
             Reply::Send(chunks, charge)
         }
-        ApiKey::ListOffsets => send(to, &list_offsets::handle(services, version, read(body, version).await?).await),
+        ApiKey::ListOffsets => {
+            let Newest(request) = read(body, version).await?;
+            send(to, &Newest(list_offsets::handle(services, version, request).await))
+        }
         ApiKey::OffsetForLeaderEpoch => {
             send(to, &offset_for_leader_epoch::handle(services, read(body, version).await?).await)
         }
@@ -196,9 +200,13 @@ async fn answer_group(services: &Services, to: To, cx: &RequestContext, body: By
         ApiKey::Heartbeat => send(to, &heartbeat::handle(groups, cx, read(body, version).await?).await),
         ApiKey::LeaveGroup => send(to, &leave_group::handle(groups, cx, read(body, version).await?).await),
         ApiKey::OffsetCommit => {
-            send(to, &offset_commit::handle(groups, &*topics, cx, read(body, version).await?).await)
+            let Newest(request) = read(body, version).await?;
+            send(to, &offset_commit::handle(groups, &*topics, cx, request).await)
         }
-        ApiKey::OffsetFetch => send(to, &offset_fetch::handle(groups, &*topics, cx, read(body, version).await?).await),
+        ApiKey::OffsetFetch => {
+            let Newest(request) = read(body, version).await?;
+            send(to, &offset_fetch::handle(groups, &*topics, cx, request).await)
+        }
         ApiKey::OffsetDelete => {
             send(to, &offset_delete::handle(groups, &*topics, cx, read(body, version).await?).await)
         }
@@ -240,7 +248,10 @@ async fn answer_admin(services: &AdminServices, to: To, cx: &RequestContext, bod
         ApiKey::DescribeTopicPartitions => {
             send(to, &describe_topic_partitions::handle(services, cx, read(body, version).await?).await)
         }
-        ApiKey::DescribeLogDirs => send(to, &describe_log_dirs::handle(services, cx, read(body, version).await?).await),
+        ApiKey::DescribeLogDirs => {
+            let Newest(request) = read(body, version).await?;
+            send(to, &Newest(describe_log_dirs::handle(services, cx, request).await))
+        }
         ApiKey::ElectLeaders => send(to, &elect_leaders::handle(services, cx, read(body, version).await?).await),
         ApiKey::AlterPartitionReassignments => {
             send(to, &alter_partition_reassignments::handle(services, cx, read(body, version).await?).await)

@@ -1,4 +1,4 @@
-//! ListOffsets (key 2), versions 1–10.
+//! ListOffsets (key 2), versions 1–11.
 //!
 //! Special timestamps: -1 latest (the high watermark), -2 earliest, -3 the record with the highest timestamp (v7), -4 earliest local
 //! (v8; the earliest, nothing is tiered here), -5 latest tiered (v9; none), -6 earliest pending upload (v11; none). Anything else is a lookup by time, exact to

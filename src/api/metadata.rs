@@ -43,7 +43,7 @@ pub async fn handle(services: &AdminServices, cx: &RequestContext, request: Meta
     let wanted = match request.topics {
         None => Wanted::All,
         Some(topics) if topics.is_empty() && cx.api_version == 0 => Wanted::All,
-        Some(topics) => Wanted::Topics(topics),
+        Some(topics) => Wanted::Topics(by_ids_or_names(topics, cx.api_version)),
     };
     if let (Wanted::Topics(topics), true) = (&wanted, create) {
         let (mut asked, mut turns) = (BTreeSet::new(), Turns::default());
@@ -78,6 +78,15 @@ pub async fn handle(services: &AdminServices, cx: &RequestContext, request: Meta
         .with_controller_id(BrokerId(services.node.node_id))
         .with_topics(topics);
     if cluster_operations { response.with_cluster_authorized_operations(CLUSTER_OPERATIONS) } else { response }
+}
+
+/// From v12 on topics can be asked for by id; then what has only a name is left out.
+fn by_ids_or_names(mut asked: Vec<MetadataRequestTopic>, version: i16) -> Vec<MetadataRequestTopic> {
+    let by_id = |topic: &MetadataRequestTopic| !TopicId::from(topic.topic_id).is_zero();
+    if version >= 12 && asked.iter().any(by_id) {
+        asked.retain(by_id);
+    }
+    asked
 }
 
 /// What stands in the request several times is answered once. From v12 on who gives an id is answered by it alone, whatever name stands

@@ -4,9 +4,12 @@
 //! groups · v10 topics by id. Each partition has its own answer: topics and partitions that do not exist are refused, the rest is
 //! stored. The offset is not compared with the log.
 
+use std::collections::BTreeMap;
+
 use kafka_protocol::messages::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
 use kafka_protocol::messages::offset_commit_response::{OffsetCommitResponsePartition, OffsetCommitResponseTopic};
-use kafka_protocol::messages::{OffsetCommitRequest, OffsetCommitResponse};
+use kafka_protocol::messages::{OffsetCommitRequest, OffsetCommitResponse, TopicName};
+use uuid::Uuid;
 
 use super::context::{RequestContext, TopicLookup, optional_text, text};
 use super::turns::Turns;
@@ -23,32 +26,36 @@ pub async fn handle(
     cx: &RequestContext,
     request: OffsetCommitRequest,
 ) -> OffsetCommitResponse {
+    let (mut refused, mut accepted) = (Rows::default(), Vec::<OffsetCommitResponseTopic>::new());
     let mut commits = Vec::new();
-    let mut answers: Vec<OffsetCommitResponseTopic> = Vec::with_capacity(request.topics.len());
-    // Where in `answers` the result of each of `commits` belongs.
+    // Where in `accepted` the result of each of `commits` belongs.
     let mut places = Vec::new();
     let mut turns = Turns::default();
-    // Kafka's answer is made of partitions: a topic without any is not in it.
-    for topic in request.topics.iter().filter(|topic| !topic.partitions.is_empty()) {
+    for topic in &request.topics {
         let found = find(topics, cx.api_version, topic);
-        let mut answer =
-            OffsetCommitResponseTopic::default().with_name(topic.name.clone()).with_topic_id(topic.topic_id);
+        if found.is_err() {
+            refused.of(topic);
+        }
+        let mut row = row(topic);
         for partition in &topic.partitions {
             turns.next().await;
             let index = partition.partition_index;
-            let code = match &found {
-                Err(code) => *code,
-                Ok((_, _, count)) if !(0..*count).contains(&index) => UNKNOWN_TOPIC_OR_PARTITION,
-                Ok((name, id, _)) => {
-                    places.push((answers.len(), answer.partitions.len()));
-                    commits.push(commit(name, *id, partition));
-                    0
+            let result = OffsetCommitResponsePartition::default().with_partition_index(index);
+            match &found {
+                Err(code) => refused.of(topic).partitions.push(result.with_error_code(*code)),
+                Ok((_, _, count)) if !(0..*count).contains(&index) => {
+                    refused.of(topic).partitions.push(result.with_error_code(UNKNOWN_TOPIC_OR_PARTITION));
                 }
-            };
-            let result = OffsetCommitResponsePartition::default().with_partition_index(index).with_error_code(code);
-            answer.partitions.push(result);
+                Ok((name, id, _)) => {
+                    places.push((accepted.len(), row.partitions.len()));
+                    commits.push(commit(name, *id, partition));
+                    row.partitions.push(result);
+                }
+            }
         }
-        answers.push(answer);
+        if !row.partitions.is_empty() {
+            accepted.push(row);
+        }
     }
     if !commits.is_empty() {
         let results = store(groups, cx, &request, commits).await;
@@ -57,10 +64,47 @@ pub async fn handle(
                 Ok(results) => results.get(number).copied().unwrap_or(Err(GroupError::NotAvailable)),
                 Err(error) => Err(*error),
             };
-            answers[topic].partitions[partition].error_code = result.err().map_or(0, GroupError::code);
+            accepted[topic].partitions[partition].error_code = result.err().map_or(0, GroupError::code);
         }
     }
-    OffsetCommitResponse::default().with_topics(answers)
+    OffsetCommitResponse::default().with_topics(refused.and(accepted))
+}
+
+/// The answer's row of a topic, without partitions.
+fn row(topic: &OffsetCommitRequestTopic) -> OffsetCommitResponseTopic {
+    OffsetCommitResponseTopic::default().with_name(topic.name.clone()).with_topic_id(topic.topic_id)
+}
+
+/// What is refused, one row of each topic however often it is named. Source: OffsetCommitResponse.Builder.
+#[derive(Default)]
+struct Rows {
+    rows: Vec<OffsetCommitResponseTopic>,
+    places: BTreeMap<(TopicName, Uuid), usize>,
+}
+
+impl Rows {
+    fn of(&mut self, topic: &OffsetCommitRequestTopic) -> &mut OffsetCommitResponseTopic {
+        let place = *self.places.entry((topic.name.clone(), topic.topic_id)).or_insert(self.rows.len());
+        if place == self.rows.len() {
+            self.rows.push(row(topic));
+        }
+        &mut self.rows[place]
+    }
+
+    /// With what the group has answered: a row of each mention, unless something is refused.
+    fn and(mut self, accepted: Vec<OffsetCommitResponseTopic>) -> Vec<OffsetCommitResponseTopic> {
+        if self.rows.is_empty() {
+            return accepted;
+        }
+        for topic in accepted {
+            let place = *self.places.entry((topic.name.clone(), topic.topic_id)).or_insert(self.rows.len());
+            match self.rows.get_mut(place) {
+                Some(row) => row.partitions.extend(topic.partitions),
+                None => self.rows.push(topic),
+            }
+        }
+        self.rows
+    }
 }
 
 /// Name, id and number of partitions of the topic, or an error code for all its partitions.

@@ -101,7 +101,8 @@ pub(super) const OFFSET_COMMIT: Fields = &[
     f(
         "topics",
         Structs(&[
-            f("name", Text),
+            f("name", Text).until(9),
+            f("topic_id", Fixed(16)).since(10),
             f(
                 "partitions",
                 Structs(&[
@@ -126,9 +127,16 @@ pub(super) const OFFSET_FETCH: Fields = &[
             f("group_id", Text).since(8),
             f("member_id", Text).since(9).null(9),
             f("member_epoch", Fixed(4)).since(9),
-            f("topics", Structs(&[f("name", Text).since(8), f("partition_indexes", List(&Fixed(4))).since(8)]))
-                .since(8)
-                .null(8),
+            f(
+                "topics",
+                Structs(&[
+                    f("name", Text).since(8).until(9),
+                    f("topic_id", Fixed(16)).since(10),
+                    f("partition_indexes", List(&Fixed(4))).since(8),
+                ]),
+            )
+            .since(8)
+            .null(8),
         ]),
     )
     .since(8),

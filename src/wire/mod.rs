@@ -4,7 +4,7 @@
 //! declares, and nothing panics on input.
 //!
 //! The way of a request: [`frame`] reads its header, [`table`] knows the API, [`guard`] walks the body, then kafka-protocol
-//! decodes it. The way of produced records: [`validate`] checks one [`batch`] and its [`records`] (through [`codec`]) and
+//! decodes it ([`newest`] what the crate does not know). The way of produced records: [`validate`] checks one [`batch`] and its [`records`] (through [`codec`]) and
 //! gives back a slice of what came in; only topics that change timestamps or compression get a new batch from [`build`].
 
 pub mod batch;
@@ -14,6 +14,7 @@ pub mod fetch;
 mod fields;
 pub mod frame;
 pub mod guard;
+pub mod newest;
 pub mod records;
 pub mod table;
 pub mod validate;

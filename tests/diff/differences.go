@@ -7,8 +7,6 @@ var differences = []entry{
 	// what is served
 	{id: "fewer-apis", api: "ApiVersions", path: `ApiKeys\.length`,
 		reason: "each API that Kafka has and this broker has not is in the table of APIs (apis.go), with the reason"},
-	{id: "fewer-versions", api: "ApiVersions", path: `ApiKeys\[(ListOffsets|OffsetCommit|OffsetFetch|DescribeLogDirs)\]\.MaxVersion`,
-		reason: "the newest version is not in the schemas that the broker is built with; clients take the one below"},
 	{id: "fewer-features", api: "ApiVersions", path: `(Supported|Finalized)Features.*`,
 		reason: "features of what is not served are not announced; metadata.version is, for tools that ask"},
 	{id: "no-transactions", api: "InitProducerID", label: "transactional id", path: "ErrorCode|ProducerID|ProducerEpoch", here: "53|-1",
@@ -19,8 +17,8 @@ var differences = []entry{
 		reason: "a topic that is created on demand is there at once, Kafka says UNKNOWN_TOPIC_OR_PARTITION first"},
 	{id: "replication-factor", api: "CreateTopics", label: "more replicas than brokers.*",
 		reason: "the store replicates: factors up to 3 are taken whatever the number of brokers, since tools insist on 3"},
-	{id: "internal-names", api: "CreateTopics", label: "name.*", path: `Topics\[\]\.Error(Code|Message)`, kafka: `36|"Topic '__.*' already exists\."`,
-		reason: "the internal topics' names are reserved, the topics need not exist"},
+	{id: "internal-names", api: "CreateTopics", label: "name.*", path: `Topics\[\]\.Error(Code|Message)`, kafka: `36|"Topic '__transaction_state' already exists\."`,
+		reason: "the internal topics' names are reserved, the topics need not exist; this one does not"},
 
 	// configs
 	{id: "no-elr", api: "CreateTopics|DescribeConfigs", path: `.*Configs\[min\.insync\.replicas\]\.(Source|ConfigSynonyms.*)`,
@@ -50,8 +48,6 @@ var differences = []entry{
 	// metadata by bad requests
 	{id: "metadata-neither", api: "Metadata", version: "12|13", label: "by neither",
 		reason: "a topic without name and id is INVALID_REQUEST for itself; Kafka fails with UNKNOWN_SERVER_ERROR as a whole"},
-	{id: "metadata-mixed", api: "Metadata", version: "12|13", label: "by ids and names", path: `Topics.*`,
-		reason: "ids and names in one request are both answered; Kafka forgets the names"},
 	{id: "bad-names-are-told", api: "DescribeTopicPartitions", label: "bad names", path: `Topics\[\]\..*`,
 		reason: "INVALID_TOPIC_EXCEPTION for each bad name; Kafka fails with UNKNOWN_SERVER_ERROR as a whole"},
 

@@ -141,8 +141,6 @@ func (f *filler) harmless(request kmsg.Request) bool {
 		})
 	case *kmsg.FindCoordinatorRequest:
 		return r.Version == 0 || (r.CoordinatorType != 1 && r.CoordinatorType != 2)
-	case *kmsg.OffsetCommitRequest:
-		return each(r.Topics, func(t kmsg.OffsetCommitRequestTopic) bool { return len(t.Partitions) > 0 })
 	case *kmsg.JoinGroupRequest:
 		return r.RebalanceTimeoutMillis <= 1000 && each(r.Protocols, func(p kmsg.JoinGroupRequestProtocol) bool {
 			return r.ProtocolType != "consumer" || bytes.Equal(p.Metadata, subscription("t"))

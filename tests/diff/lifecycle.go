@@ -58,7 +58,15 @@ func deletedTopic(s *S, v int16) {
 		s.do(label+": produce by name", 12, p)
 		p.Topics[0].TopicID = old
 		s.do(label+": produce by the old id", 13, p)
-		s.do(label+": commit", 8, m.commitRequest(t, 1, 7))
+		for _, version := range []int16{8, 10} {
+			s.do(label+": commit", version, m.commitRequest(t, 1, 7))
+		}
+		byOld := m.commitRequest("", 1, 8)
+		byOld.Topics[0].TopicID = old
+		s.do(label+": commit by the old id", 10, byOld)
+		offsets := fetchOffsets(m.group)
+		offsets.Groups[0].Topics = []kmsg.OffsetFetchRequestGroupTopic{{TopicID: old, Partitions: []int32{0, 1}}}
+		s.do(label+": offsets by the old id", 10, offsets)
 		s.do(label+": configs", 4, describe(2, t, "retention.ms"))
 		r := kmsg.NewPtrMetadataRequest()
 		r.Topics = []kmsg.MetadataRequestTopic{{TopicID: old}}
@@ -67,11 +75,16 @@ func deletedTopic(s *S, v int16) {
 	look("gone")
 	fetch("gone: session", session, 1)
 	sleep(3000) // the coordinator forgets the offsets a little later
-	s.do("gone: offsets", 8, fetchOffsets(m.group))
+	for _, version := range []int16{8, 10} {
+		s.do("gone: offsets", version, fetchOffsets(m.group))
+	}
 	s.log("t", 2)
 	id := s.settle(t)
 	s.fill(t, 0, plain(2))
 	look("made again")
+	for _, version := range []int16{8, 10} {
+		s.do("made again: offsets", version, fetchOffsets(m.group))
+	}
 	fetch("made again: session", session, 2)
 	ids[t] = id
 	fetch("made again: fetch by the new id", 0, -1, fetchTopic(t, fetchPartition(0, 0)))

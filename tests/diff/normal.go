@@ -176,7 +176,7 @@ func (n *normaliser) slice(path, field string, v reflect.Value) {
 	if unordered(n.api, field) {
 		keys := make([]string, v.Len())
 		for i := range keys {
-			keys[i] = sortKey(v.Index(i))
+			keys[i] = n.sortKey(v.Index(i))
 		}
 		sort.SliceStable(order, func(a, b int) bool { return keys[order[a]] < keys[order[b]] })
 	}
@@ -197,7 +197,7 @@ func elementName(field string, i int, v reflect.Value) string {
 }
 
 // sortKey orders the elements of a set by what the request named them by.
-func sortKey(v reflect.Value) string {
+func (n *normaliser) sortKey(v reflect.Value) string {
 	for v.Kind() == reflect.Pointer && !v.IsNil() {
 		v = v.Elem()
 	}
@@ -207,6 +207,9 @@ func sortKey(v reflect.Value) string {
 	var key strings.Builder
 	for i := range v.NumField() {
 		field := v.Field(i)
+		if id, ok := field.Interface().([16]byte); ok && v.Type().Field(i).Name == "TopicID" {
+			fmt.Fprintf(&key, "%s\x00", n.uuid(id))
+		}
 		if slices.Contains([]string{"Topic", "Name", "Partition", "Group", "ResourceName", "ResourceType", "GroupID", "Coordinator", "Key", "TransactionalID", "InstanceID", "ApiKey", "Type", "ProducerID", "User"}, v.Type().Field(i).Name) {
 			for field.Kind() == reflect.Pointer && !field.IsNil() {
 				field = field.Elem()

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/sha256"
 	"strings"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -12,6 +13,34 @@ func offsetScenarios() []scenario {
 	out = append(out, forVersions("offset-fetch", 9, offsetFetch)...)
 	out = append(out, forVersions("offset-delete", 47, offsetDelete)...)
 	return append(out, forVersions("find-coordinator", 10, findCoordinator)...)
+}
+
+// nameByID gives topics that a request names their ids, for the versions that have nothing else. A topic that the scenario has not made
+// has an id that nobody knows; one without a name keeps the id that it has.
+func (s *S) nameByID(request kmsg.Request) {
+	set := func(topic string, id *[16]byte) {
+		if topic == "" {
+			return
+		}
+		known, ok := s.ids[topic]
+		if !ok {
+			hash := sha256.Sum256([]byte(topic))
+			known = [16]byte(hash[:16])
+		}
+		*id = known
+	}
+	switch r := request.(type) {
+	case *kmsg.OffsetCommitRequest:
+		for i := range r.Topics {
+			set(r.Topics[i].Topic, &r.Topics[i].TopicID)
+		}
+	case *kmsg.OffsetFetchRequest:
+		for _, group := range r.Groups {
+			for i := range group.Topics {
+				set(group.Topics[i].Topic, &group.Topics[i].TopicID)
+			}
+		}
+	}
 }
 
 func offsetCommit(s *S, v int16) {
@@ -46,6 +75,40 @@ func offsetCommit(s *S, v int16) {
 		other.Topic = s.named("missing")
 		r.Topics = append(r.Topics, other)
 	})
+	commit("missing, no partitions", func(r *kmsg.OffsetCommitRequest) { r.Topics[0].Topic, r.Topics[0].Partitions = s.named("missing"), nil })
+	commit("missing twice", func(r *kmsg.OffsetCommitRequest) {
+		r.Topics[0].Topic = s.named("missing")
+		other := s.member(g, "x", 5).commitRequest(s.named("missing"), 1, 11)
+		r.Topics = append(r.Topics, other.Topics[0])
+	})
+	if v >= 10 {
+		unnamed := func(id [16]byte) func(*kmsg.OffsetCommitRequest) {
+			return func(r *kmsg.OffsetCommitRequest) { r.Topics[0].Topic, r.Topics[0].TopicID = "", id }
+		}
+		commit("no id", unnamed([16]byte{}))
+		commit("unknown id", unnamed([16]byte{0xd1}))
+		commit("unknown id, no partitions", func(r *kmsg.OffsetCommitRequest) {
+			unnamed([16]byte{0xd1})(r)
+			r.Topics[0].Partitions = nil
+		})
+		commit("unknown id, unknown partition", func(r *kmsg.OffsetCommitRequest) {
+			unnamed([16]byte{0xd1})(r)
+			part(r).Partition = -1
+		})
+		commit("good and two that are unknown", func(r *kmsg.OffsetCommitRequest) {
+			one, two := r.Topics[0], r.Topics[0]
+			one.Topic, one.TopicID, two.Topic, two.TopicID = "", [16]byte{0xd1}, "", [16]byte{0xd2}
+			r.Topics = append(r.Topics, one, two)
+		})
+	}
+	commit("a topic twice", func(r *kmsg.OffsetCommitRequest) {
+		other := s.member(g, "x", 5).commitRequest(t, 1, 11)
+		r.Topics = append(r.Topics, other.Topics[0])
+	})
+	commit("a topic twice, and a partition that is unknown", func(r *kmsg.OffsetCommitRequest) {
+		one, two := s.member(g, "x", 5).commitRequest(t, 1, 12), s.member(g, "x", 5).commitRequest(t, 9, 13)
+		r.Topics = append(append(r.Topics, one.Topics...), two.Topics...)
+	})
 	commit("no topics", func(r *kmsg.OffsetCommitRequest) { r.Topics = nil })
 	commit("no partitions", func(r *kmsg.OffsetCommitRequest) { r.Topics[0].Partitions = nil })
 	commit("empty group", func(r *kmsg.OffsetCommitRequest) { r.Group = "" })
@@ -61,7 +124,9 @@ func offsetCommit(s *S, v int16) {
 	if v >= 7 {
 		commit("instance of nobody", func(r *kmsg.OffsetCommitRequest) { r.InstanceID = pointer("i") })
 	}
-	s.start(options{}, "afterwards", 8, fetchOffsets(g)).get()
+	for _, each := range []int16{8, 10} {
+		s.do("afterwards", each, fetchOffsets(g))
+	}
 	m := s.member(g, "m", 5)
 	m.join("first")
 	s.do("completing", v, m.commitRequest(t, 0, 20))
@@ -75,7 +140,7 @@ func offsetCommit(s *S, v int16) {
 	s.do("no member", v, m.commitRequest(t, 0, 24))
 	m.generation = 1
 	s.do("a generation and no member", v, m.commitRequest(t, 0, 25))
-	s.start(options{}, "at the end", 8, fetchOffsets(g)).get()
+	s.do("at the end", 8, fetchOffsets(g))
 }
 
 func offsetFetch(s *S, v int16) {
@@ -115,7 +180,12 @@ func offsetFetch(s *S, v int16) {
 	ask("unknown partition", g, []row{of(t, 9, -1)})
 	ask("missing", g, []row{of(s.named("missing"), 0)})
 	ask("bad name", g, []row{of("a b", 0)})
+	ask("a topic twice", g, []row{of(t, 2), of(t, 0)})
+	ask("good and missing", g, []row{of(s.named("missing"), 0, 1), of(t, 0)})
 	ask("no partitions", g, []row{of(t)})
+	ask("missing, no partitions", g, []row{of(s.named("missing"))})
+	ask("missing, of an unknown group", s.named("none"), []row{of(s.named("missing"), 0)})
+	ask("no name, no id", g, []row{of("", 0)})
 	ask("none", g, []row{})
 	ask("unknown group", s.named("none"), []row{of(t, 0)})
 	ask("empty group", "", []row{of(t, 0)})

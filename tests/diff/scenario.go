@@ -41,6 +41,7 @@ type S struct {
 	symbols *symbols
 	steps   []step
 	open    map[string]*connection
+	ids     map[string][16]byte // of the topics that it has made
 	aborted string
 	count   int
 }
@@ -51,7 +52,7 @@ type abort struct{ reason string }
 func (s *S) abort(format string, a ...any) { panic(abort{fmt.Sprintf(format, a...)}) }
 
 func runOn(b *broker, c scenario) (s *S) {
-	s = &S{broker: b, name: c.name, symbols: newSymbols(), open: map[string]*connection{}}
+	s = &S{broker: b, name: c.name, symbols: newSymbols(), open: map[string]*connection{}, ids: map[string][16]byte{}}
 	defer func() {
 		for _, c := range s.open {
 			c.socket.Close()
@@ -114,6 +115,7 @@ type options struct {
 
 func (s *S) start(o options, label string, version int16, request kmsg.Request) *pending {
 	request.SetVersion(version)
+	s.nameByID(request)
 	if err := s.connection(o.on).send(request); err != nil {
 		s.drop(o.on)
 		s.abort("%s: write: %v", label, err)

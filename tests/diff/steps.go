@@ -52,6 +52,7 @@ func (s *S) settle(topic string) [16]byte {
 		}
 		if ready {
 			s.symbols.topicID(topic, t.TopicID)
+			s.ids[topic] = t.TopicID
 			return t.TopicID
 		}
 		sleep(20)

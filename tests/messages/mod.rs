@@ -3,10 +3,13 @@
 use std::collections::BTreeMap;
 use std::ops::RangeBounds;
 
+use alluvium::wire::newest::Newest;
 use bytes::Bytes;
 use kafka_protocol::messages::*;
 use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 use uuid::Uuid;
+
+mod newest;
 
 /// A seeded source of values, for one version of one message.
 pub struct Gen {
@@ -200,14 +203,14 @@ messages! {
     OffsetCommitRequest {
         group_id; generation_id_or_member_epoch; member_id; group_instance_id in 7..; retention_time_ms in ..=4; topics;
     }
-    offset_commit_request::OffsetCommitRequestTopic { name; partitions; }
+    offset_commit_request::OffsetCommitRequestTopic { name in ..=9; topic_id in 10..; partitions; }
     offset_commit_request::OffsetCommitRequestPartition {
         partition_index; committed_offset; committed_leader_epoch in 6..; committed_metadata;
     }
     OffsetFetchRequest { group_id in ..=7; topics in ..=7, null 2..; groups in 8..; require_stable in 7..; }
     offset_fetch_request::OffsetFetchRequestTopic { name in ..=7; partition_indexes in ..=7; }
     offset_fetch_request::OffsetFetchRequestGroup { group_id in 8..; member_id in 9..; member_epoch in 9..; topics in 8..; }
-    offset_fetch_request::OffsetFetchRequestTopics { name in 8..; partition_indexes in 8..; }
+    offset_fetch_request::OffsetFetchRequestTopics { name in 8..=9; topic_id in 10..; partition_indexes in 8..; }
     FindCoordinatorRequest { key in ..=3; key_type in 1..; coordinator_keys in 4..; }
     JoinGroupRequest {
         group_id; session_timeout_ms; rebalance_timeout_ms in 1..; member_id; group_instance_id in 5..; protocol_type;
@@ -326,11 +329,12 @@ fn decode_as<T: Decodable>(version: i16, mut body: Bytes) -> Result<usize, Strin
 }
 
 macro_rules! dispatch {
-    ($($key:ident $request:ident),* $(,)?) => {
+    (known: $($key:ident $request:ident),*; newer: $($newer:ident $newest:ident $encode:path),*) => {
         /// A random body; its seed is the generator's.
         pub fn random_body(key: ApiKey, g: &mut Gen) -> Vec<u8> {
             match key {
                 $(ApiKey::$key => encode::<$request>(g),)*
+                $(ApiKey::$newer => $encode(&$newest::random(g), g.version),)*
                 other => panic!("no generator for {other:?}"),
             }
         }
@@ -339,6 +343,7 @@ macro_rules! dispatch {
         pub fn decode(key: ApiKey, version: i16, body: Bytes) -> Result<usize, String> {
             match key {
                 $(ApiKey::$key => decode_as::<$request>(version, body),)*
+                $(ApiKey::$newer => decode_as::<Newest<$newest>>(version, body),)*
                 other => panic!("no decoder for {other:?}"),
             }
         }
@@ -346,13 +351,13 @@ macro_rules! dispatch {
 }
 
 dispatch! {
-    Produce ProduceRequest, Fetch FetchRequest, ListOffsets ListOffsetsRequest, Metadata MetadataRequest,
-    OffsetCommit OffsetCommitRequest, OffsetFetch OffsetFetchRequest, FindCoordinator FindCoordinatorRequest,
+    known:
+    Produce ProduceRequest, Fetch FetchRequest, Metadata MetadataRequest, FindCoordinator FindCoordinatorRequest,
     JoinGroup JoinGroupRequest, Heartbeat HeartbeatRequest, LeaveGroup LeaveGroupRequest, SyncGroup SyncGroupRequest,
     DescribeGroups DescribeGroupsRequest, ListGroups ListGroupsRequest, ApiVersions ApiVersionsRequest,
     CreateTopics CreateTopicsRequest, DeleteTopics DeleteTopicsRequest, DeleteRecords DeleteRecordsRequest,
     InitProducerId InitProducerIdRequest, OffsetForLeaderEpoch OffsetForLeaderEpochRequest,
-    DescribeConfigs DescribeConfigsRequest, AlterConfigs AlterConfigsRequest, DescribeLogDirs DescribeLogDirsRequest,
+    DescribeConfigs DescribeConfigsRequest, AlterConfigs AlterConfigsRequest,
     CreatePartitions CreatePartitionsRequest, DeleteGroups DeleteGroupsRequest, ElectLeaders ElectLeadersRequest,
     IncrementalAlterConfigs IncrementalAlterConfigsRequest,
     AlterPartitionReassignments AlterPartitionReassignmentsRequest,
@@ -364,5 +369,8 @@ dispatch! {
     CreateDelegationToken CreateDelegationTokenRequest, RenewDelegationToken RenewDelegationTokenRequest,
     ExpireDelegationToken ExpireDelegationTokenRequest, DescribeDelegationToken DescribeDelegationTokenRequest,
     DescribeClientQuotas DescribeClientQuotasRequest,
-    DescribeUserScramCredentials DescribeUserScramCredentialsRequest, UnregisterBroker UnregisterBrokerRequest,
+    DescribeUserScramCredentials DescribeUserScramCredentialsRequest, UnregisterBroker UnregisterBrokerRequest;
+    newer:
+    ListOffsets ListOffsetsRequest newest::as_before, DescribeLogDirs DescribeLogDirsRequest newest::as_before,
+    OffsetCommit OffsetCommitRequest newest::offset_commit, OffsetFetch OffsetFetchRequest newest::offset_fetch
 }

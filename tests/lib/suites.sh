@@ -124,7 +124,8 @@ cluster_chaos_tests() {
     table=${table%%/*}
     ;;
   esac
-  command=$(broker_command "$kind" "chaos-cluster-$1" @PORT@ @ADMIN@) || return 1
+  # Merging and collection belong to it, so they come within seconds too.
+  command="$(broker_command "$kind" "chaos-cluster-$1" @PORT@ @ADMIN@) --merge-window-ms 4000 --collect-grace-ms 20000" || return 1
   BROKER_CMD=$command CLUSTER=1 STORE=${MINIO_ENDPOINT#http://} TABLE=$table SHARED_TABLE=$shared CHAOS_SECONDS=${CHAOS_SECONDS:-$2} TERM_LIMIT=30 READY_LIMIT=45 \
     timeout -k 20 $((${CHAOS_SECONDS:-$2} + 500)) "$ROOT/tests/chaos/run"
 }

@@ -3,6 +3,7 @@ package workload
 import (
 	"errors"
 	"fmt"
+	"regexp"
 	"sort"
 	"strings"
 	"sync"
@@ -11,7 +12,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// Errors counts what brokers answered and connections did, as franz-go reports it to its log before it retries.
+// Errors counts what brokers answered and connections did, as franz-go reports it to its log before it retries: errors of requests as such,
+// and codes of partitions in the words of its debugging messages.
 type Errors struct {
 	mu     sync.Mutex
 	counts map[string]int
@@ -22,28 +24,54 @@ type Errors struct {
 func NewErrors() *Errors { return &Errors{counts: map[string]int{}, fatal: map[string]int{}} }
 
 // Level and Log make it a kgo.Logger.
-func (e *Errors) Level() kgo.LogLevel { return kgo.LogLevelInfo }
+func (e *Errors) Level() kgo.LogLevel { return kgo.LogLevelDebug }
 
-// Log counts the error of a message, if it has one.
+// Log counts the errors of a message, if it has any.
 func (e *Errors) Log(_ kgo.LogLevel, message string, values ...any) {
 	for i := 0; i+1 < len(values); i += 2 {
-		err, ok := values[i+1].(error)
-		if !ok || err == nil {
-			continue
+		switch value := values[i+1].(type) {
+		case error:
+			e.count(message, value)
+		case string:
+			if !strings.Contains(value, "_") || message != "produced" && message != "fetch stripped partitions" {
+				continue
+			}
+			for _, code := range codes.FindAllString(value, -1) {
+				if err := byMessage[code]; err != nil {
+					e.count(message, err)
+				}
+			}
 		}
-		var code *kerr.Error
-		e.mu.Lock()
-		switch {
-		case !errors.As(err, &code):
-			e.counts["no answer"]++
-		case code.Retriable || expected[code.Code]:
-			e.counts[code.Message]++
-		default:
-			e.fatal[fmt.Sprintf("%s (%s)", code.Message, message)]++
-		}
-		e.mu.Unlock()
 	}
 }
+
+func (e *Errors) count(message string, err error) {
+	var code *kerr.Error
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	switch {
+	case !errors.As(err, &code):
+		e.counts["no answer"]++
+	case code.Retriable || expected[code.Code]:
+		e.counts[code.Message]++
+	default:
+		e.fatal[fmt.Sprintf("%s (%s)", code.Message, message)]++
+	}
+}
+
+var (
+	codes     = regexp.MustCompile(`[A-Z]+(_[A-Z]+)+`)
+	byMessage = func() map[string]error {
+		all := map[string]error{}
+		for code := int16(-1); code < 200; code++ {
+			var known *kerr.Error
+			if errors.As(kerr.ErrorForCode(code), &known) {
+				all[known.Message] = known
+			}
+		}
+		return all
+	}()
+)
 
 // expected are codes that are not retriable and yet part of the life of a group's member, or of a creation that is repeated.
 var expected = map[int16]bool{

@@ -64,6 +64,7 @@ func (r *Run) Client(name string, opts ...kgo.Opt) (*kgo.Client, error) {
 		kgo.MetadataMinAge(100 * time.Millisecond),
 		kgo.RequestTimeoutOverhead(20 * time.Second),
 		kgo.RetryTimeout(2 * time.Minute),
+		kgo.AlwaysRetryEOF(), // else the library takes a broker that dies at the wrong moment for one that wants TLS
 	}
 	if r.Errors != nil {
 		standard = append(standard, kgo.WithLogger(r.Errors))

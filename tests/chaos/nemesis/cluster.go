@@ -39,16 +39,22 @@ type Cluster struct {
 	limits  Limits
 	record  func(history.Event)
 	tally   ClusterTally
-	grown   bool // scaled up, and not down again
+	seed    uint64
+	struck  uint64 // scenarios so far
 	ctx     context.Context
 }
 
 // NewCluster takes a cluster whose first brokers are ready.
 func NewCluster(brokers *cluster.Cluster, leaders func() map[int]int, seed uint64, limits Limits, record func(history.Event)) *Cluster {
 	return &Cluster{
-		brokers: brokers, leaders: leaders, rng: rand.New(rand.NewPCG(seed, 0x636c7573746572)), limits: limits, record: record,
+		brokers: brokers, leaders: leaders, rng: stream(seed, 0), limits: limits, record: record, seed: seed,
 		tally: ClusterTally{Done: map[string]int{}},
 	}
+}
+
+// stream is the randomness of one scenario. Each has its own: what one draws may depend on who leads just then, and must not change the next.
+func stream(seed, number uint64) *rand.Rand {
+	return rand.New(rand.NewPCG(seed, 0x636c7573746572+number))
 }
 
 // scenario is one harm from beginning to healing.
@@ -76,6 +82,7 @@ var scenarios = []scenario{
 	{"table away for all", (*Cluster).tableAway, true, true},
 	{"resets", (*Cluster).resets, false, false},
 	{"kill of two", (*Cluster).killTwo, true, false},
+	{"scale back", (*Cluster).scaleBack, true, false},
 	{"clients cut for one way", (*Cluster).cutClientsOneWay, false, false},
 }
 
@@ -84,15 +91,16 @@ func (n *Cluster) Run(ctx context.Context, until time.Time) (ClusterTally, error
 	n.ctx = ctx
 	var round []scenario
 	for {
+		if len(round) == 0 {
+			n.rng = stream(n.seed, 1<<32+n.struck)
+			round = n.shuffled()
+		}
 		n.sleep(n.between(500*time.Millisecond, 2*time.Second))
 		if ctx.Err() != nil {
 			return n.tally, ctx.Err()
 		}
 		if time.Now().After(until) {
 			return n.tally, nil
-		}
-		if len(round) == 0 {
-			round = n.shuffled()
 		}
 		next := round[0]
 		round = round[1:]
@@ -127,6 +135,8 @@ func (n *Cluster) strike(s scenario) error {
 			}
 		}
 	}
+	n.struck++
+	n.rng = stream(n.seed, n.struck)
 	n.mark("begin", 0, s.name)
 	n.tally.Done[s.name]++
 	n.tally.PeakMiB = max(n.tally.PeakMiB, n.brokers.PeakMiB())

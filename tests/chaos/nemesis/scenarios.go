@@ -206,13 +206,11 @@ func (n *Cluster) resets() error {
 	return nil
 }
 
-// scale goes 1 → 3 → 5 under load, and the next time 2 → 3.
-func (n *Cluster) scale() error {
-	sizes := []int{1, 3, len(n.brokers.Nodes)}
-	if n.grown {
-		sizes = []int{2, 3}
-	}
-	n.grown = !n.grown
+// scale goes 1 → 3 → 5 under load, scaleBack 2 → 3.
+func (n *Cluster) scale() error     { return n.sizes(1, 3, len(n.brokers.Nodes)) }
+func (n *Cluster) scaleBack() error { return n.sizes(2, 3) }
+
+func (n *Cluster) sizes(sizes ...int) error {
 	for _, size := range sizes {
 		n.mark("scale", 0, fmt.Sprintf("from %d to %d", len(n.brokers.Live()), size))
 		for live := n.brokers.Live(); len(live) > size; live = n.brokers.Live() {

@@ -63,7 +63,7 @@ func runCluster(ctx context.Context, c config) error {
 	defer timeline.Close()
 	run := &workload.Run{
 		Bootstrap: brokers.Bootstrap(), Seed: c.seed, Record: writeTimeline(recorder.Add, timeline),
-		Patience: 4 * time.Second, Pace: 4, Errors: workload.NewErrors(),
+		Patience: 4 * time.Second, Pace: pace(c.duration), Errors: workload.NewErrors(),
 	}
 	if err := prepare(ctx, run, 8); err != nil {
 		return err
@@ -81,6 +81,9 @@ func runCluster(ctx context.Context, c config) error {
 	measured(events, brokers.TTL, &verdict)
 	return judge(c, events, &verdict)
 }
+
+// pace keeps the volume of a long run, which the checker holds in memory, to that of ten minutes.
+func pace(d time.Duration) int { return 4 * max(1, int(d/(10*time.Minute))) }
 
 // clusterChaos is the run itself, up to the end of all brokers by SIGTERM.
 func clusterChaos(ctx context.Context, c config, brokers *cluster.Cluster, run *workload.Run, verdict *outcome) error {

@@ -41,7 +41,9 @@ type Cluster struct {
 	tally   ClusterTally
 	seed    uint64
 	struck  uint64 // scenarios so far
-	ctx     context.Context
+	// A second fault lies over the scenario.
+	overlaid bool
+	ctx      context.Context
 }
 
 // NewCluster takes a cluster whose first brokers are ready.
@@ -140,10 +142,12 @@ func (n *Cluster) strike(s scenario) error {
 	n.mark("begin", 0, s.name)
 	n.tally.Done[s.name]++
 	n.tally.PeakMiB = max(n.tally.PeakMiB, n.brokers.PeakMiB())
-	if !s.alone && n.rng.IntN(3) == 0 {
+	n.overlaid = !s.alone && n.rng.IntN(3) == 0
+	if n.overlaid {
 		n.overlay()
 	}
 	err := s.do(n)
+	n.overlaid = false
 	for _, node := range n.brokers.Nodes {
 		node.Heal()
 	}
@@ -217,6 +221,15 @@ func (n *Cluster) start(node *cluster.Node) error {
 	}
 	n.mark("start", node.ID, "")
 	took, err := node.AwaitReady(n.limits.Ready)
+	if n.overlaid && err != nil && node.Exited() != nil {
+		// A broker may give up at its start when what it needs is too slow; it may not once that is over.
+		n.mark("gave up", node.ID, err.Error())
+		n.overlaid = false
+		for _, each := range n.brokers.Nodes {
+			each.Heal()
+		}
+		return n.start(node)
+	}
 	n.tally.SlowestReady = max(n.tally.SlowestReady, took)
 	n.mark("ready", node.ID, "")
 	return err

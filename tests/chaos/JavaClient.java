@@ -19,6 +19,7 @@ import org.apache.kafka.clients.producer.ProducerRecord;
 import org.apache.kafka.common.InvalidRecordException;
 import org.apache.kafka.common.KafkaException;
 import org.apache.kafka.common.TopicPartition;
+import org.apache.kafka.common.errors.RebalanceInProgressException;
 import org.apache.kafka.common.errors.RecordTooLargeException;
 import org.apache.kafka.common.errors.RetriableException;
 import org.apache.kafka.common.serialization.ByteArrayDeserializer;
@@ -150,7 +151,7 @@ public final class JavaClient {
             while (reading) {
                 try {
                     round(consumer, client, group);
-                } catch (RetriableException | CommitFailedException error) {
+                } catch (RetriableException | CommitFailedException | RebalanceInProgressException error) {
                     pause(50); // the next commit covers these records too, or whoever is assigned the partition reads them again
                 }
             }

@@ -33,7 +33,7 @@ type config struct {
 func fromEnvironment() (config, error) {
 	c := config{
 		command: os.Getenv("BROKER_CMD"), bootstrap: os.Getenv("BOOTSTRAP"), admin: os.Getenv("ADMIN"),
-		dir: os.Getenv("CHAOS_DIR"), python: os.Getenv("CHAOS_PYTHON"), java: os.Getenv("CHAOS_CLASSES"), codecs: 4, rest: 30 * time.Second,
+		dir: os.Getenv("CHAOS_DIR"), python: os.Getenv("CHAOS_PYTHON"), java: os.Getenv("CHAOS_CLASSES"), codecs: 4, rest: 45 * time.Second,
 	}
 	if c.command == "" || c.dir == "" {
 		return c, fmt.Errorf("BROKER_CMD and CHAOS_DIR must be set (tests/chaos/run does)")

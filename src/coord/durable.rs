@@ -146,7 +146,7 @@ impl OffsetsLog for DurableOffsets {
             if read.slices.is_empty() {
                 return Err(failed(&format!("nothing to read at offset {offset} below {end}")));
             }
-            for batch in read.slices.iter().flat_map(batches) {
+            for batch in batches(&joined(read.slices)) {
                 let (header, batch) = batch.map_err(|error| failed(&error))?;
                 offset = header.next_offset();
                 hand_out(&header, &batch, sink).map_err(|error| failed(&error))?;
@@ -154,6 +154,11 @@ impl OffsetsLog for DurableOffsets {
         }
         Ok(())
     }
+}
+
+/// What was read, in one piece: a batch may begin in one slice and end in the next, where the cache's blocks meet.
+fn joined(mut slices: Vec<Bytes>) -> Bytes {
+    if slices.len() == 1 { slices.swap_remove(0) } else { Bytes::from(slices.concat()) }
 }
 
 /// Hands out the records of one batch.

@@ -1,6 +1,6 @@
 """One idempotent librdkafka producer of a chaos run: prints its history as JSON lines, stops at the end of its input.
 
-Arguments: bootstrap, client name, seed, topic/partition,…  The record format is `pattern` in workload/workload.go.
+Arguments: bootstrap, client name, seed, topic/partition,…, and how many times slower than it could be.  The record format is `pattern` in workload/workload.go.
 """
 
 import json
@@ -11,7 +11,7 @@ import time
 
 from confluent_kafka import KafkaError, Producer
 
-bootstrap, client, seed, places = sys.argv[1:5]
+bootstrap, client, seed, places, pace = sys.argv[1:6]
 places = [(topic, int(index)) for topic, index in (place.rsplit("/", 1) for place in places.split(","))]
 rng = random.Random(f"{seed}-{client}")
 stop = threading.Event()
@@ -70,7 +70,7 @@ while not stop.is_set():
     if len(producer) < 500:
         for _ in range(rng.randrange(1, 12)):
             produce(*rng.choice(places))
-    producer.poll(rng.random() * 0.04)
+    producer.poll(rng.random() * 0.04 * int(pace))
 for place in places:
     produce(*place)
 producer.flush(25)

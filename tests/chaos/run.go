@@ -25,15 +25,18 @@ type config struct {
 	duration                               time.Duration
 	seed                                   uint64
 	limits                                 nemesis.Limits
+	java                                   string        // class path of JavaClient; empty: left out
+	codecs                                 int           // idempotent producers in this process
+	rest                                   time.Duration // how long each step may take once all is healed
 }
 
 func fromEnvironment() (config, error) {
 	c := config{
 		command: os.Getenv("BROKER_CMD"), bootstrap: os.Getenv("BOOTSTRAP"), admin: os.Getenv("ADMIN"),
-		dir: os.Getenv("CHAOS_DIR"), python: os.Getenv("CHAOS_PYTHON"),
+		dir: os.Getenv("CHAOS_DIR"), python: os.Getenv("CHAOS_PYTHON"), java: os.Getenv("CHAOS_CLASSES"), codecs: 4, rest: 45 * time.Second,
 	}
-	if c.command == "" || c.bootstrap == "" || c.dir == "" {
-		return c, fmt.Errorf("BROKER_CMD, BOOTSTRAP and CHAOS_DIR must be set (tests/chaos/run does)")
+	if c.command == "" || c.dir == "" {
+		return c, fmt.Errorf("BROKER_CMD and CHAOS_DIR must be set (tests/chaos/run does)")
 	}
 	var err error
 	seconds := func(name string, standard int) time.Duration {
@@ -74,6 +77,12 @@ func runFromEnvironment(ctx context.Context) error {
 		return err
 	}
 	fmt.Printf("# seed %d, %v, files in %s\n", c.seed, c.duration, c.dir)
+	if os.Getenv("CLUSTER") != "" {
+		return runCluster(ctx, c)
+	}
+	if c.bootstrap == "" {
+		return fmt.Errorf("BOOTSTRAP must be set (tests/chaos/run does)")
+	}
 	log, err := os.Create(filepath.Join(c.dir, "broker.log"))
 	if err != nil {
 		return err
@@ -99,18 +108,28 @@ func runFromEnvironment(ctx context.Context) error {
 	if _, err := process.AwaitReady(c.limits.Ready); err != nil {
 		return fmt.Errorf("first start: %w (see broker.log)", err)
 	}
-	run, err := prepare(ctx, c, recorder)
-	if err != nil {
+	run := &workload.Run{Bootstrap: c.bootstrap, Seed: c.seed, Record: recorder.Add}
+	if err := prepare(ctx, run, 3); err != nil {
 		return err
 	}
 	var verdict outcome
-	if err := chaos(ctx, c, run, process, &verdict); err != nil {
+	err = chaos(ctx, c, run, &verdict, func() ([]string, error) {
+		tally, err := nemesis.New(process, c.seed, c.limits, run.Record).Run(ctx, time.Now().Add(c.duration))
+		fmt.Printf("# seed %d: %s\n", c.seed, tally)
+		return tally.Problems, err
+	})
+	if err != nil {
 		return fmt.Errorf("seed %d: %w", c.seed, err)
 	}
 	events, err := recorder.Events()
 	if err != nil {
 		return err
 	}
+	return judge(c, events, &verdict)
+}
+
+// judge prints what the checker says of a finished run.
+func judge(c config, events []history.Event, verdict *outcome) error {
 	report := checker.Check(events)
 	if !printVerdict(report) {
 		verdict.failed = true
@@ -141,31 +160,32 @@ func (c config) ready() func(context.Context) error {
 }
 
 // prepare makes the topics of the run; their names are new each time, so a broker can be used again.
-func prepare(ctx context.Context, c config, recorder *history.Recorder) (*workload.Run, error) {
-	run := &workload.Run{Bootstrap: c.bootstrap, Seed: c.seed, Record: recorder.Add}
+func prepare(ctx context.Context, run *workload.Run, wide int32) error {
 	client, err := run.Client("chaos-admin")
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer client.Close()
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	for name, partitions := range map[string]int32{"wide": 3, "narrow": 1} {
+	for name, partitions := range map[string]int32{"wide": wide, "narrow": 1} {
 		topic := fmt.Sprintf("chaos-%s-%d", name, time.Now().UnixNano())
 		if _, err := kadm.NewClient(client).CreateTopic(ctx, partitions, 1, nil, topic); err != nil {
-			return nil, fmt.Errorf("create %s: %w", topic, err)
+			return fmt.Errorf("create %s: %w", topic, err)
 		}
 		for p := range partitions {
 			run.Partitions = append(run.Partitions, workload.Partition{Topic: topic, Index: p})
 		}
 	}
-	return run, nil
+	return nil
 }
 
 // crew is every client of a run.
 type crew struct {
 	producers []*workload.Producer
 	python    *workload.Librdkafka
+	java      *workload.Java
+	javaLog   *os.File
 	groups    []workload.Group
 	writing   sync.WaitGroup
 	reading   sync.WaitGroup
@@ -179,7 +199,7 @@ func start(writers, readers context.Context, c config, run *workload.Run) (*crew
 		errs:   make(chan error, 32),
 	}
 	codecs := []kgo.CompressionCodec{kgo.NoCompression(), kgo.Lz4Compression(), kgo.ZstdCompression(), kgo.SnappyCompression()}
-	for i, codec := range codecs {
+	for i, codec := range codecs[:c.codecs] {
 		p, err := workload.NewProducer(run, fmt.Sprintf("p%d", i), true, codec)
 		if err != nil {
 			return nil, err
@@ -199,6 +219,16 @@ func start(writers, readers context.Context, c config, run *workload.Run) (*crew
 			return nil, err
 		}
 	}
+	names := w.groupNames()
+	if c.java != "" {
+		if w.javaLog, err = os.Create(filepath.Join(c.dir, "java.log")); err != nil {
+			return nil, err
+		}
+		if w.java, err = workload.StartJava(run, c.java, "java", prefix+"-java", w.javaLog); err != nil {
+			return nil, err
+		}
+		names = w.groupNames()
+	}
 	read := func(f func() error) {
 		w.reading.Go(func() {
 			if err := f(); err != nil {
@@ -206,7 +236,6 @@ func start(writers, readers context.Context, c config, run *workload.Run) (*crew
 			}
 		})
 	}
-	names := w.groupNames()
 	read(func() error { return run.Tail(readers, "tail0") })
 	read(func() error { return run.Tail(readers, "tail1") })
 	read(func() error { return run.Administer(writers, "admin") })
@@ -225,11 +254,14 @@ func (w *crew) groupNames() []string {
 	for _, g := range w.groups {
 		names = append(names, g.Name)
 	}
+	if w.java != nil {
+		names = append(names, w.java.Group)
+	}
 	return names
 }
 
-// chaos lets the clients work and the nemesis strike, then heals and lets everything come to rest.
-func chaos(ctx context.Context, c config, run *workload.Run, process *broker.Process, verdict *outcome) error {
+// chaos lets the clients work and the nemesis strike, which returns problems and heals at its end, then lets everything come to rest.
+func chaos(ctx context.Context, c config, run *workload.Run, verdict *outcome, strike func() ([]string, error)) error {
 	writers, stopWriters := context.WithCancel(ctx)
 	defer stopWriters()
 	readers, stopReaders := context.WithCancel(ctx)
@@ -238,16 +270,15 @@ func chaos(ctx context.Context, c config, run *workload.Run, process *broker.Pro
 	if err != nil {
 		return err
 	}
-	tally, err := nemesis.New(process, c.seed, c.limits, run.Record).Run(ctx, time.Now().Add(c.duration))
-	fmt.Printf("# seed %d: %s\n", c.seed, tally)
+	problems, err := strike()
 	if err != nil {
 		return err
 	}
-	for _, problem := range tally.Problems {
+	for _, problem := range problems {
 		verdict.line("the broker as a process", fmt.Errorf("%s", problem))
 	}
 	stopWriters()
-	verdict.line("producers finish after healing", w.finishWriting())
+	verdict.line("producers finish after healing", w.finishWriting(c.rest))
 	for _, step := range []struct {
 		name string
 		do   func(context.Context) error
@@ -256,12 +287,16 @@ func chaos(ctx context.Context, c config, run *workload.Run, process *broker.Pro
 		{"everything is readable after healing", run.ReadAll},
 		{"topics are listed after healing", func(ctx context.Context) error { return run.ListTopics(ctx, "admin") }},
 	} {
-		rest, cancel := context.WithTimeout(ctx, 30*time.Second)
+		rest, cancel := context.WithTimeout(ctx, c.rest)
 		verdict.line(step.name, step.do(rest))
 		cancel()
 	}
 	stopReaders()
 	w.reading.Wait()
+	if w.java != nil {
+		verdict.line("the Java client ends", w.java.Close(c.rest))
+		w.javaLog.Close()
+	}
 	close(w.errs)
 	for err := range w.errs {
 		verdict.line("readers", err)
@@ -270,8 +305,7 @@ func chaos(ctx context.Context, c config, run *workload.Run, process *broker.Pro
 }
 
 // finishWriting produces once more with every producer and waits for all outcomes.
-func (w *crew) finishWriting() error {
-	const limit = 30 * time.Second
+func (w *crew) finishWriting(limit time.Duration) error {
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 	w.writing.Wait()
@@ -282,6 +316,9 @@ func (w *crew) finishWriting() error {
 	var err error
 	if w.python != nil {
 		err = w.python.Finish(limit)
+	}
+	if w.java != nil && err == nil {
+		err = w.java.FinishWriting(limit)
 	}
 	flushing.Wait()
 	return err

@@ -74,7 +74,7 @@ start_minio() {
     >"$LOGS/server-minio.log" 2>&1 &
   pid=$!
   track "$pid"
-  wait_until 30 "$pid" http_ok "http://127.0.0.1:$port/minio/health/ready" && make_bucket "http://127.0.0.1:$port" || return 1
+  wait_until 30 "$pid" http_ok "http://127.0.0.1:$port/minio/health/ready" && wait_until 30 "$pid" make_bucket "http://127.0.0.1:$port" || return 1
   MINIO_ENDPOINT=http://127.0.0.1:$port
 }
 

@@ -112,6 +112,24 @@ chaos_tests() {
     timeout -k 20 600 "$ROOT/tests/chaos/run"
 }
 
+# cluster_chaos_tests bucket|dynamodb|postgres SECONDS: brokers on one bucket of MinIO, with that metadata table.
+cluster_chaos_tests() {
+  local command table= shared= kind=minio
+  start_minio || { echo "FAIL chaos-cluster: MinIO did not start"; return 1; }
+  case $1 in
+  dynamodb) start_dynamodb || { echo "FAIL chaos-cluster: DynamoDB Local did not start"; return 1; }; table=${DYNAMODB_ENDPOINT#http://} kind=minio+dynamodb ;;
+  postgres)
+    start_postgres || { echo "FAIL chaos-cluster: PostgreSQL did not start"; return 1; }
+    table=${POSTGRES_URL##*@} kind=minio+postgres shared=yes
+    table=${table%%/*}
+    ;;
+  esac
+  # Merging and collection belong to it, so they come within seconds too.
+  command="$(broker_command "$kind" "chaos-cluster-$1" @PORT@ @ADMIN@) --merge-window-ms 4000 --collect-grace-ms 20000" || return 1
+  BROKER_CMD=$command CLUSTER=1 STORE=${MINIO_ENDPOINT#http://} TABLE=$table SHARED_TABLE=$shared CHAOS_SECONDS=${CHAOS_SECONDS:-$2} TERM_LIMIT=30 READY_LIMIT=45 \
+    timeout -k 20 $((${CHAOS_SECONDS:-$2} + 500)) "$ROOT/tests/chaos/run"
+}
+
 # table_tests STORE+TABLE…: one client's quick tests on brokers that keep their metadata elsewhere, and what `alluvium metadata` says of it
 # afterwards.
 table_tests() {

@@ -4,10 +4,13 @@
 //! GETs; what follows a gap in a window is left for the next read, since the gap may have been filled in between. A GET that fails
 //! costs only what comes after it.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::future::join_all;
+use tokio::time::Instant;
 
 use super::{Append, Chunk, Table, TableError};
 use crate::store::{ReadRange, StoreError, StoreRef};
@@ -18,6 +21,9 @@ pub const PREFIX: &str = "meta/log/";
 
 /// GETs side by side when many entries are read.
 const WINDOW_MAX: usize = 64;
+
+/// After this a read gives what it has: who waits for an answer, for a limited time, must not lose it to a slow store.
+const READ_TIME: Duration = Duration::from_secs(2);
 
 /// DELETEs side by side, and keys per LIST, when a generation is removed.
 const DELETES_SIDE_BY_SIDE: usize = 16;
@@ -83,7 +89,8 @@ impl Table for BucketTable {
         let mut chunk = Chunk::default();
         let mut next = from;
         let mut window = 1;
-        while chunk.bodies.len() < limit {
+        let begun = Instant::now();
+        while chunk.bodies.len() < limit && (chunk.bodies.is_empty() || begun.elapsed() < READ_TIME) {
             let count = window.min(limit - chunk.bodies.len()) as u64;
             for body in join_all((next..next + count).map(|revision| self.get(revision))).await {
                 match body {
@@ -127,7 +134,26 @@ impl Table for BucketTable {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::store::fault::{FaultRates, FaultStore};
+    use crate::store::memory::MemoryStore;
+    use crate::types::env::Env;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_store_gives_what_it_has_in_time() {
+        let rates = FaultRates { delay: 1000, max_delay: Duration::from_millis(700), ..FaultRates::default() };
+        let memory: StoreRef = Arc::new(MemoryStore::shared());
+        for revision in 1..=400 {
+            memory.create(&key(revision), Bytes::from_static(b"x")).await.expect("creates");
+        }
+        let table = BucketTable::new(FaultStore::new(memory, Env::system().entropy, rates));
+        let begun = Instant::now();
+        let chunk = table.read(1, 1000).await.expect("reads");
+        assert!(begun.elapsed() < READ_TIME + Duration::from_secs(1), "{:?}", begun.elapsed());
+        assert!(!chunk.end && (7..400).contains(&chunk.bodies.len()), "{}", chunk.bodies.len());
+    }
 
     #[test]
     fn only_plain_names_are_revisions() {

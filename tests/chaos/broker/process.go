@@ -129,14 +129,31 @@ func (p *Process) Abort() {
 
 // Pause stops the process for a while, as a long garbage collection or a moved virtual machine does.
 func (p *Process) Pause(d time.Duration) error {
+	if err := p.Stop(); err != nil {
+		return err
+	}
+	time.Sleep(d)
+	p.Continue()
+	return nil
+}
+
+// Stop is SIGSTOP.
+func (p *Process) Stop() error {
 	if err := p.stillThere(); err != nil {
 		return err
 	}
 	p.signal(syscall.SIGSTOP)
-	time.Sleep(d)
-	p.signal(syscall.SIGCONT)
 	return nil
 }
+
+// Continue is SIGCONT.
+func (p *Process) Continue() { p.signal(syscall.SIGCONT) }
+
+// Exited says how the process ended if it did so by itself.
+func (p *Process) Exited() error { return p.stillThere() }
+
+// Pid is the present life's.
+func (p *Process) Pid() int { return p.cmd.Process.Pid }
 
 func (p *Process) stillThere() error {
 	select {

@@ -23,7 +23,8 @@ func (r *Run) assigned(client string, from map[Partition]int64) (*kgo.Client, er
 		offsets[p.Topic][p.Index] = kgo.NewOffset().At(at)
 		r.Record(history.Event{Kind: history.Assign, Client: client, Topic: p.Topic, Partition: p.Index, Offset: at})
 	}
-	return r.Client(client, kgo.ConsumePartitions(offsets), kgo.ConsumeResetOffset(kgo.NoResetOffset()), kgo.FetchMaxWait(500*time.Millisecond))
+	opts := []kgo.Opt{kgo.ConsumePartitions(offsets), kgo.ConsumeResetOffset(kgo.NoResetOffset()), kgo.FetchMaxWait(500 * time.Millisecond)}
+	return r.Client(client, append(opts, r.impatient()...)...)
 }
 
 // recordPoll records what a poll brought, by partition, and errors that mean lost data.

@@ -2,6 +2,7 @@ package workload
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -56,6 +57,7 @@ func (r *Run) AwaitGroups(ctx context.Context, groups []string) error {
 	}
 	defer c.Close()
 	admin := kadm.NewClient(c)
+	before := "no answer at all"
 	for {
 		ends := map[Partition]int64{}
 		r.askEnds(ctx, admin, "final-groups", ends)
@@ -71,9 +73,10 @@ func (r *Run) AwaitGroups(ctx context.Context, groups []string) error {
 		if behind == "" && len(ends) == len(r.Partitions) {
 			return nil
 		}
-		if ctx.Err() != nil {
-			return fmt.Errorf("%s; end offsets of %d partitions, want %d", behind, len(ends), len(r.Partitions))
+		if ctx.Err() != nil { // the last answers were cut short
+			return errors.New(before)
 		}
+		before = fmt.Sprintf("%s; end offsets of %d partitions, want %d", behind, len(ends), len(r.Partitions))
 		sleep(ctx, 200*time.Millisecond)
 	}
 }

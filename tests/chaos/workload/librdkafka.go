@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"strings"
 	"time"
 
 	"alluvium/tests/chaos/history"
@@ -22,11 +21,7 @@ type Librdkafka struct {
 
 // StartLibrdkafka starts the script with the interpreter of an environment that has confluent-kafka.
 func StartLibrdkafka(run *Run, python, script, client string) (*Librdkafka, error) {
-	var partitions []string
-	for _, p := range run.Partitions {
-		partitions = append(partitions, fmt.Sprintf("%s/%d", p.Topic, p.Index))
-	}
-	cmd := exec.Command(python, script, run.Bootstrap, client, fmt.Sprint(run.Seed), strings.Join(partitions, ","))
+	cmd := exec.Command(python, script, run.Bootstrap, client, fmt.Sprint(run.Seed), run.places(), fmt.Sprint(max(1, run.Pace)))
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {
@@ -50,6 +45,7 @@ func StartLibrdkafka(run *Run, python, script, client string) (*Librdkafka, erro
 
 func copyEvents(out io.Reader, record func(history.Event)) error {
 	lines := bufio.NewScanner(out)
+	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
 		var e history.Event
 		if err := json.Unmarshal(lines.Bytes(), &e); err != nil {

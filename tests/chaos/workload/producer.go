@@ -43,7 +43,7 @@ func NewProducer(run *Run, name string, idempotent bool, codec kgo.CompressionCo
 	} else {
 		opts = append(opts, kgo.RequiredAcks(kgo.LeaderAck()), kgo.DisableIdempotentWrite(), kgo.MaxProduceRequestsInflightPerBroker(1))
 	}
-	client, err := run.Client(name, opts...)
+	client, err := run.Client(name, append(opts, run.impatient()...)...)
 	if err != nil {
 		return nil, err
 	}
@@ -61,7 +61,7 @@ func (p *Producer) Run(ctx context.Context) {
 		for range 1 + p.rng.IntN(12) {
 			p.produce(p.run.Partitions[p.rng.IntN(len(p.run.Partitions))])
 		}
-		time.Sleep(time.Duration(p.rng.IntN(40)) * time.Millisecond)
+		time.Sleep(time.Duration(p.rng.IntN(40)) * time.Millisecond * time.Duration(max(1, p.run.Pace)))
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"bytes"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -28,6 +29,9 @@ type Run struct {
 	Partitions []Partition
 	Seed       uint64
 	Record     func(history.Event)
+	Patience   time.Duration // how long producers and readers wait for an answer before they ask elsewhere; 0: 20 s, as all others do
+	Pace       int           // producers are so many times slower than they could be; 0: not
+	Errors     *Errors       // counts what clients were told, if set
 }
 
 // Topics lists each topic once.
@@ -51,8 +55,8 @@ func (r *Run) rng(client string) *rand.Rand {
 
 // Client makes a franz-go client that comes back quickly after the broker does.
 func (r *Run) Client(name string, opts ...kgo.Opt) (*kgo.Client, error) {
-	return kgo.NewClient(append([]kgo.Opt{
-		kgo.SeedBrokers(r.Bootstrap),
+	standard := []kgo.Opt{
+		kgo.SeedBrokers(strings.Split(r.Bootstrap, ",")...),
 		kgo.ClientID(name),
 		kgo.RetryBackoffFn(func(attempt int) time.Duration {
 			return min(time.Duration(attempt)*50*time.Millisecond, 300*time.Millisecond)
@@ -60,7 +64,20 @@ func (r *Run) Client(name string, opts ...kgo.Opt) (*kgo.Client, error) {
 		kgo.MetadataMinAge(100 * time.Millisecond),
 		kgo.RequestTimeoutOverhead(20 * time.Second),
 		kgo.RetryTimeout(2 * time.Minute),
-	}, opts...)...)
+		kgo.AlwaysRetryEOF(), // else the library takes a broker that dies at the wrong moment for one that wants TLS
+	}
+	if r.Errors != nil {
+		standard = append(standard, kgo.WithLogger(r.Errors))
+	}
+	return kgo.NewClient(append(standard, opts...)...)
+}
+
+// impatient are the options of clients that leave a silent broker before it wakes up.
+func (r *Run) impatient() []kgo.Opt {
+	if r.Patience == 0 {
+		return nil
+	}
+	return []kgo.Opt{kgo.RequestTimeoutOverhead(r.Patience), kgo.ProduceRequestTimeout(time.Second), kgo.DialTimeout(r.Patience)}
 }
 
 // pattern is a record's value: its name, a bar, and the name repeated up to the size, so that damage shows.

@@ -52,7 +52,7 @@ pub struct Settings {
     pub flush_bytes: usize,
     /// Segments that upload side by side, at most 64.
     pub flush_inflight: usize,
-    /// Budget for everything received and not yet committed.
+    /// Budget for everything received and not yet committed; a merge takes a third of it at most.
     pub buffer_bytes: usize,
     /// Newest segments kept in memory as they were written, for consumers at the tail.
     pub tail_cache_bytes: usize,

@@ -70,8 +70,10 @@ const LOCAL_INTERVAL: Duration = Duration::from_millis(5);
 /// Of the local directory, unless somebody asks for an interval.
 const LOCAL_QUICK: Quick = Quick { uploads: 2, interval: Duration::from_millis(1) };
 
-/// Objects of a run become so large; one at a time is in memory.
+/// Objects of a run become so large; one at a time is in memory, charged to the buffers. With small buffers they are a part of those.
 const RUN_OBJECT_BYTES: u64 = 64 << 20;
+const LEAST_RUN_OBJECT_BYTES: u64 = 8 << 20;
+const RUN_OBJECT_PART: usize = 4;
 
 /// Segments that may wait to be merged: a minute's at the pace of each kind of store.
 const SHARED_UNMERGED: usize = 600;
@@ -177,8 +179,13 @@ fn merge_limits(settings: &Settings, shared: bool) -> merge_plan::Limits {
         window: Duration::from_millis(settings.merge_window_ms),
         window_bytes: settings.merge_window_bytes,
         unmerged_max: settings.merge_unmerged_max.unwrap_or(if shared { SHARED_UNMERGED } else { LOCAL_UNMERGED }),
-        object_bytes: RUN_OBJECT_BYTES.min(settings.merge_window_bytes),
+        object_bytes: run_object_bytes(settings.buffer_bytes).min(settings.merge_window_bytes),
     }
+}
+
+fn run_object_bytes(buffer_bytes: usize) -> u64 {
+    let part = u64::try_from(buffer_bytes / RUN_OBJECT_PART).unwrap_or(u64::MAX);
+    part.clamp(LEAST_RUN_OBJECT_BYTES, RUN_OBJECT_BYTES)
 }
 
 /// `ttl`: the session's, on a shared store.
@@ -367,5 +374,17 @@ async fn fence_self(log: &Log, leaves: bool) {
         Ok(Ok(_)) => tracing::info!(%session, "what it held goes to the other brokers"),
         Ok(Err(error)) => tracing::warn!(%session, %error, "the other brokers have to find out themselves"),
         Err(_) => tracing::warn!(%session, "the metadata table is slow: the other brokers have to find out themselves"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn objects_of_runs_are_a_part_of_the_buffers() {
+        for (buffers_mib, expected) in [(1024, 64), (256, 64), (128, 32), (8, 8)] {
+            assert_eq!(run_object_bytes(buffers_mib << 20), expected << 20, "{buffers_mib}");
+        }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Names never come again, so a block is valid for ever: nothing is ever invalidated, only evicted. A read is cut into blocks of
 //! 512 KiB. What is in memory is taken from there; what somebody is fetching already is waited for; what is left is fetched, with one
-//! ranged GET for neighbours (up to 8 MiB) of a store that is far away, and many readers of one block share it. Such a GET goes out
+//! ranged GET for neighbours (up to 8 MiB; less from a local disk), and many readers of one block share it. A GET goes out
 //! when everybody else had a turn: a consumer asks for all partitions of a segment at the same moment, and gets them with one.
 //!
 //! A fetch is driven by whoever waits for it. When all of them go away it stops, and the next reader starts anew; an error reaches
@@ -31,9 +31,10 @@ use crate::store::{BLOCK_READ_BYTES, StoreError, StoreRef};
 use crate::types::env::Env;
 
 pub const BLOCK_BYTES: u64 = BLOCK_READ_BYTES as u64;
-/// One GET of a store that is far away fetches so many neighbours at most. On a local disk each block is a read of its own: it comes
-/// in a buffer of its own, and is not copied.
+/// One GET of a store that is far away fetches so many neighbours at most; one of a local disk fewer, for there nobody pays for a GET, and
+/// who waits for the first of them waits for all.
 const GET_BLOCKS: u64 = 16;
+const NEAR_GET_BLOCKS: u64 = 4;
 
 /// About what an entry costs besides its name and its bytes; of tiny objects it is most of the cost.
 const ENTRY_BYTES: usize = 256;
@@ -131,14 +132,16 @@ impl MemoryBlockCache {
     /// Keeps at most about `capacity_bytes` of blocks.
     pub fn new(store: StoreRef, env: Env, capacity_bytes: usize, policy: ReadPolicy) -> MemoryBlockCache {
         let blocks = CacheBuilder::new(capacity_bytes)
-            .with_shards(4)
+            // Not several: half of it is filled with what was read ahead, and what hashes make uneven would throw some of that out. A block
+            // is long enough that nobody waits for the lock.
+            .with_shards(1)
             // Not one that prefers what was asked for twice: what was read ahead must lie there until its reader comes, and what he
             // has read may go. (S3-FIFO, once there is much of the latter, throws out the former.)
             .with_eviction_config(LruConfig::default())
             .with_hash_builder(FixedHasher::default())
             .with_weighter(|key: &BlockKey, block: &Bytes| ENTRY_BYTES + key.object.len() + block.len())
             .build();
-        let get_blocks = if store.is_shared() { GET_BLOCKS } else { 1 };
+        let get_blocks = if store.is_shared() { GET_BLOCKS } else { NEAR_GET_BLOCKS };
         let inner = Inner {
             store,
             get_blocks,
@@ -162,7 +165,7 @@ impl BlockCache for MemoryBlockCache {
             return Err(StoreError::permanent(object, format!("{range:?} is not in its {readable} bytes")));
         }
         let sources = self.inner.sources(object, &range, readable);
-        if self.inner.get_blocks > 1 && sources.iter().any(|source| matches!(source, Source::Fetch(..))) {
+        if sources.iter().any(|source| matches!(source, Source::Fetch(..))) {
             // Others ask for the neighbours in the same moment.
             tokio::task::yield_now().await;
         }

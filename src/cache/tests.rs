@@ -83,7 +83,7 @@ async fn a_get_has_its_limit_and_takes_nothing_along_once_it_is_out() {
     assert_eq!(cache.counters().gets, 4, "what is out is not widened");
 }
 
-/// Of a store that is not far away each block is a read of its own, and is kept as it came.
+/// Of a store that is not far away a few blocks are one read, and are kept as they came.
 #[tokio::test(start_paused = true)]
 async fn near_blocks_are_not_copied() {
     let memory = Arc::new(MemoryStore::new());
@@ -92,7 +92,7 @@ async fn near_blocks_are_not_copied() {
     let cache = MemoryBlockCache::new(memory, env(1), 64 << 20, ReadPolicy::default());
     let pieces = cache.read(&Arc::from("segments/s/0"), 10..SIZE, SIZE).await.expect("it is there");
     assert_eq!(pieces[0].as_ptr(), body[10..].as_ptr());
-    assert_eq!((pieces.concat().as_slice(), cache.counters().gets), (&body[10..], 6));
+    assert_eq!((pieces.concat().as_slice(), cache.counters().gets), (&body[10..], 2));
 }
 
 #[tokio::test(start_paused = true)]
@@ -241,7 +241,7 @@ async fn what_is_new_stays_until_its_reader_comes() {
     let (old, new) = names.split_at(OBJECTS);
     read_all(old).await;
     read_all(old).await;
-    // Three eighths of it may lie ahead of readers (see `crate::log::fetch`), and others read meanwhile.
-    let before = read_all(&new[..OBJECTS / 2]).await;
-    assert_eq!(read_all(&new[..OBJECTS / 2]).await, before);
+    // Half of it may lie ahead of readers (see `crate::log::fetch`), and others read meanwhile.
+    let before = read_all(&new[..OBJECTS * 9 / 10]).await;
+    assert_eq!(read_all(&new[..OBJECTS * 9 / 10]).await, before, "not even by chance");
 }

@@ -11,6 +11,7 @@ use futures::{FutureExt, StreamExt};
 use super::Maintenance;
 use super::layout::{Draft, Piece};
 use super::merge::MergeError;
+use crate::log::append::budget::{Budget, Charge};
 use crate::segment::{segment_key, verify_batch};
 use crate::store::retry::{ReadPolicy, read_retrying};
 use crate::store::{ReadRange, StoreError};
@@ -27,6 +28,10 @@ const GAP_BYTES: u64 = 64 << 10;
 
 /// What was read wrong is read so often again.
 const READS_AGAIN: usize = 2;
+
+/// The part of the buffers' budget that a merge may take, and how much of it at once.
+const HELD_PART: usize = 3;
+const HOLD_STEP: usize = 1 << 20;
 
 /// Pieces of one segment that are read at once.
 struct Stretch<'a> {
@@ -53,6 +58,23 @@ fn stretches(draft: &Draft) -> Vec<Stretch<'_>> {
         }
     }
     stretches
+}
+
+/// Takes memory for a merge out of the buffers of what is received, so that both together keep within the setting: step by step, for
+/// records go first, and never more than a part of it, however small it is. Cancellation safe.
+pub(super) async fn hold(buffers: &Budget, bytes: usize) -> Charge {
+    let bytes = bytes.min(buffers.total() / HELD_PART);
+    let mut held = Charge::none();
+    while held.bytes() < bytes {
+        held.add(buffers.charge(HOLD_STEP.min(bytes - held.bytes())).await);
+    }
+    held
+}
+
+/// Bytes that lie in memory while the object is filled: its own, and what is read for it.
+pub(super) fn in_memory(draft: &Draft) -> usize {
+    let own = usize::try_from(draft.length).unwrap_or(usize::MAX);
+    own.saturating_add(own.min(READS_AT_ONCE * READ_BYTES as usize))
 }
 
 impl Maintenance {
@@ -163,5 +185,24 @@ mod tests {
             let read: Vec<_> = stretches(&draft).iter().map(|s| (s.segment, s.range.start, s.range.end)).collect();
             assert_eq!(read, *expected);
         }
+    }
+
+    #[tokio::test]
+    async fn merges_take_from_the_buffers_and_leave_most_to_records() {
+        const MIB: usize = 1 << 20;
+        for (total, bytes, expected) in [(256, 80, 80), (30, 80, 10), (1, 80, 0), (256, 0, 0)] {
+            let held = hold(&Budget::new(total * MIB), bytes * MIB).await;
+            assert_eq!(held.bytes() / MIB, expected, "{bytes} of {total}");
+        }
+        let budget = Budget::new(30 * MIB);
+        let records = budget.charge(25 * MIB).await;
+        let mut merge = Box::pin(hold(&budget, 80 * MIB));
+        assert!(merge.as_mut().now_or_never().is_none());
+        let mut batch = Box::pin(budget.charge(MIB));
+        assert!(batch.as_mut().now_or_never().is_none(), "all is taken");
+        drop(records);
+        assert!(batch.now_or_never().is_some(), "a merge that needs more stands behind who came before");
+        assert_eq!(merge.await.bytes(), 10 * MIB);
+        assert_eq!(budget.used(), 0);
     }
 }

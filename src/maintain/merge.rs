@@ -11,6 +11,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::copy::{hold, in_memory};
 use super::layout::{Draft, ends, lay_out};
 use super::plan::{Chore, chores, cut, due};
 use super::{FIRST_PAUSE, LONGEST_PAUSE, Maintenance};
@@ -376,6 +377,7 @@ impl Maintenance {
     }
 
     async fn write_object(&self, session: SessionId, draft: &Draft, footer: &RunFooter) -> Result<(), MergeError> {
+        let _held = hold(&self.log.budget, in_memory(draft) + footer.room()).await;
         let body = self.fill(session, draft, footer.room()).await?;
         let key = run_object_key(footer.run, footer.number);
         self.create(&key, footer.seal(body)?).await?;

@@ -26,6 +26,7 @@ mod reserve;
 mod start;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -39,7 +40,7 @@ use self::folders::{Failure, Folders};
 use self::pool::WriterPool;
 use self::reserve::Reserve;
 use super::key::{check_key, check_prefix};
-use super::{BLOCK_READ_BYTES, ListedObject, ReadBytes, ReadRange, Store, StoreError};
+use super::{BLOCK_READ_BYTES, ListedObject, ReadBlocks, ReadBytes, ReadRange, Store, StoreError};
 use crate::types::aligned::AlignedPool;
 
 /// Buffers of block reads that lie idle at most (32 MiB): about as many as the answer to one fetch gives back at once.
@@ -202,15 +203,21 @@ impl Inner {
     }
 
     fn read(&self, key: &str, range: &ReadRange) -> Result<ReadBytes, StoreError> {
-        let read =
-            files::read(&self.root.join(key), range, self.direct, &self.buffers).map_err(|error| match error {
-                files::ReadError::Io(error) => map_error(key, &error),
-                files::ReadError::OutOfRange(object_size) => {
-                    StoreError::permanent(key, format!("{range:?} is not in its {object_size} bytes"))
-                }
-            })?;
+        let read = files::read(&self.root.join(key), range, self.direct, &self.buffers);
+        let read = read.map_err(|error| map_read_error(key, range, &error))?;
         self.sync_if_new(key)?;
         Ok(read)
+    }
+
+    fn read_blocks(&self, key: &str, range: Range<u64>) -> Result<ReadBlocks, StoreError> {
+        if self.direct == Direct::Yes {
+            let read = files::read_blocks(&self.root.join(key), &range, &self.buffers);
+            if let Some(read) = read.map_err(|error| map_read_error(key, &ReadRange::Range(range.clone()), &error))? {
+                self.sync_if_new(key)?;
+                return Ok(read);
+            }
+        }
+        self.read(key, &ReadRange::Range(range)).map(ReadBytes::into_blocks)
     }
 
     fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<ListedObject>, StoreError> {
@@ -220,6 +227,15 @@ impl Inner {
             self.sync_if_new(key)?;
         }
         Ok(listed)
+    }
+}
+
+fn map_read_error(key: &str, range: &ReadRange, error: &files::ReadError) -> StoreError {
+    match error {
+        files::ReadError::Io(error) => map_error(key, error),
+        files::ReadError::OutOfRange(object_size) => {
+            StoreError::permanent(key, format!("{range:?} is not in its {object_size} bytes"))
+        }
     }
 }
 
@@ -256,6 +272,12 @@ impl Store for LocalStore {
         check_key(key)?;
         let owned = key.to_owned();
         self.blocking(key, move |inner| inner.read(&owned, &range)).await
+    }
+
+    async fn read_blocks(&self, key: &str, range: Range<u64>) -> Result<ReadBlocks, StoreError> {
+        check_key(key)?;
+        let owned = key.to_owned();
+        self.blocking(key, move |inner| inner.read_blocks(&owned, range)).await
     }
 
     /// Not fsynced: a deletion that a power cut undoes is garbage again, nothing more.

@@ -2,14 +2,14 @@
 //! so one seed gives one trace. Bodies are kept as they come (no copy), so they pin the buffers they were cut from.
 
 use std::collections::BTreeMap;
-use std::ops::Bound;
+use std::ops::{Bound, Range};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::key::check_key;
-use super::{ListedObject, ReadBytes, ReadRange, Store, StoreError};
+use super::{BLOCK_READ_BYTES, ListedObject, ReadBlocks, ReadBytes, ReadRange, Store, StoreError};
 
 /// Keeps objects until it is dropped.
 pub struct MemoryStore {
@@ -80,6 +80,18 @@ impl Store for MemoryStore {
             .ok_or_else(|| StoreError::permanent(key, format!("{range:?} is not in its {object_size} bytes")))?;
         let bytes = body.slice(usize_of(range.start)..usize_of(range.end));
         Ok(ReadBytes { bytes, start: range.start, object_size })
+    }
+
+    /// Of a store of this process alone slices: what is here is in memory anyway. A shared one stands for those that are far away.
+    async fn read_blocks(&self, key: &str, range: Range<u64>) -> Result<ReadBlocks, StoreError> {
+        let read = self.read(key, ReadRange::Range(range)).await?;
+        if self.shared {
+            return Ok(read.into_blocks());
+        }
+        let ReadBytes { bytes, object_size, .. } = read;
+        let starts = (0..bytes.len()).step_by(BLOCK_READ_BYTES);
+        let blocks = starts.map(|at| bytes.slice(at..bytes.len().min(at + BLOCK_READ_BYTES))).collect();
+        Ok(ReadBlocks { blocks, object_size })
     }
 
     async fn delete(&self, key: &str) -> Result<(), StoreError> {

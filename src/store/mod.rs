@@ -57,6 +57,18 @@ pub struct ReadBlocks {
     pub object_size: u64,
 }
 
+impl ReadBytes {
+    /// Copies, if they are several: each block can be let go without the others.
+    pub fn into_blocks(self) -> ReadBlocks {
+        let ReadBytes { bytes, object_size, .. } = self;
+        let blocks = match bytes.len() {
+            ..=BLOCK_READ_BYTES => vec![bytes],
+            _ => bytes.chunks(BLOCK_READ_BYTES).map(Bytes::copy_from_slice).collect(),
+        };
+        ReadBlocks { blocks, object_size }
+    }
+}
+
 impl ReadBlocks {
     /// Bytes of all blocks.
     pub fn bytes(&self) -> usize {
@@ -143,12 +155,7 @@ pub trait Store: Send + Sync {
 
     /// A read of `range` in blocks. An adapter whose bytes come little by little puts them where they are to stay.
     async fn read_blocks(&self, key: &str, range: Range<u64>) -> Result<ReadBlocks, StoreError> {
-        let ReadBytes { bytes, object_size, .. } = self.read(key, ReadRange::Range(range)).await?;
-        let blocks = match bytes.len() {
-            ..=BLOCK_READ_BYTES => vec![bytes],
-            _ => bytes.chunks(BLOCK_READ_BYTES).map(Bytes::copy_from_slice).collect(),
-        };
-        Ok(ReadBlocks { blocks, object_size })
+        self.read(key, ReadRange::Range(range)).await.map(ReadBytes::into_blocks)
     }
 
     /// Deletes; an absent object is `Ok`.

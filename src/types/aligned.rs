@@ -87,6 +87,14 @@ impl AlignedPool {
         let buffer = self.free.lock().pop().unwrap_or_else(|| AlignedBuffer::zeroed(self.size));
         PooledBuffer { buffer: Some(buffer), pool: Arc::downgrade(self) }
     }
+
+    /// A buffer for `length` bytes, in whole pages: of the pool, if they are as many as its buffers hold, else one of its own.
+    pub fn take_for(self: &Arc<Self>, length: usize) -> PooledBuffer {
+        if length == self.size {
+            return self.take();
+        }
+        PooledBuffer { buffer: Some(AlignedBuffer::zeroed(length.next_multiple_of(PAGE))), pool: Weak::new() }
+    }
 }
 
 /// A buffer that goes back to its pool.
@@ -172,6 +180,19 @@ mod tests {
             drop(bytes);
             assert_eq!(pool.free.lock().len(), 1);
             assert_eq!(pool.take().as_ref().as_ptr(), at, "the same comes back");
+        }
+    }
+
+    #[test]
+    fn buffers_of_another_length_are_their_own() {
+        let pool = AlignedPool::new(2 * PAGE, 9);
+        for (length, pages, kept) in
+            [(1, 1, 0), (PAGE, 1, 0), (2 * PAGE - 1, 2, 0), (2 * PAGE + 1, 3, 0), (2 * PAGE, 2, 1)]
+        {
+            let buffer = pool.take_for(length);
+            assert_eq!(buffer.as_ref().len(), pages * PAGE, "{length}");
+            drop(buffer.freeze(length));
+            assert_eq!(pool.free.lock().len(), kept, "{length}");
         }
     }
 

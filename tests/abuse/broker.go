@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -77,6 +78,27 @@ func (b *broker) ready() error {
 		return fmt.Errorf("/readyz: %s", response.Status)
 	}
 	return nil
+}
+
+// merged returns when so many bytes were merged.
+func (b *broker) merged(bytes float64) error {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) {
+		response, err := http.Get("http://" + b.admin + "/metrics")
+		if err != nil {
+			return err
+		}
+		for lines := bufio.NewScanner(response.Body); lines.Scan(); {
+			count, found := strings.CutPrefix(lines.Text(), "alluvium_merged_bytes_total ")
+			if merged, err := strconv.ParseFloat(count, 64); found && err == nil && merged >= bytes {
+				response.Body.Close()
+				return nil
+			}
+		}
+		response.Body.Close()
+		if time.Now().After(deadline) {
+			return fmt.Errorf("not merged within a minute: %.0f bytes", bytes)
+		}
+	}
 }
 
 // stop ends the life by SIGTERM; an exit code other than 0 is an error.

@@ -58,9 +58,13 @@ type life struct {
 }
 
 var lives = []life{
-	{"as it comes", "ulimit -Sn 1024; ", "", defaults},
-	{"with low limits", "ulimit -n 400; ", "--set connections.max.idle.ms=3000 --set max.connections.per.ip=60", limited},
+	{"as it comes", "ulimit -Sn 1024; ", mergesSoon, defaults},
+	{"with low limits", "ulimit -n 400; ", mergesSoon + " --set connections.max.idle.ms=3000 --set max.connections.per.ip=60", limited},
 }
+
+// What was written before the first case is merged before it, and the neighbour's records often and little by little: a merge of much takes
+// 80 MiB of the buffers, which would be reckoned to the case that it falls into.
+const mergesSoon = "--merge-window-ms 3000"
 
 // A case begins when the broker has had time to give back what the one before took.
 const settle = 200 * time.Millisecond
@@ -249,7 +253,7 @@ func (t *target) prepare() error {
 			return err
 		}
 	}
-	return nil
+	return t.broker.merged(bigBytes)
 }
 
 // What the topic that is fetched holds: more than the caches.

@@ -7,11 +7,14 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
 	"os"
+	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -19,7 +22,8 @@ import (
 
 // ack sends records one a request at a steady rate, many of them on their way at a time, so that none waits for another. With -store
 // the store is asked meanwhile, ten times a second, to create an object as large as the records of a tenth of a second: what the store
-// itself takes.
+// itself takes. Of a local disk that is a file which is written, synced and named, and its folder synced: what nothing that is promised
+// to outlast a power cut can do without.
 func (l load) ack(ctx context.Context, watch *watch) (figures, error) {
 	client := l.client(kgo.ProducerLinger(0), kgo.DisableIdempotentWrite(), kgo.MaxProduceRequestsInflightPerBroker(60), kgo.MaxBufferedRecords(10_000),
 		kgo.RecordPartitioner(kgo.RoundRobinPartitioner()))
@@ -62,6 +66,13 @@ func (l load) probe(ctx context.Context, puts *latencies) error {
 	rand.Read(body)
 	run := make([]byte, 8)
 	rand.Read(run)
+	folder, local := strings.CutPrefix(l.store, "file://")
+	if local {
+		defer os.RemoveAll(folder)
+		if err := os.MkdirAll(folder, 0o755); err != nil {
+			return err
+		}
+	}
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
 	for number := 0; ; number++ {
@@ -71,12 +82,39 @@ func (l load) probe(ctx context.Context, puts *latencies) error {
 		case <-tick.C:
 		}
 		began := time.Now()
-		// Not the load's context: the last one is measured to its end.
-		if err := put(fmt.Sprintf("%s/probe/%x/%d", l.store, run, number), body); err != nil {
+		var err error
+		if local {
+			err = createFile(folder, fmt.Sprintf("%x-%d", run, number), body)
+		} else {
+			// Not the load's context: the last one is measured to its end.
+			err = put(fmt.Sprintf("%s/probe/%x/%d", l.store, run, number), body)
+		}
+		if err != nil {
 			return err
 		}
 		puts.add(began)
 	}
+}
+
+// createFile creates a file under a name that is free, durably.
+func createFile(folder, name string, body []byte) error {
+	temporary := filepath.Join(folder, "temporary")
+	file, err := os.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if err != nil {
+		return err
+	}
+	_, written := file.Write(body)
+	if err := errors.Join(written, file.Sync(), file.Close()); err != nil {
+		return err
+	}
+	if err := errors.Join(os.Link(temporary, filepath.Join(folder, name)), os.Remove(temporary)); err != nil {
+		return err
+	}
+	names, err := os.Open(folder)
+	if err != nil {
+		return err
+	}
+	return errors.Join(names.Sync(), names.Close())
 }
 
 // put creates an object on an S3 server, if it is not there, with the credentials of the environment.

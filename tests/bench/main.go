@@ -45,7 +45,7 @@ func parse() load {
 	flags.StringVar(&l.topic, "topic", "bench", "made when it is new")
 	flags.StringVar(&l.codec, "codec", "none", "none, gzip, snappy, lz4, zstd")
 	flags.StringVar(&l.admin, "admin", "", "host:port of Alluvium's metrics")
-	flags.StringVar(&l.store, "store", "", "of ack: the URL of a bucket, whose own PUTs are measured beside")
+	flags.StringVar(&l.store, "store", "", "of ack: the URL of a bucket or of a folder to make, whose own creates are measured beside")
 	flags.IntVar(&l.records, "records", 1_000_000, "")
 	flags.IntVar(&l.size, "size", 1024, "bytes of a record's value, 16 or more")
 	flags.IntVar(&l.partitions, "partitions", 6, "of a new topic")

@@ -1,7 +1,8 @@
 //! Who reads the log from offset to offset, and how far to read ahead of him. Pure.
 //!
 //! A read that begins where an earlier one ended is the next step of somebody who goes through the log. What he will ask for next is
-//! fetched while he digests what he has; from step to step twice as much. Whoever jumps about gets nothing that he did not ask for.
+//! fetched while he digests what he has: as much as he takes in a step, and from step to step twice as much while others leave room.
+//! Whoever jumps about gets nothing that he did not ask for.
 //!
 //! What was read ahead is claimed until its reader comes for it: more than memory keeps would push out what others are about to
 //! ask for. Claims of readers who do not come any more go to those who do.
@@ -14,7 +15,7 @@ use crate::types::{Offset, PartitionId};
 /// So many ends of reads are remembered, the newest.
 const ENDS_MAX: usize = 4096;
 
-/// The first step ahead.
+/// The first step ahead, at least.
 const FIRST_BYTES: usize = 1 << 20;
 
 /// A read of less than this is no step of a replay.
@@ -31,8 +32,9 @@ pub struct Readers {
     /// With the number of the read: a place may be reached again.
     order: VecDeque<(End, u64)>,
     reads: u64,
-    /// Bytes of all claims.
+    /// Bytes of all claims, and how many readers have some.
     claimed: usize,
+    claimants: usize,
     most: usize,
 }
 
@@ -57,9 +59,9 @@ pub struct Step {
 }
 
 impl Readers {
-    /// `most`: bytes read ahead of all readers; of one reader a quarter of that.
+    /// `most`: bytes read ahead of all readers; of one reader a quarter of that at most.
     pub fn new(most: usize) -> Readers {
-        Readers { ends: BTreeMap::new(), order: VecDeque::new(), reads: 0, claimed: 0, most }
+        Readers { ends: BTreeMap::new(), order: VecDeque::new(), reads: 0, claimed: 0, claimants: 0, most }
     }
 
     /// A read of `bytes` began at `offset` and ended before `next`. Gives what to read ahead of who goes on there.
@@ -76,7 +78,7 @@ impl Readers {
         }
         let known = self.forget((partition, offset));
         let wanted = known.map_or(0, |reach| reach.wanted);
-        let more = (wanted * 2).max(FIRST_BYTES).min(self.most / 4);
+        let more = (wanted * 2).max(FIRST_BYTES).min(self.share()).max(bytes).min(self.most / 4);
         self.reads += 1;
         let mut reach = Reach { wanted: more, claimed: 0, until: next, read: self.reads, at: now };
         if let Some(known) = known
@@ -105,11 +107,16 @@ impl Readers {
 
     /// So many bytes, which end before `until`, are being read ahead of who goes on at `next`.
     pub fn claim(&mut self, partition: PartitionId, next: Offset, bytes: usize, until: Offset) {
-        if let Some(reach) = self.ends.get_mut(&(partition, next)) {
+        if let Some(mut reach) = self.forget((partition, next)) {
             reach.claimed += bytes;
             reach.until = until;
-            self.claimed += bytes;
+            self.put((partition, next), reach);
         }
+    }
+
+    /// One reader's part if one more comes; he may always have what he takes in a step.
+    fn share(&self) -> usize {
+        self.most / (self.claimants + 1)
     }
 
     /// What is left for claims, after those are let go that stand in the way of `missing` bytes and are stale.
@@ -125,9 +132,15 @@ impl Readers {
         self.most.saturating_sub(self.claimed)
     }
 
-    fn remember(&mut self, end: End, reach: Reach) {
+    /// Nothing is there.
+    fn put(&mut self, end: End, reach: Reach) {
         self.claimed += reach.claimed;
+        self.claimants += usize::from(reach.claimed > 0);
         self.ends.insert(end, reach);
+    }
+
+    fn remember(&mut self, end: End, reach: Reach) {
+        self.put(end, reach);
         self.order.push_back((end, reach.read));
         while self.order.len() > ENDS_MAX {
             let Some((oldest, read)) = self.order.pop_front() else { break };
@@ -144,6 +157,7 @@ impl Readers {
     fn forget(&mut self, end: End) -> Option<Reach> {
         let reach = self.ends.remove(&end)?;
         self.claimed -= reach.claimed;
+        self.claimants -= usize::from(reach.claimed > 0);
         Some(reach)
     }
 }
@@ -204,6 +218,34 @@ mod tests {
     }
 
     #[test]
+    fn each_of_many_has_a_step_ahead_and_one_alone_has_more() {
+        // (partitions, bytes of a step, bytes that lie ahead of each when they have gone on for a while)
+        for (partitions, step, expected) in [
+            (1, 3 * MIB, 4 * MIB..=4 * MIB),
+            (5, 3 * MIB, 3 * MIB..=MOST / 5),
+            (2, MIB, 2 * MIB..=4 * MIB),
+            (8, MIB, MIB..=2 * MIB),
+            (2, 10 * MIB, 4 * MIB..=4 * MIB),
+        ] {
+            let mut readers = Readers::new(MOST);
+            let offset = |round: usize| (round * step * 10 / MIB) as Offset;
+            let mut round = |round: usize, index: i32| {
+                go(&mut readers, index, offset(round), offset(round + 1), step, NOW);
+                let claimants = readers.ends.values().filter(|reach| reach.claimed > 0).count();
+                assert_eq!(claimants, readers.claimants);
+                readers.ends[&(partition(index), offset(round + 1))].claimed
+            };
+            (0..partitions).for_each(|index| assert_eq!(round(0, index), 0));
+            assert_eq!(round(1, 0), step.min(MOST / 4), "all of what he takes, as soon as he goes on");
+            (1..partitions).for_each(|index| assert!(round(1, index) > 0));
+            for (at, index) in (2..9).flat_map(|at| (0..partitions).map(move |index| (at, index))) {
+                let ahead = round(at, index);
+                assert!(at < 5 || expected.contains(&ahead), "{partitions} of {step}: {ahead} ahead of {index}");
+            }
+        }
+    }
+
+    #[test]
     fn no_more_is_claimed_than_memory_keeps_and_who_has_gone_away_gives_back() {
         let mut readers = Readers::new(MOST);
         let mut claimed = Vec::new();
@@ -213,12 +255,11 @@ mod tests {
             }
             claimed.push(readers.claimed / MIB);
         }
-        // The third read wants two mebibytes to lie ahead.
-        assert_eq!(claimed, [2, 4, 6, 8, 10, 12]);
+        assert_eq!(claimed, [4, 8, 12, 16, 16, 16]);
         for index in 0..6 {
             go(&mut readers, index, 300, 400, 10 * MIB, NOW);
         }
-        assert_eq!(readers.claimed, MOST, "four each would be too much");
+        assert_eq!(readers.claimed, MOST, "four each are too much");
         assert_eq!(go(&mut readers, 0, 400, 500, 10 * MIB, NOW), from(500, 4 * MIB), "it gave its own back");
         let later = NOW + STALE;
         for step in 0..4 {

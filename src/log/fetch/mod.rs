@@ -99,9 +99,9 @@ struct Found {
 }
 
 impl Reader {
-    /// `cache_bytes`: what `blocks` may hold. Three eighths of it are for what lies ahead of all readers.
+    /// `cache_bytes`: what `blocks` may hold. Half of it is for what lies ahead of all readers.
     pub fn new(tail: Arc<TailCache>, blocks: Arc<dyn BlockCache>, cache_bytes: usize) -> Reader {
-        let readers = Mutex::new(Readers::new(cache_bytes / 8 * 3));
+        let readers = Mutex::new(Readers::new(cache_bytes / 2));
         Reader { tail, blocks, readers, begun: Instant::now() }
     }
 

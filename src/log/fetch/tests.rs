@@ -214,7 +214,7 @@ async fn reads_ahead_what_comes_next_and_not_what_lies_behind_it() {
     let mut blocks = Blocks::default();
     let (slot, _) = partition(&mut blocks, 0, 0, 14, VALUE);
     let blocks = Arc::new(blocks);
-    let reader = reader(&blocks, 16 * 8 * EXTENT);
+    let reader = reader(&blocks, 12 * 8 * EXTENT);
     let extents = |numbers: Range<u64>| numbers.map(|number| (number, 0..EXTENT as u64)).collect::<Vec<_>>();
     // (extent, those read ahead)
     let table = [
@@ -250,12 +250,12 @@ async fn the_last_batch_of_a_read_need_not_fit() {
 }
 
 #[tokio::test]
-async fn what_lies_ahead_is_three_eighths_of_the_cache_at_most() {
+async fn what_lies_ahead_is_half_of_the_cache_at_most() {
     let mut blocks = Blocks::default();
     let slots: Vec<_> = (0..7u64).map(|at| partition(&mut blocks, at as i32, at * 10, 9, VALUE)).collect();
     let blocks = Arc::new(blocks);
     // Twelve extents, and three of one reader.
-    let reader = reader(&blocks, 32 * EXTENT);
+    let reader = reader(&blocks, 24 * EXTENT);
     let mut numbers = Vec::new();
     for (slot, _) in &slots {
         step(&reader, slot, 0).await;

@@ -1,7 +1,8 @@
 //! One file: written under a temporary name, durable, then linked; and read back.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, IoSliceMut, Read, Seek, SeekFrom};
+use std::ops::Range;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,9 +12,9 @@ use bytes::Bytes;
 use rustix::fd::{AsFd, BorrowedFd};
 use rustix::fs::{AtFlags, OFlags, RenameFlags};
 
-use super::super::{ReadBytes, ReadRange};
+use super::super::{BLOCK_READ_BYTES, ReadBlocks, ReadBytes, ReadRange};
 use super::folders::TemporaryFolder;
-use crate::types::aligned::{AlignedBuffer, AlignedPool, PAGE};
+use crate::types::aligned::{AlignedBuffer, AlignedPool, PAGE, PooledBuffer};
 
 /// Whether files are written past the page cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,34 +153,116 @@ pub fn read(path: &Path, range: &ReadRange, direct: Direct, pool: &Arc<AlignedPo
     Ok(ReadBytes { bytes: Bytes::from(bytes), start: range.start, object_size })
 }
 
-/// Reads whole pages around the range into a buffer at a page boundary; into one of the pool's if it is just as long.
-fn read_direct(path: &Path, start: u64, length: usize, pool: &Arc<AlignedPool>) -> io::Result<Bytes> {
-    let file = OpenOptions::new().read(true).custom_flags(OFlags::DIRECT.bits().cast_signed()).open(path)?;
-    let before = usize::try_from(start % PAGE as u64).map_err(io::Error::other)?;
-    let pages = (before + length).next_multiple_of(PAGE);
-    let first = start - before as u64;
-    if before == 0 && length == pool.size() {
-        let mut buffer = pool.take();
-        fill_direct(&file, first, buffer.as_mut_slice(), length)?;
-        return Ok(buffer.freeze(length));
+/// Reads blocks that lie side by side with one call of the kernel, past the page cache, each into the buffer that it stays in. `None`:
+/// a range that does not begin on a page, one that is short, or a file that can't be read so; see [`read`].
+pub fn read_blocks(path: &Path, range: &Range<u64>, pool: &Arc<AlignedPool>) -> Result<Option<ReadBlocks>, ReadError> {
+    if !range.start.is_multiple_of(PAGE as u64) || range.end.saturating_sub(range.start) < DIRECT_READ_BYTES as u64 {
+        return Ok(None);
     }
-    let mut buffer = AlignedBuffer::zeroed(pages);
-    fill_direct(&file, first, buffer.as_mut_slice(), before + length)?;
-    Ok(buffer.freeze().slice(before..before + length))
+    let Ok(file) = open_direct(path) else { return Ok(None) };
+    let object_size = file.metadata()?.len();
+    let range = ReadRange::Range(range.clone()).resolve(object_size).ok_or(ReadError::OutOfRange(object_size))?;
+    let length = usize::try_from(range.end - range.start).map_err(io::Error::other)?;
+    let lengths = || (0..length).step_by(BLOCK_READ_BYTES).map(|at| BLOCK_READ_BYTES.min(length - at));
+    let mut buffers: Vec<PooledBuffer> = lengths().map(|length| pool.take_for(length)).collect();
+    let mut slices: Vec<&mut [u8]> = buffers.iter_mut().map(PooledBuffer::as_mut_slice).collect();
+    fill_direct(&file, range.start, &mut slices, length)?;
+    let blocks = buffers.into_iter().zip(lengths()).map(|(buffer, length)| buffer.freeze(length)).collect();
+    Ok(Some(ReadBlocks { blocks, object_size }))
 }
 
-/// Reads from `start` on until `wanted` bytes of the buffer, which may be longer, are those of the file.
-fn fill_direct(file: &File, start: u64, buffer: &mut [u8], wanted: usize) -> io::Result<()> {
+fn open_direct(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).custom_flags(OFlags::DIRECT.bits().cast_signed()).open(path)
+}
+
+/// Reads whole pages around the range into a buffer at a page boundary; into one of the pool's if it is just as long.
+fn read_direct(path: &Path, start: u64, length: usize, pool: &Arc<AlignedPool>) -> io::Result<Bytes> {
+    let file = open_direct(path)?;
+    let before = usize::try_from(start % PAGE as u64).map_err(io::Error::other)?;
+    let mut buffer = pool.take_for(before + length);
+    fill_direct(&file, start - before as u64, &mut [buffer.as_mut_slice()], before + length)?;
+    Ok(buffer.freeze(before + length).slice(before..))
+}
+
+/// Reads from `start` on into one buffer after the other, each of whole pages, until `wanted` bytes of them are those of the file.
+fn fill_direct(file: &File, start: u64, buffers: &mut [&mut [u8]], wanted: usize) -> io::Result<()> {
     let mut read = 0;
     // The last page of the file comes short; any other short read goes on where it stopped, at a page boundary.
     while read < wanted {
         let from = read - read % PAGE;
-        match file.read_at(&mut buffer[from..], start + from as u64) {
+        match rustix::io::preadv(file, &mut behind(buffers, from), start + from as u64) {
             Ok(more) if from + more > read => read = from + more,
             Ok(_) => return Err(io::Error::from(io::ErrorKind::UnexpectedEof)),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
         }
     }
     Ok(())
+}
+
+/// What lies behind the first `skip` bytes of the buffers.
+fn behind<'a>(buffers: &'a mut [&mut [u8]], mut skip: usize) -> Vec<IoSliceMut<'a>> {
+    let mut slices = Vec::with_capacity(buffers.len());
+    for buffer in buffers {
+        let begin = skip.min(buffer.len());
+        skip -= begin;
+        if begin < buffer.len() {
+            slices.push(IoSliceMut::new(&mut buffer[begin..]));
+        }
+    }
+    slices
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_come_into_buffers_of_their_own() {
+        const BLOCK: u64 = BLOCK_READ_BYTES as u64;
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("object");
+        let body: Vec<u8> = (0..2 * BLOCK + 200_001).map(|i| u8::try_from(i % 251).expect("small")).collect();
+        std::fs::write(&path, &body).expect("written");
+        let pool = AlignedPool::new(BLOCK_READ_BYTES, 9);
+        let size = body.len() as u64;
+        // (range, the blocks' lengths; none: not to be read so)
+        let table: [(Range<u64>, Option<&[u64]>); 8] = [
+            (0..BLOCK, Some(&[BLOCK])),
+            (0..size, Some(&[BLOCK, BLOCK, 200_001])),
+            (BLOCK..2 * BLOCK + 5, Some(&[BLOCK, 5])),
+            (2 * BLOCK..size, Some(&[200_001])),
+            (BLOCK..size + 99, Some(&[BLOCK, 200_001])),
+            (PAGE as u64..PAGE as u64 + 150_000, Some(&[150_000])),
+            (10..BLOCK, None),
+            (0..100, None),
+        ];
+        for (range, lengths) in table {
+            let read = match read_blocks(&path, &range, &pool) {
+                Ok(read) => read,
+                Err(ReadError::Io(error)) => panic!("{range:?}: {error}"),
+                Err(ReadError::OutOfRange(size)) => panic!("{range:?} of {size}"),
+            };
+            let found =
+                read.as_ref().map(|read| read.blocks.iter().map(|block| block.len() as u64).collect::<Vec<_>>());
+            assert_eq!(found.as_deref(), lengths, "{range:?}");
+            if let Some(read) = read {
+                let range = range.start as usize..range.end.min(size) as usize;
+                assert!(read.object_size == size && read.blocks.concat() == body[range.clone()], "{range:?}");
+            }
+        }
+        let outside = read_blocks(&path, &(size.next_multiple_of(BLOCK)..size * 2), &pool);
+        assert!(matches!(outside, Err(ReadError::OutOfRange(found)) if found == size));
+    }
+
+    #[test]
+    fn a_short_read_goes_on_where_it_stopped() {
+        for (skip, expected) in [(0, vec![2, 3, 1]), (1, vec![1, 3, 1]), (2, vec![3, 1]), (4, vec![1, 1]), (6, vec![])]
+        {
+            let (mut a, mut b, mut c) = ([0; 2], [0; 3], [0; 1]);
+            let mut buffers: [&mut [u8]; 3] = [&mut a, &mut b, &mut c];
+            let lengths: Vec<usize> = behind(&mut buffers, skip).iter().map(|slice| slice.len()).collect();
+            assert_eq!(lengths, expected, "{skip}");
+        }
+    }
 }

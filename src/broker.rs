@@ -47,18 +47,19 @@ pub enum BrokerError {
     Open(#[from] OpenError),
     #[error(
         "another broker with node id {node_id} took over (it put a fence at segment {number} of session {session}); \
-         give each broker of a cluster its own --node-id"
+         give each broker of a cluster its own --node-id, or none and an address of its own (--advertise)"
     )]
     Fenced { node_id: i32, session: String, number: u64 },
     #[error("stopped, to be looked at by a person: {0}")]
     Broken(String),
 }
 
-/// Where a broker that has started really listens (ports that were given as 0 are known by then).
+/// Where a broker that has started really listens (ports that were given as 0 are known by then), and as whom.
 #[derive(Clone, Copy, Debug)]
 pub struct Started {
     pub kafka: SocketAddr,
     pub admin: SocketAddr,
+    pub node_id: NodeId,
 }
 
 /// The world that a broker runs in.
@@ -93,7 +94,7 @@ pub async fn run(
     let pages =
         TcpListener::bind(settings.admin).await.map_err(|error| cannot_listen("admin", settings.admin, error))?;
     let local = |listener: &TcpListener| listener.local_addr().map_err(|error| BrokerError::Start(error.to_string()));
-    let addresses = Started { kafka: local(&listener)?, admin: local(&pages)? };
+    let (kafka, admin) = (local(&listener)?, local(&pages)?);
     let env = Env::system();
     let measured = MeasuredStore::new(store, env.clock.clone());
     let metrics = Metrics::new();
@@ -106,12 +107,12 @@ pub async fn run(
         store: Arc::new(measured),
         env,
         listener,
-        advertised: advertised(&settings, addresses.kafka)?,
+        advertised: advertised(&settings, kafka)?,
         metrics,
         readiness,
     };
-    let result = run_on(ports, settings, shutdown, || {
-        let _ = started.send(addresses);
+    let result = run_on(ports, settings, shutdown, |node_id| {
+        let _ = started.send(Started { kafka, admin, node_id });
     });
     let result = result.await;
     admin_stop.cancel();
@@ -119,12 +120,12 @@ pub async fn run(
     result
 }
 
-/// Runs a broker on the ports given. `ready` is called once, when clients are first served.
+/// Runs a broker on the ports given. `ready` is called once, with its node id, when clients are first served.
 pub async fn run_on<L: Listener>(
     ports: Ports<L>,
     settings: Settings,
     shutdown: CancellationToken,
-    ready: impl FnOnce() + Send,
+    ready: impl FnOnce(NodeId) + Send,
 ) -> Result<(), BrokerError> {
     run_with(ports, settings, MetaOptions::default(), shutdown, ready).await
 }
@@ -135,7 +136,7 @@ pub async fn run_with<L: Listener>(
     settings: Settings,
     options: MetaOptions,
     shutdown: CancellationToken,
-    ready: impl FnOnce() + Send,
+    ready: impl FnOnce(NodeId) + Send,
 ) -> Result<(), BrokerError> {
     if ports.store.is_shared() {
         match probe::probe(&ports.store, &ports.env, shutdown.cancelled()).await {
@@ -165,16 +166,16 @@ pub async fn run_with<L: Listener>(
                 // Before anybody is told where it listens: who connects now is served.
                 ports.readiness.send_replace(Readiness::Ready);
                 ports.metrics.set_session_phase(SessionPhase::ready);
+                let (id, node_id) = (session.id(), session.node_id());
                 if let Some(ready) = ready.take() {
-                    ready();
+                    ready(node_id);
                 }
-                let id = session.id();
                 let begun = ports.env.clock.boot();
                 let end = session::run(session, &mut ports, &meta, &shutdown).await?;
                 if ports.env.clock.boot() - begun > LONGEST_PAUSE {
                     pause = FIRST_PAUSE;
                 }
-                match after(end, &meta, id, &settings, &shutdown).await? {
+                match after(end, &meta, id, node_id, &shutdown).await? {
                     Some(reason) => reason,
                     None => return Ok(()),
                 }
@@ -200,13 +201,12 @@ async fn after(
     end: SessionEnd,
     meta: &Metadata,
     session: SessionId,
-    settings: &Settings,
+    node_id: NodeId,
     shutdown: &CancellationToken,
 ) -> Result<Option<String>, BrokerError> {
     match end {
         SessionEnd::Drained => Ok(None),
         SessionEnd::Fenced { number } => {
-            let node_id = settings.node_id;
             let replaced = tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return Ok(None),

@@ -34,7 +34,8 @@ pub struct Settings {
     pub advertise: Option<String>,
     /// HTTP: health, metrics.
     pub admin: SocketAddr,
-    pub node_id: i32,
+    /// Default: the one it had before, or the smallest from 1 on that is free.
+    pub node_id: Option<i32>,
     pub rack: Option<String>,
     /// Where S3 is, `http(s)://host[:port]`; default: AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, the profile, then AWS itself.
     pub s3_endpoint: Option<String>,
@@ -93,7 +94,7 @@ impl Default for Settings {
             listen: SocketAddr::from(([127, 0, 0, 1], 9092)),
             advertise: None,
             admin: SocketAddr::from(([127, 0, 0, 1], 9644)),
-            node_id: 1,
+            node_id: None,
             rack: None,
             s3_endpoint: None,
             s3_region: None,

@@ -46,7 +46,7 @@ use crate::store::create::CreatePolicy;
 use crate::store::hedge::HedgeTracker;
 use crate::store::retry::ReadPolicy;
 use crate::types::pace::Pace;
-use crate::types::{SessionId, TopicId};
+use crate::types::{NodeId, SessionId, TopicId};
 
 /// Answers get so much time to leave when the broker stops.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -94,6 +94,10 @@ impl Session {
     pub fn id(&self) -> SessionId {
         self.services.log.session
     }
+
+    pub fn node_id(&self) -> NodeId {
+        self.services.admin.node.node_id
+    }
 }
 
 /// Opens a session in the table and the bucket and builds what serves it.
@@ -102,6 +106,7 @@ pub async fn open<L>(ports: &Ports<L>, meta: &Arc<Metadata>, settings: &Arc<Sett
     let (host, port) = ports.advertised.clone();
     let identity = Identity {
         node_id: settings.node_id,
+        alone: !ports.store.is_shared(),
         endpoints: vec![Endpoint { listener: LISTENER.to_owned(), host, port }],
         rack: settings.rack.clone(),
         session_ttl_ms: settings.session_ttl_ms,
@@ -159,7 +164,7 @@ fn build<L>(
     };
     Session {
         maintenance,
-        services: services(ports, settings, log),
+        services: services(ports, settings, log, opened.node_id),
         flusher: Flusher::new(context, flush_policy(settings, ttl), opened.footer_zero),
         producer_expiration_ms: settings.kafka.producer_id_expiration_ms,
     }
@@ -200,7 +205,7 @@ fn flush_policy(settings: &Settings, ttl: Option<Duration>) -> FlushPolicy {
     }
 }
 
-fn services<L>(ports: &Ports<L>, settings: &Arc<Settings>, log: Arc<Log>) -> Arc<Services> {
+fn services<L>(ports: &Ports<L>, settings: &Arc<Settings>, log: Arc<Log>, node_id: NodeId) -> Arc<Services> {
     let kafka = &settings.kafka;
     let meta = log.meta.clone();
     let env = ports.env.clone();
@@ -208,7 +213,7 @@ fn services<L>(ports: &Ports<L>, settings: &Arc<Settings>, log: Arc<Log>) -> Arc
         DurableOffsets { log: log.clone(), partitions: kafka.offsets_topic_num_partitions, meta_of: produce::meta_of };
     let (host, port) = ports.advertised.clone();
     let node = NodeInfo {
-        node_id: settings.node_id,
+        node_id,
         session: log.session,
         endpoint: Endpoint { listener: LISTENER.to_owned(), host, port },
         rack: settings.rack.clone(),
@@ -220,7 +225,7 @@ fn services<L>(ports: &Ports<L>, settings: &Arc<Settings>, log: Arc<Log>) -> Arc
         metrics: ports.metrics.clone(),
         groups: Arc::new(Groups::start(env.clone(), Limits::from_settings(kafka), Arc::new(offsets))),
         admin: AdminServices::new(meta.clone(), log.clone(), node, kafka.clone(), env.clone()),
-        topics: Topics::new(meta.clone(), config::kafka_configs(kafka), settings.node_id),
+        topics: Topics::new(meta.clone(), config::kafka_configs(kafka), node_id),
         fetch_sessions: Mutex::new(FetchSessions::new(slots)),
         unread: Unread::new(settings.buffer_bytes),
         complaints: Pace::new(Duration::from_secs(1)),

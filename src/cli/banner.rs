@@ -31,7 +31,7 @@ pub fn banner(settings: &Settings, started: Started) -> String {
            kafka-console-consumer.sh --bootstrap-server {bootstrap} --topic hello --from-beginning\n\n\
          Ctrl-C stops it and loses nothing.\n\n",
         version = env!("CARGO_PKG_VERSION"),
-        node = settings.node_id,
+        node = started.node_id,
         admin = started.admin,
     )
 }
@@ -46,7 +46,8 @@ mod tests {
 
     #[test]
     fn it_says_what_to_connect_to() {
-        let started = Started { kafka: "127.0.0.1:31234".parse().unwrap(), admin: "127.0.0.1:9644".parse().unwrap() };
+        let (kafka, admin) = ("127.0.0.1:31234".parse().unwrap(), "127.0.0.1:9644".parse().unwrap());
+        let started = Started { kafka, admin, node_id: 1 };
         let text = banner(&Settings::default(), started);
         assert!(text.contains("--bootstrap-server 127.0.0.1:31234 "), "{text}");
         assert!(text.contains("/alluvium-data\n") && !text.contains("/./"), "{text}");

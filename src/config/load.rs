@@ -196,7 +196,7 @@ mod tests {
         };
         let loaded = load(&given).unwrap();
         let settings = &loaded.settings;
-        assert_eq!((settings.flush_bytes, settings.flush_inflight, settings.node_id), (1 << 20, 5, 9));
+        assert_eq!((settings.flush_bytes, settings.flush_inflight, settings.node_id), (1 << 20, 5, Some(9)));
         assert_eq!((settings.kafka.num_partitions, settings.kafka.group_max_size), (12, 9));
         assert_eq!((settings.flush_interval_ms, settings.log_level.as_str()), (Some(2000), "debug"));
         assert_eq!(settings.buffer_bytes, Settings::default().buffer_bytes);

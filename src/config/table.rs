@@ -168,11 +168,11 @@ pub static SETTINGS: &[Setting] = &[
         advertise
     ),
     text!("admin", address, "address and port for health and metrics over HTTP", admin),
-    number!(
+    optional!(
         "node-id",
         None,
-        0..=INT,
-        "Kafka's id of this broker; a later broker of the same id ends the earlier one",
+        |text| whole(text, Unit::None, 0..=INT),
+        "Kafka's id of this broker (unset: as before, by the advertised address, or a free one); a later one of the same id ends the earlier",
         node_id
     ),
     optional!("rack", None, filled, "rack or availability zone of this broker (unset: none)", rack),

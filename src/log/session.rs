@@ -3,6 +3,7 @@
 //! `OpenSession` → segment 0 → `Ready` → fence the predecessors of the same node id, which grants their partitions to us, → grant what
 //! nobody holds. A crash anywhere leaves a session that the next life of this node id fences like any other.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,7 +11,7 @@ use bytes::Bytes;
 use super::fence::{FenceError, fence};
 use super::recover::FooterReader;
 use crate::meta::entry::{Change, Endpoint};
-use crate::meta::image::{Image, SessionState};
+use crate::meta::image::{Image, Session, SessionState};
 use crate::meta::{Metadata, ProposeError};
 use crate::segment::{IDENTITY_BYTES, SegmentDraft, SegmentError, build, segment_key};
 use crate::store::create::{CreateError, CreateOnce, CreatePolicy, Created, create_once};
@@ -34,7 +35,10 @@ pub enum OpenError {
 /// Who opens.
 #[derive(Clone, Debug)]
 pub struct Identity {
-    pub node_id: NodeId,
+    /// `None`: one is chosen, see [`free_node_id`].
+    pub node_id: Option<NodeId>,
+    /// There is no other broker: the store has one owner at a time.
+    pub alone: bool,
     pub endpoints: Vec<Endpoint>,
     pub rack: Option<String>,
     /// Written into the table by the first broker.
@@ -43,6 +47,7 @@ pub struct Identity {
 
 pub struct OpenedSession {
     pub id: SessionId,
+    pub node_id: NodeId,
     pub footer_zero: Bytes,
     /// Boot clock when segment 0 was first sent.
     pub sent_at: Duration,
@@ -64,7 +69,7 @@ pub async fn open(
             changes.push(Change::SetCluster { session_ttl_ms: own.session_ttl_ms });
         }
         changes.push(Change::OpenSession {
-            node_id: own.node_id,
+            node_id: own.node_id.unwrap_or_else(|| free_node_id(image, &own)),
             random: format!("{random:016x}"),
             endpoints: own.endpoints.clone(),
             rack: own.rack.clone(),
@@ -72,15 +77,27 @@ pub async fn open(
         changes
     });
     let id = SessionId { revision: opened.await?, random };
+    let node_id = meta.read(|image| Some(image.sessions.get(&id)?.node_id));
+    let node_id = node_id.ok_or_else(|| OpenError::Metadata(format!("session {id} was opened and is not there")))?;
     let (footer_zero, sent_at) = create_segment_zero(reader, policy, id).await?;
     propose(meta, move |_| vec![Change::Ready { session: id }]).await?;
-    for predecessor in meta.read(|image| predecessors(image, id, identity.node_id)) {
+    for predecessor in meta.read(|image| predecessors(image, id, node_id)) {
         let end = end(meta, reader, policy, predecessor, id).await?;
         tracing::info!(session = %predecessor, end, "closed an earlier session of this node");
     }
     grant_vacant(meta).await?;
     let ttl = Duration::from_millis(meta.read(|image| image.session_ttl_ms));
-    Ok(OpenedSession { id, footer_zero, sent_at, ttl })
+    Ok(OpenedSession { id, node_id, footer_zero, sent_at, ttl })
+}
+
+/// The node id that a broker had before, if nobody else has it now: it is known by where clients reach it, or, where there is only one
+/// broker at a time, is the last one's. Otherwise the smallest from 1 on that no open session has.
+fn free_node_id(image: &Image, who: &Identity) -> NodeId {
+    let same = |session: &Session| who.alone || session.endpoints == who.endpoints;
+    let taken: BTreeSet<NodeId> =
+        image.open_sessions().filter(|(_, session)| !same(session)).map(|(_, session)| session.node_id).collect();
+    let before = image.sessions.values().rfind(|session| same(session)).map(|session| session.node_id);
+    before.filter(|id| !taken.contains(id)).unwrap_or_else(|| (1..).find(|id| !taken.contains(id)).unwrap_or(1))
 }
 
 /// Fences a session and closes it in the table. What is merged meanwhile by its own broker, which may still live, moves the number
@@ -179,4 +196,47 @@ async fn propose(
 ) -> Result<u64, OpenError> {
     let proposed = meta.propose(move |image| Ok::<_, std::convert::Infallible>(build(image))).await;
     proposed.map_err(|error: ProposeError<_>| OpenError::Metadata(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::meta::entry::Entry;
+
+    fn identity(port: u16, alone: bool) -> Identity {
+        let endpoint = Endpoint { listener: "PLAINTEXT".to_owned(), host: "broker".to_owned(), port };
+        Identity { node_id: None, alone, endpoints: vec![endpoint], rack: None, session_ttl_ms: 1 }
+    }
+
+    #[test]
+    fn a_node_id_is_small_and_stays() {
+        // (sessions before: node id, port, whether it is over; own port, whether it is the only broker; node id)
+        type Before<'a> = &'a [(NodeId, u16, bool)];
+        let table: [(Before, u16, bool, NodeId); 9] = [
+            (&[], 1, false, 1),
+            (&[(1, 1, false)], 1, false, 1),
+            (&[(1, 1, false)], 2, false, 2),
+            (&[(1, 1, true)], 2, false, 1),
+            (&[(1, 1, false), (2, 2, false), (4, 4, false)], 3, false, 3),
+            (&[(1, 1, true), (2, 2, false)], 2, false, 2),
+            (&[(2, 2, true), (2, 3, false)], 2, false, 1),
+            (&[(5, 2, true), (7, 2, true), (1, 1, false)], 2, false, 7),
+            (&[(5, 2, true), (7, 3, false)], 2, true, 7),
+        ];
+        for (before, port, alone, expected) in table {
+            let mut image = Image::default();
+            for (node_id, port, over) in before {
+                let revision = image.revision + 1;
+                let random = format!("{revision:016x}");
+                let endpoints = identity(*port, false).endpoints;
+                let open = Change::OpenSession { node_id: *node_id, random, endpoints, rack: None };
+                image.apply(&Entry::new(revision, 1, vec![open])).expect("the next one");
+                let session = SessionId { revision, random: revision };
+                let fence = Change::FenceSession { session, end: 0, ready: Vec::new() };
+                let changes = if *over { vec![fence] } else { Vec::new() };
+                image.apply(&Entry::new(revision + 1, 1, changes)).expect("the next one");
+            }
+            assert_eq!(free_node_id(&image, &identity(port, alone)), expected, "{before:?}, {port}, {alone}");
+        }
+    }
 }

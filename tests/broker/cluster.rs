@@ -37,7 +37,7 @@ impl Node {
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("threads");
         let ttl_ms = ttl.as_millis() as u64;
         let starting = runtime.spawn(Broker::start(store, move |settings| {
-            (settings.node_id, settings.session_ttl_ms) = (node_id, ttl_ms);
+            (settings.node_id, settings.session_ttl_ms) = (Some(node_id), ttl_ms);
             settings.flush_interval_ms = Some(1);
         }));
         Node { broker: starting.await.expect("starts"), runtime }
@@ -121,6 +121,26 @@ async fn goes_on(two: &Node, producer: i64) {
         assert_eq!(produce_to(&mut client, partition, 1, producer).await, (0, 1));
         let expected = vec![(0, format!("{partition}:0")), (1, format!("{partition}:1"))];
         assert_eq!(fetch_from(&mut client, partition).await, (0, expected));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_names_no_node_id_gets_one_of_its_own() {
+    let store = shared_memory();
+    let start = || Broker::start(store.clone(), |settings| settings.node_id = None);
+    let (one, two) = (start().await, start().await);
+    let request = MetadataRequest::default().with_topics(Some(Vec::new()));
+    let expected = [(1, i32::from(one.address.port())), (2, i32::from(two.address.port()))];
+    let begun = Instant::now();
+    loop {
+        let answer: MetadataResponse = one.client().await.call(ApiKey::Metadata, 9, &request).await.expect("answers");
+        let mut brokers: Vec<_> = answer.brokers.iter().map(|broker| (broker.node_id.0, broker.port)).collect();
+        brokers.sort_unstable();
+        if brokers == expected {
+            return;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{brokers:?}, not {expected:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 

@@ -43,7 +43,7 @@ impl Broker {
     pub async fn start(store: StoreRef, change: impl FnOnce(&mut Settings)) -> Broker {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("bound");
-        let mut settings = Settings { session_ttl_ms: 3000, ..Settings::default() };
+        let mut settings = Settings { node_id: Some(1), session_ttl_ms: 3000, ..Settings::default() };
         settings.kafka.group_initial_rebalance_delay_ms = 0;
         change(&mut settings);
         let ports = Ports {
@@ -58,7 +58,7 @@ impl Broker {
         let (ready, is_ready) = oneshot::channel();
         let stop = shutdown.clone();
         let running = tokio::spawn(async move {
-            run_on(ports, settings, stop, || {
+            run_on(ports, settings, stop, |_node_id| {
                 let _ = ready.send(());
             })
             .await

@@ -66,7 +66,7 @@ async fn idle_broker() -> [f64; 4] {
         readiness: watch::Sender::new(Readiness::NotReady("starting".to_owned())),
     };
     let shutdown = CancellationToken::new();
-    let running = tokio::spawn(run_on(ports, Settings::default(), shutdown.clone(), || {}));
+    let running = tokio::spawn(run_on(ports, Settings::default(), shutdown.clone(), |_| {}));
     tokio::time::sleep(Duration::from_secs(300)).await;
     let before = stats.snapshot();
     tokio::time::sleep(Duration::from_secs_f64(MINUTES * 60.0)).await;

@@ -275,7 +275,7 @@ impl Broker {
         let (ready, is_ready) = oneshot::channel();
         let stop = shutdown.clone();
         let running = tokio::spawn(async move {
-            let ready = || {
+            let ready = |_node_id| {
                 let _ = ready.send(());
             };
             run_on(ports, settings(), stop, ready).await

@@ -437,7 +437,7 @@ fn group_of(name: &str) -> Option<&'static str> {
 
 fn settings(plan: &Plan, host: &str) -> Settings {
     let mut settings = Settings {
-        node_id: if plan.neighbours && host != A { 2 } else { 1 },
+        node_id: Some(if plan.neighbours && host != A { 2 } else { 1 }),
         session_ttl_ms: plan.ttl_ms,
         flush_interval_ms: Some(plan.flush_interval_ms),
         merge_window_ms: plan.merging.window_ms,
@@ -493,7 +493,7 @@ async fn live(
         metrics: Metrics::new(),
         readiness: watch::Sender::new(Readiness::NotReady("starting".to_owned())),
     };
-    let ready = || {
+    let ready = |_node_id| {
         world.note(host, format_args!("life {life} serves"));
     };
     let end = run_with(ports, settings, options, stop, ready).await;

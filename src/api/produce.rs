@@ -436,6 +436,12 @@ impl Call<'_> {
     ) -> PartitionProduceResponse {
         let response = PartitionProduceResponse::default().with_index(index);
         match outcome {
+            // To clients it is a success without an offset.
+            Ok(appended) if appended.admitted.base_offset < 0 => response
+                .with_error_code(ResponseError::DuplicateSequenceNumber.code())
+                .with_base_offset(-1)
+                .with_log_append_time_ms(-1)
+                .with_log_start_offset(appended.log_start),
             Ok(appended) => response
                 .with_base_offset(appended.admitted.base_offset)
                 .with_log_append_time_ms(appended.admitted.log_append_time)

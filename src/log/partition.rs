@@ -30,6 +30,7 @@ pub struct Partition {
 /// What became of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Admitted {
+    /// -1 of a duplicate that is in the log, nobody remembers where.
     pub base_offset: Offset,
     /// LogAppendTime, or -1; of a duplicate the newest timestamp of the original, whatever the topic's type (`ProducerStateManager`).
     pub log_append_time: TimestampMs,
@@ -185,6 +186,9 @@ impl Partition {
                 segment: original.segment,
                 duplicate: true,
             }),
+            Verdict::Forgotten(segment) => {
+                Ok(Admitted { base_offset: -1, log_append_time: -1, segment, duplicate: true })
+            }
             Verdict::New => {
                 batch.base_offset = self.next_offset;
                 self.next_offset += i64::from(batch.last_offset_delta) + 1;

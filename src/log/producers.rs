@@ -2,6 +2,9 @@
 //!
 //! Kafka's rules (`ProducerStateManager`, `ProducerAppendInfo`): per producer id the newest epoch and its last five batches. A batch
 //! that equals one of these is a duplicate and gets the original's offsets; otherwise its first sequence must follow the last.
+//! In one thing this is kinder than Kafka: what was certainly written, but so long ago that nobody knows where, is told from what is
+//! missing. A client that follows its partition to another broker while answers of the first one are lost asks for such batches
+//! again, and again for ever when it is told that they are out of order.
 //! The state here is speculative (it counts batches that are not yet committed); whoever answers from it waits for the commit.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -30,6 +33,8 @@ pub struct Written {
 pub struct Producer {
     pub epoch: i16,
     pub batches: VecDeque<Written>,
+    /// From this sequence on nothing is missing, up to the newest.
+    since: i32,
     /// When its last batch arrived. Kafka expires producers by their batches' timestamps, so that records from long ago forget theirs
     /// at once.
     pub last_written_ms: TimestampMs,
@@ -48,6 +53,8 @@ pub struct Claim {
 pub enum Verdict {
     New,
     Duplicate(Written),
+    /// It was written before all that is remembered. The answer waits for the commit of this segment.
+    Forgotten(Option<SegmentNumber>),
     /// INVALID_PRODUCER_EPOCH.
     StaleEpoch,
     /// OUT_OF_ORDER_SEQUENCE_NUMBER.
@@ -79,6 +86,11 @@ impl Producers {
         if let Some(original) = producer.batches.iter().find(same) {
             return Verdict::Duplicate(*original);
         }
+        if let Some(oldest) = producer.batches.front()
+            && producer.wrote_before(oldest, claim)
+        {
+            return Verdict::Forgotten(oldest.segment);
+        }
         match producer.batches.back() {
             Some(last) if !follows(last.last_sequence, claim.first_sequence) => Verdict::OutOfOrder,
             _ => Verdict::New,
@@ -90,7 +102,8 @@ impl Producers {
         if claim.producer_id < 0 || claim.first_sequence < 0 {
             return;
         }
-        let fresh = || Producer { epoch: claim.epoch, batches: VecDeque::new(), last_written_ms: now };
+        let since = claim.first_sequence;
+        let fresh = || Producer { epoch: claim.epoch, batches: VecDeque::new(), since, last_written_ms: now };
         let producer = self.by_id.entry(claim.producer_id).or_insert_with(fresh);
         if producer.epoch != claim.epoch {
             *producer = fresh();
@@ -133,9 +146,10 @@ impl Producers {
     /// Puts back what a checkpoint says, in the place of all that is known.
     pub fn restore(&mut self, checkpoint: &[ProducerCheckpoint]) {
         let of = |producer: &ProducerCheckpoint| {
-            let batches = producer.batches.iter().map(restored).collect();
+            let batches: VecDeque<_> = producer.batches.iter().map(restored).collect();
+            let since = batches.front().map_or(0, |oldest| oldest.first_sequence);
             let (epoch, last_written_ms) = (producer.epoch, producer.last_written_ms);
-            (producer.id, Producer { epoch, batches, last_written_ms })
+            (producer.id, Producer { epoch, batches, since, last_written_ms })
         };
         self.by_id = checkpoint.iter().map(of).collect();
     }
@@ -150,6 +164,16 @@ impl Producers {
 
     pub fn is_empty(&self) -> bool {
         self.by_id.is_empty()
+    }
+}
+
+impl Producer {
+    /// Each batch followed the one before it, so between `since` and `oldest` there is nothing that was not written. Where sequences
+    /// have begun again at 0 nothing is said.
+    fn wrote_before(&self, oldest: &Written, claim: Claim) -> bool {
+        let newest = self.batches.back().map_or(-1, |newest| newest.last_sequence);
+        let ascending = [self.since, claim.first_sequence, claim.last_sequence, oldest.first_sequence, newest];
+        ascending.is_sorted() && claim.last_sequence < oldest.first_sequence
     }
 }
 
@@ -214,6 +238,46 @@ mod tests {
         }
     }
 
+    #[test]
+    fn what_was_written_long_ago_is_told_from_what_is_missing() {
+        let end = i32::MAX;
+        // (batches of one producer, a claim, the verdict: forgotten or out of order)
+        type Batch = (i16, i32, i32);
+        let ten: Vec<Batch> = (0..10).map(|at| (0, 10 + at * 2, 2)).collect();
+        let newer: Vec<Batch> = ten.iter().copied().chain((0..7).map(|at| (1, at, 1))).collect();
+        let around: Vec<Batch> =
+            [5, 4, 3, 2, 1, 0].map(|left| (0, end - left, 1)).into_iter().chain([(0, 0, 1), (0, 1, 1)]).collect();
+        let table: [(&[Batch], Batch, bool); 12] = [
+            (&ten, (0, 10, 2), true),
+            (&ten, (0, 12, 2), true),
+            (&ten, (0, 11, 3), true),
+            (&ten, (0, 18, 2), true),
+            (&ten, (0, 18, 3), false),
+            (&ten, (0, 21, 1), false),
+            (&ten, (0, 9, 2), false),
+            (&ten, (0, 0, 1), false),
+            (&ten, (0, 31, 1), false),
+            (&newer, (1, 1, 1), true),
+            (&newer, (1, 5, 2), false),
+            (&around, (0, end - 5, 1), false),
+        ];
+        for (batches, (epoch, first, count), forgotten) in table {
+            let verdict = after(batches).judge(claim(epoch, first, count), 0);
+            let expected = if forgotten { Verdict::Forgotten(None) } else { Verdict::OutOfOrder };
+            assert_eq!(verdict, expected, "{first} + {count} after {batches:?}");
+        }
+        // A checkpoint knows of the last five only.
+        let mut restored = Producers::default();
+        restored.restore(&after(&ten).checkpoint(|_| true));
+        assert_eq!(restored.judge(claim(0, 18, 2), 0), Verdict::OutOfOrder);
+        for at in 0..5 {
+            let next = claim(0, 30 + at, 1);
+            restored.write(next, written(next, 100), 0);
+        }
+        assert_eq!(restored.judge(claim(0, 18, 2), 0), Verdict::OutOfOrder);
+        assert_eq!(restored.judge(claim(0, 20, 2), 0), Verdict::Forgotten(None));
+    }
+
     fn after(batches: &[(i16, i32, i32)]) -> Producers {
         let mut producers = Producers::default();
         for (at, (epoch, first, count)) in batches.iter().enumerate() {
@@ -242,7 +306,7 @@ mod tests {
             ("wrap to 0", wrapped, claim(0, 0, 1), "New"),
             ("no wrap to 1", wrapped, claim(0, 1, 1), "OutOfOrder"),
             ("fifth last", six, claim(0, 1, 1), "Duplicate"),
-            ("older than five", six, claim(0, 0, 1), "OutOfOrder"),
+            ("older than five, but for that", six, claim(0, 0, 1), "Forgotten"),
         ];
         for (name, before, claim, expected) in table {
             let verdict = format!("{:?}", after(before).judge(*claim, 0));

@@ -160,8 +160,10 @@ async fn what_left_the_caches_is_read_from_the_store() {
         let records = values(&answer.responses[0].partitions[0].records.clone().expect("records"));
         assert!(records[0].0 <= offset, "the batch that holds the offset comes whole");
         seen.extend(records.iter().map(|(at, _)| *at).filter(|at| *at >= offset));
+        let asked = offset;
         offset = records.last().expect("some").0 + 1;
-        if offset < 300 {
+        // An answer may end with the batch asked for: where a read of a run happens to end, once these segments are merged.
+        if offset < 300 && offset > asked + 1 {
             // From the middle of the last batch again.
             seen.pop();
             offset -= 1;

@@ -116,7 +116,7 @@ public final class JavaClient {
             WAITING.decrementAndGet();
             String words = ",\"v\":\"" + name + "\"";
             if (error == null) {
-                emit("ack", client, place, metadata.offset(), now, words);
+                emit("ack", client, place, metadata.hasOffset() ? metadata.offset() : -2, now, words);
             } else if (error instanceof RecordTooLargeException || error instanceof InvalidRecordException) {
                 emit("fail", client, place, 0, now, words + ",\"err\":" + quoted(error.toString()));
             } else {

@@ -31,7 +31,9 @@ def pattern(name: str, size: int) -> bytes:
 def outcome(name, topic, index):
     def delivered(error, message):
         if error is None:
-            emit(k="ack", tp=topic, p=index, o=message.offset(), v=name)
+            # None: the answer was lost, and a later one stood for it.
+            offset = message.offset()
+            emit(k="ack", tp=topic, p=index, o=-2 if offset is None else offset, v=name)
         elif error.code() in (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_RECORD):
             emit(k="fail", tp=topic, p=index, o=0, v=name, err=str(error))
         else:

@@ -56,6 +56,8 @@ var differences = []entry{
 		reason: "a bucket has no size"},
 
 	// batches
+	{id: "forgotten-duplicates", api: "Produce", label: "duplicate", path: `Topics\[\]\.Partitions\[\]\.ErrorCode`, kafka: "45", here: "46",
+		reason: "a batch older than the five that are remembered, and certainly written: DUPLICATE_SEQUENCE_NUMBER, a success to clients; at Kafka's OUT_OF_ORDER_SEQUENCE_NUMBER its own producer asks again for ever"},
 	{id: "offset-deltas", api: "Produce", label: ".*inner deltas", path: `Topics\[\]\.Partitions\[\]\.(ErrorCode|BaseOffset|LogStartOffset)`,
 		reason: "records whose offset deltas are not 0, 1, 2, … are refused; Kafka stores them as they are when uncompressed. Here an offset belongs to one record for ever"},
 	{id: "null-records", api: "Produce", label: "null records", path: `\(connection\)`, kafka: "no answer",

@@ -3,6 +3,8 @@ package checker
 import (
 	"sort"
 	"strings"
+
+	"alluvium/tests/chaos/history"
 )
 
 // checkFinal finds acknowledged records that the full read does not have, and refused ones that it has.
@@ -51,7 +53,7 @@ func checkOneValuePerOffset(ix *index) []Anomaly {
 	var out []Anomaly
 	acked := map[place]map[int64][]string{}
 	for _, value := range ix.order {
-		if a, ok := ix.acks[value]; ok {
+		if a, ok := ix.acks[value]; ok && a.offset != history.NoOffset {
 			at := ix.sends[value].at
 			if acked[at] == nil {
 				acked[at] = map[int64][]string{}
@@ -88,7 +90,7 @@ func checkAcks(ix *index) []Anomaly {
 	var out []Anomaly
 	for _, value := range ix.order {
 		a, ok := ix.acks[value]
-		if !ok {
+		if !ok || a.offset == history.NoOffset {
 			continue
 		}
 		at := ix.sends[value].at

@@ -40,6 +40,10 @@ const (
 	Nemesis   Kind = "nemesis"   // Error: what was done to the broker
 )
 
+// NoOffset stands in an acknowledgement that does not say where the record is: its own answer was lost, and a later one stood for
+// it (librdkafka), or the broker knows that it was written and not where (DUPLICATE_SEQUENCE_NUMBER).
+const NoOffset = -2
+
 // Record is one record as a consumer saw it. A value that fails its own check reads `corrupt:…`, which no producer ever sent.
 type Record struct {
 	Offset    int64  `json:"o"`

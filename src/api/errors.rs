@@ -22,7 +22,7 @@ pub fn of_append(error: &AppendError) -> ResponseError {
         AppendError::Unavailable(unavailable) => of_unavailable(unavailable),
         AppendError::Refused(AdmitError::StaleProducerEpoch) => ResponseError::InvalidProducerEpoch,
         AppendError::Refused(AdmitError::OutOfOrderSequence) => ResponseError::OutOfOrderSequenceNumber,
-        AppendError::Over(_) => ResponseError::NotLeaderOrFollower,
+        AppendError::Refused(AdmitError::TooEarly) | AppendError::Over(_) => ResponseError::NotLeaderOrFollower,
     }
 }
 

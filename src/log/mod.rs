@@ -185,6 +185,11 @@ impl Log {
         })
     }
 
+    /// Whether the image says otherwise by now where the partition's tenures end: one that handed it over was closed meanwhile.
+    fn tenures_changed(&self, id: PartitionId, state: &PartitionState) -> bool {
+        self.meta.read(|image| image.partition(id).is_some_and(|now| now.tenures != state.tenures))
+    }
+
     /// Whether one of the sessions that had the partition lives: what it handed over may still be uploading.
     fn is_awaited(&self, state: &PartitionState) -> bool {
         let ended: Vec<_> = state.tenures.iter().filter(|tenure| tenure.end.is_some()).collect();
@@ -240,7 +245,7 @@ async fn recover_once(log: &Arc<Log>, mut wanted: Vec<PartitionId>) -> Left {
         let Some(slot) = log.slots.get(id) else { continue };
         // Under this lock nothing is switched: what is switched later finds the slot open.
         let switched = log.runs.switched();
-        if log.merged_since(state, &merges, &switched) {
+        if log.merged_since(state, &merges, &switched) || log.tenures_changed(id, state) {
             again.insert(id);
             continue;
         }

@@ -46,6 +46,8 @@ pub enum AdmitError {
     StaleProducerEpoch,
     #[error("the batch does not follow the producer's last one")]
     OutOfOrderSequence,
+    #[error("the batch before it was refused, and has to come first")]
+    TooEarly,
 }
 
 /// What recovery found to be impossible. Nothing is skipped: the partition stays closed.
@@ -180,6 +182,7 @@ impl Partition {
         match self.producers.judge(Claim::of(batch), now) {
             Verdict::StaleEpoch => Err(AdmitError::StaleProducerEpoch),
             Verdict::OutOfOrder => Err(AdmitError::OutOfOrderSequence),
+            Verdict::TooEarly => Err(AdmitError::TooEarly),
             Verdict::Duplicate(original) => Ok(Admitted {
                 base_offset: original.base_offset,
                 log_append_time: original.max_timestamp,

@@ -59,6 +59,9 @@ pub enum Verdict {
     StaleEpoch,
     /// OUT_OF_ORDER_SEQUENCE_NUMBER.
     OutOfOrder,
+    /// What is missing before it was refused a moment ago, while the partition was on its way from one broker to another: the client
+    /// sends both again. (At OUT_OF_ORDER_SEQUENCE_NUMBER some clients begin a new epoch, and write what is in flight twice.)
+    TooEarly,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -74,7 +77,7 @@ impl Producers {
             return Verdict::New;
         }
         let Some(producer) = self.by_id.get(&claim.producer_id) else {
-            return if self.refused.bar(claim, now) { Verdict::OutOfOrder } else { Verdict::New };
+            return if self.refused.bar(claim, now) { self.gap(claim, now) } else { Verdict::New };
         };
         if claim.epoch < producer.epoch {
             return Verdict::StaleEpoch;
@@ -92,9 +95,13 @@ impl Producers {
             return Verdict::Forgotten(oldest.segment);
         }
         match producer.batches.back() {
-            Some(last) if !follows(last.last_sequence, claim.first_sequence) => Verdict::OutOfOrder,
+            Some(last) if !follows(last.last_sequence, claim.first_sequence) => self.gap(claim, now),
             _ => Verdict::New,
         }
+    }
+
+    fn gap(&self, claim: Claim, now: TimestampMs) -> Verdict {
+        if self.refused.comes_again(claim, now) { Verdict::TooEarly } else { Verdict::OutOfOrder }
     }
 
     /// Takes a batch that was judged new, or that recovery found in the log.
@@ -221,7 +228,7 @@ fn follows(last: i32, next: i32) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::log::refusals::REFUSAL_MEMORY_MS;
+    use crate::log::refusals::{COMES_AGAIN_MS, REFUSAL_MEMORY_MS};
 
     fn claim(epoch: i16, first: i32, count: i32) -> Claim {
         Claim { producer_id: 7, epoch, first_sequence: first, last_sequence: last_sequence(first, count - 1) }
@@ -236,6 +243,20 @@ mod tests {
             max_timestamp: -1,
             segment: None,
         }
+    }
+
+    /// A known producer's batches 3 and 4 are refused while the partition moves, then 5 comes.
+    #[test]
+    fn who_stands_behind_a_refused_batch_is_told_to_come_again() {
+        let mut producers = after(&[(0, 0, 3)]);
+        let refused = |first_sequence| RefusedBatch { producer_id: 7, epoch: 0, first_sequence };
+        assert_eq!(producers.judge(claim(0, 5, 1), 100), Verdict::OutOfOrder, "a gap that nobody explains");
+        producers.refuse(refused(3), 100);
+        producers.refuse(refused(4), 100);
+        assert_eq!(producers.judge(claim(0, 5, 1), 101), Verdict::TooEarly);
+        producers.refuse(refused(5), 101 + COMES_AGAIN_MS / 2);
+        assert_eq!(producers.judge(claim(0, 5, 1), 100 + COMES_AGAIN_MS), Verdict::OutOfOrder, "3 does not come again");
+        assert_eq!(producers.judge(claim(0, 3, 1), 101), Verdict::New);
     }
 
     #[test]
@@ -320,8 +341,9 @@ mod tests {
         let refused = |first_sequence| RefusedBatch { producer_id: 7, epoch: 0, first_sequence };
         producers.refuse(refused(5), 100);
         producers.refuse(refused(8), 101);
-        assert_eq!(producers.judge(claim(0, 8, 1), 102), Verdict::OutOfOrder);
-        assert_eq!(producers.judge(claim(0, 6, 1), 102), Verdict::OutOfOrder);
+        assert_eq!(producers.judge(claim(0, 8, 1), 102), Verdict::TooEarly);
+        assert_eq!(producers.judge(claim(0, 6, 1), 102), Verdict::TooEarly);
+        assert_eq!(producers.judge(claim(0, 6, 1), 100 + COMES_AGAIN_MS), Verdict::OutOfOrder, "it does not come");
         assert_eq!(producers.judge(claim(1, 6, 1), 102), Verdict::New, "another epoch");
         assert_eq!(producers.judge(claim(0, 5, 1), 102), Verdict::New, "the refused one itself");
         assert_eq!(producers.judge(claim(0, 8, 1), 102 + REFUSAL_MEMORY_MS), Verdict::New, "forgotten");

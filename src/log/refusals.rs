@@ -18,6 +18,9 @@ use crate::types::{PartitionId, TimestampMs, TopicId};
 /// A refused sequence is remembered for so long.
 pub const REFUSAL_MEMORY_MS: i64 = 10 * 60 * 1000;
 
+/// Who was refused with a retriable error asks again within so long.
+pub const COMES_AGAIN_MS: i64 = 10_000;
+
 /// So many producers' refusals are remembered per partition; the oldest go first.
 pub const REFUSALS_MAX: usize = 1000;
 
@@ -48,10 +51,19 @@ impl RefusedBatch {
 /// The refusals of one partition.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Refusals {
-    /// (producer id, epoch) → lowest sequence refused, and when the last was.
-    lowest: BTreeMap<(i64, i16), (i32, TimestampMs)>,
+    /// (producer id, epoch) → lowest sequence refused.
+    lowest: BTreeMap<(i64, i16), Lowest>,
     /// When one found no room.
     dropped_at: Option<TimestampMs>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Lowest {
+    sequence: i32,
+    /// When it was refused last.
+    refused_at: TimestampMs,
+    /// When it or any higher one was.
+    at: TimestampMs,
 }
 
 impl Refusals {
@@ -61,21 +73,31 @@ impl Refusals {
         }
         let key = (batch.producer_id, batch.epoch);
         if self.lowest.len() >= REFUSALS_MAX && !self.lowest.contains_key(&key) {
-            let oldest = self.lowest.iter().min_by_key(|(_, (_, at))| *at).map(|(key, (_, at))| (*key, *at));
+            let oldest = self.lowest.iter().min_by_key(|(_, lowest)| lowest.at).map(|(key, lowest)| (*key, lowest.at));
             if let Some((oldest, at)) = oldest {
                 self.lowest.remove(&oldest);
                 self.dropped_at = self.dropped_at.max(Some(at));
             }
         }
-        let known = self.lowest.entry(key).or_insert((batch.first_sequence, now));
-        *known = (known.0.min(batch.first_sequence), now.max(known.1));
+        let refused = Lowest { sequence: batch.first_sequence, refused_at: now, at: now };
+        let known = self.lowest.entry(key).or_insert(refused);
+        known.at = now.max(known.at);
+        if refused.sequence <= known.sequence {
+            *known = Lowest { at: known.at, ..refused };
+        }
     }
 
     /// Whether a batch of a producer that is not known would overtake one that was refused.
     pub fn bar(&self, claim: Claim, now: TimestampMs) -> bool {
-        let lowest = self.lowest.get(&(claim.producer_id, claim.epoch)).filter(|(_, at)| recent(*at, now));
+        let lowest = self.lowest.get(&(claim.producer_id, claim.epoch)).filter(|lowest| recent(lowest.at, now));
         let dropped = self.dropped_at.is_some_and(|at| recent(at, now));
-        lowest.is_some_and(|(lowest, _)| claim.first_sequence > *lowest) || (dropped && claim.first_sequence > 0)
+        lowest.is_some_and(|lowest| claim.first_sequence > lowest.sequence) || (dropped && claim.first_sequence > 0)
+    }
+
+    /// Whether a batch comes behind one that was refused a moment ago, which will come again before it.
+    pub fn comes_again(&self, claim: Claim, now: TimestampMs) -> bool {
+        let lowest = self.lowest.get(&(claim.producer_id, claim.epoch));
+        lowest.is_some_and(|lowest| claim.first_sequence > lowest.sequence && now - lowest.refused_at < COMES_AGAIN_MS)
     }
 
     /// The producer is known from now on.
@@ -85,13 +107,17 @@ impl Refusals {
 
     pub fn absorb(&mut self, others: Refusals) {
         self.dropped_at = self.dropped_at.max(others.dropped_at);
-        for ((producer_id, epoch), (first_sequence, at)) in others.lowest {
-            self.remember(RefusedBatch { producer_id, epoch, first_sequence }, at);
+        for ((producer_id, epoch), lowest) in others.lowest {
+            let batch = RefusedBatch { producer_id, epoch, first_sequence: lowest.sequence };
+            self.remember(batch, lowest.refused_at);
+            if let Some(known) = self.lowest.get_mut(&(producer_id, epoch)) {
+                known.at = known.at.max(lowest.at);
+            }
         }
     }
 
     pub fn expire(&mut self, now: TimestampMs) {
-        self.lowest.retain(|_, (_, at)| recent(*at, now));
+        self.lowest.retain(|_, lowest| recent(lowest.at, now));
         self.dropped_at = self.dropped_at.filter(|at| recent(*at, now));
     }
 

@@ -288,7 +288,7 @@ mod tests {
                 partition.producers().judge(claim, 60)
             };
             for (producer_id, first_sequence, expected) in
-                [(2, 4, Verdict::OutOfOrder), (2, 3, Verdict::New), (3, 4, Verdict::OutOfOrder), (4, 4, Verdict::New)]
+                [(2, 4, Verdict::TooEarly), (2, 3, Verdict::New), (3, 4, Verdict::TooEarly), (4, 4, Verdict::New)]
             {
                 assert_eq!(verdict(producer_id, first_sequence), expected, "early: {early}, producer {producer_id}");
             }

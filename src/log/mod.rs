@@ -98,6 +98,11 @@ impl Log {
         for id in self.slots.ids() {
             let Some(slot) = self.slots.get(id) else { continue };
             match held.remove(&id) {
+                // It was another's meanwhile: what is in memory is not what is in the log.
+                Some(state) if slot.lock().held().is_some_and(|partition| partition.epoch() != state.epoch) => {
+                    self.slots.close(id);
+                    held.insert(id, state);
+                }
                 Some(state) => follow(&slot, &state),
                 None => self.slots.close(id),
             }

@@ -356,8 +356,8 @@ fn topic_names(image: &Image) -> BTreeMap<TopicId, String> {
     image.topics.iter().map(|(id, topic)| (*id, topic.name.clone())).collect()
 }
 
-/// Puts a fence behind the last segment, so that whoever comes next finds the end at once. A broker that `leaves` others behind hands
-/// them what it held; when there are none, the next life of this node takes it over.
+/// Puts a fence behind the last segment, so that whoever comes next finds the end at once. A broker that `leaves` gives up what it still
+/// holds, to the others or to whoever comes, under whatever node id; otherwise the next life of this node takes it over.
 async fn fence_self(log: &Log, leaves: bool) {
     let policy = CreatePolicy { deadline: Some(SELF_FENCE_LIMIT), ..CreatePolicy::default() };
     let session = log.session;
@@ -368,17 +368,14 @@ async fn fence_self(log: &Log, leaves: bool) {
         Err(_) => return tracing::warn!(%session, "the store is slow: the session is left for the next one to close"),
     };
     tracing::info!(%session, segments = end, "closed the session");
-    let others = move |image: &Image| image.ready_sessions().any(|(id, _)| id != session);
-    if !leaves || !log.meta.read(others) {
+    if !leaves {
         return;
     }
-    let close = move |image: &Image| {
-        Ok::<_, Infallible>(if others(image) { session::close(image, session, end) } else { Vec::new() })
-    };
+    let close = move |image: &Image| Ok::<_, Infallible>(session::close(image, session, end));
     match tokio::time::timeout(SELF_FENCE_LIMIT, log.meta.propose(close)).await {
-        Ok(Ok(_)) => tracing::info!(%session, "what it held goes to the other brokers"),
-        Ok(Err(error)) => tracing::warn!(%session, %error, "the other brokers have to find out themselves"),
-        Err(_) => tracing::warn!(%session, "the metadata table is slow: the other brokers have to find out themselves"),
+        Ok(Ok(_)) => tracing::debug!(%session, "gave up what it held"),
+        Ok(Err(error)) => tracing::warn!(%session, %error, "others have to find out themselves"),
+        Err(_) => tracing::warn!(%session, "the metadata table is slow: others have to find out themselves"),
     }
 }
 

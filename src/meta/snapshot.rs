@@ -50,19 +50,25 @@ fn parse_key(key: &str) -> Option<Revision> {
     if plain { digits.parse().ok() } else { None }
 }
 
+/// Room for a head in front of the image, which is written first: the head says its length and checksum.
+const HEAD_ROOM: usize = 256;
+
 pub fn encode(image: &Image) -> Bytes {
-    let body = serde_json::to_vec(image).expect("an image has only string keys and finite numbers");
+    let mut bytes = vec![0; HEAD_ROOM];
+    serde_json::to_writer(&mut bytes, image).expect("an image has only string keys and finite numbers");
+    let body = &bytes[HEAD_ROOM..];
     let head = Head {
         format: FORMAT.to_owned(),
         version: version_of(image),
         revision: image.revision,
         bytes: body.len(),
-        crc32c: crc32c(&body),
+        crc32c: crc32c(body),
     };
-    let mut bytes = serde_json::to_vec(&head).expect("a head is plain");
-    bytes.push(b'\n');
-    bytes.extend_from_slice(&body);
-    Bytes::from(bytes)
+    let mut head = serde_json::to_vec(&head).expect("a head is plain");
+    head.push(b'\n');
+    let begin = HEAD_ROOM.checked_sub(head.len()).expect("numbers of a head have limits");
+    bytes[begin..HEAD_ROOM].copy_from_slice(&head);
+    Bytes::from(bytes).slice(begin..)
 }
 
 fn version_of(image: &Image) -> u64 {

@@ -47,6 +47,7 @@ use crate::meta::Metadata;
 use crate::meta::image::{Merges, PartitionState};
 use crate::store::retry::Backoff;
 use crate::types::env::Env;
+use crate::types::mutant::{self, Mutant};
 use crate::types::{PartitionId, SessionId};
 
 /// Requests for a partition that is being recovered are parked for so long, not refused.
@@ -99,7 +100,8 @@ impl Log {
             let Some(slot) = self.slots.get(id) else { continue };
             match held.remove(&id) {
                 // It was another's meanwhile: what is in memory is not what is in the log.
-                Some(state) if slot.lock().held().is_some_and(|partition| partition.epoch() != state.epoch) => {
+                Some(state) if is_old(&slot, &state) => {
+                    tracing::info!(partition = %id, "its lease was another broker's meanwhile: it is recovered anew");
                     self.slots.close(id);
                     held.insert(id, state);
                 }
@@ -220,6 +222,11 @@ impl Log {
             }
         }
     }
+}
+
+fn is_old(slot: &PartitionSlot, state: &PartitionState) -> bool {
+    let other_epoch = slot.lock().held().is_some_and(|partition| partition.epoch() != state.epoch);
+    other_epoch && !mutant::on(Mutant::RegainFromMemory)
 }
 
 fn follow(slot: &PartitionSlot, state: &PartitionState) {

@@ -9,6 +9,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::types::mutant::{self, Mutant};
 use crate::types::{SegmentNumber, SessionId};
 
 /// What one broker has seen of the others. Times are of the boot clock.
@@ -77,7 +78,8 @@ impl Suspicion {
     /// Whether a session may be closed at its end. `proven`: when the newest of our own committed segments was first sent.
     pub fn is_dead(&self, session: SessionId, proven: Duration, now: Duration) -> bool {
         let Some(seen) = self.seen.get(&session) else { return false };
-        let silent = now.saturating_sub(seen.since) >= self.ttl;
+        let wait = if mutant::on(Mutant::CloseEarly) { self.ttl * 2 / 5 } else { self.ttl };
+        let silent = now.saturating_sub(seen.since) >= wait;
         let watched = now.saturating_sub(seen.looked_at) <= self.ttl / 3;
         silent && watched && proven > seen.since
     }

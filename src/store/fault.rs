@@ -90,6 +90,9 @@ pub struct Injected {
     pub hangs: u64,
     pub truncated: u64,
     pub corrupt: u64,
+    /// Of all these, answers that said 409, 429 or 503, and 412.
+    pub said_busy: u64,
+    pub said_taken: u64,
 }
 
 /// Runs a task to its end.
@@ -154,6 +157,10 @@ impl FaultStore {
             scripted(&mut state.scripts, call, key).or_else(|| self.random_fault(&state.rates, call))
         };
         let injected = &mut state.injected;
+        if let Some(Fault::Refused(answer) | Fault::LostAnswer(answer) | Fault::LandsLate { answer, .. }) = fault {
+            injected.said_busy += u64::from(answer == Answer::Busy);
+            injected.said_taken += u64::from(answer == Answer::Taken);
+        }
         match fault {
             None => {}
             Some(Fault::Refused(_)) => injected.refused += 1,

@@ -88,6 +88,10 @@ pub enum Mutant {
     FenceForgetsTransfers,
     /// Readers go on with segments that were merged and never look again.
     KeepOldIndex,
+    /// A partition whose lease was another's meanwhile goes on from memory.
+    RegainFromMemory,
+    /// Who was silent for two fifths of a ttl is closed, while what it shows is still proven.
+    CloseEarly,
 }
 
 impl Mutant {
@@ -133,6 +137,8 @@ impl Mutant {
         Mutant::ServeBeforeThrough,
         Mutant::FenceForgetsTransfers,
         Mutant::KeepOldIndex,
+        Mutant::RegainFromMemory,
+        Mutant::CloseEarly,
     ];
 }
 

@@ -42,7 +42,11 @@ run_suite() {
       return
     fi
   done
-  "$@" >>"$log" 2>&1 || code=$?
+  if ((${#ARGUMENTS[@]} > 0)); then
+    "$@" 2>&1 | tee -a "$log" || code=$?
+  else
+    "$@" >>"$log" 2>&1 || code=$?
+  fi
   read -r passed failed <<<"$(count_checks "$log")"
   if ((code != 0 && failed == 0)); then
     echo "FAIL $name: the command ended with code $code" >>"$log"
@@ -96,7 +100,7 @@ store_tests() {
 
 sim_tests() {
   cd "$ROOT/tests/sim" || return
-  if [[ -x run ]]; then ./run; else cargo test --release --locked; fi
+  ./run "$@"
 }
 
 # Replays the kept corpus of every target and fuzzes on for FUZZ_SECONDS each (10).

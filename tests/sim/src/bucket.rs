@@ -15,15 +15,21 @@ use alluvium::store::memory::MemoryStore;
 use alluvium::store::{ListedObject, ReadBytes, ReadRange, Store, StoreError, StoreRef};
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::FutureExt;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
+use crate::plan::Way;
+use crate::states::reached;
 use crate::truth::Truth;
 use crate::world::{Dice, World, until};
 
 /// Every adapter has a time limit for one attempt: a call that hangs ends with an unclear answer.
 const ADAPTER_LIMIT: Duration = Duration::from_secs(20);
+
+/// Who asks something that is lost on the way hears so within this.
+const CUT_LIMIT_MS: u64 = 1500;
 
 /// A write on its way.
 pub type Late = BoxFuture<'static, ()>;
@@ -60,7 +66,8 @@ impl Bucket {
         let entropy = self.world.entropy(host, 77);
         let faults = FaultStore::with_spawn(bottom, entropy, FaultRates::default(), spawn);
         let dice = Dice::new(self.world.entropy(host, 78));
-        let path = Path { inner: faults.clone(), world: self.world.clone(), host, dice, latency_ms };
+        let under_way = Mutex::default();
+        let path = Path { inner: faults.clone(), world: self.world.clone(), host, dice, latency_ms, under_way };
         HostStore { faults, store: Arc::new(path) }
     }
 }
@@ -82,6 +89,8 @@ pub fn sum(all: impl Iterator<Item = Injected>) -> Vec<(&'static str, u64)> {
         total.hangs += one.hangs;
         total.truncated += one.truncated;
         total.corrupt += one.corrupt;
+        total.said_busy += one.said_busy;
+        total.said_taken += one.said_taken;
     }
     vec![
         ("store: refused", total.refused),
@@ -91,6 +100,8 @@ pub fn sum(all: impl Iterator<Item = Injected>) -> Vec<(&'static str, u64)> {
         ("store: hung", total.hangs),
         ("store: truncated read", total.truncated),
         ("store: corrupt read", total.corrupt),
+        ("store: said 409, 429 or 503", total.said_busy),
+        ("store: said 412, and it was not so", total.said_taken),
     ]
 }
 
@@ -101,16 +112,34 @@ struct Bottom {
     host: &'static str,
 }
 
+impl Bottom {
+    /// What has the name.
+    fn now(&self, key: &str) -> Option<Bytes> {
+        let read = self.inner.read(key, ReadRange::Full).now_or_never().expect("memory does not wait");
+        read.ok().map(|read| read.bytes)
+    }
+}
+
 #[async_trait]
 impl Store for Bottom {
     async fn create(&self, key: &str, body: Bytes) -> Result<(), StoreError> {
         let length = body.len();
         let result = self.inner.create(key, body.clone()).await;
-        if result.is_ok() && self.truth.lock().landed(key, &body, self.world.now()) {
-            self.world.hosts[self.host].handed_over.store(true, Ordering::Relaxed);
+        let mut words = None;
+        if result.is_ok() {
+            let there = |key: &str| self.now(key).is_some();
+            let landed = self.truth.lock().landed((self.host, key, &body), there, self.world.now());
+            landed.states.into_iter().for_each(reached);
+            self.world.hosts[self.host].handed_to.lock().extend(landed.handed_to);
+            words = landed.words;
+        } else if self.now(key).is_some_and(|object| self.truth.lock().met_fence(self.host, key, &object)) {
+            reached("fence: in the way of a session that writes");
         }
         let how = if result.is_ok() { "landed" } else { "met its name taken" };
         self.world.note("bucket", format_args!("{key} of {} {how}, {length} B", self.host));
+        if let Some(words) = words {
+            self.world.note("table", words);
+        }
         result
     }
 
@@ -123,6 +152,7 @@ impl Store for Bottom {
         if let Err(what) = self.truth.lock().check(key, self.world.now()) {
             self.world.judge(|judge, _| judge.object("deleted-too-early", format_args!("{key}: {what}")));
         }
+        self.truth.lock().gone(key);
         self.inner.delete(key).await
     }
 
@@ -147,17 +177,40 @@ impl Store for Bottom {
     }
 }
 
+/// Does something when it is dropped: a call may be given up at any moment.
+struct AtEnd<F: FnMut()>(F);
+
+impl<F: FnMut()> Drop for AtEnd<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}
+
 struct Path {
     inner: Arc<FaultStore>,
     world: Arc<World>,
     host: &'static str,
     dice: Dice,
     latency_ms: (u64, u64),
+    /// Names that are being created.
+    under_way: Mutex<Vec<String>>,
 }
 
 impl Path {
     async fn open(&self) {
         until(&self.world.hosts[self.host].paused, |paused| !paused).await;
+    }
+
+    /// The caller hears that something was lost on the way, sooner or later.
+    async fn lost<T>(&self, key: &str, what: &'static str) -> Result<T, StoreError> {
+        self.world.count(what, 1);
+        tokio::time::sleep(self.dice.ms(1, CUT_LIMIT_MS) * self.world.scale).await;
+        Err(StoreError::maybe(key, "cut off"))
+    }
+
+    fn is_cut(&self, key: &str, open: Way) -> bool {
+        let cut = self.world.hosts[self.host].cut.lock();
+        cut.is_some_and(|(objects, way)| objects.hold(key) && way != open)
     }
 
     async fn travel<T>(
@@ -170,22 +223,57 @@ impl Path {
         self.open().await;
         tokio::time::sleep(Duration::from_micros(self.dice.between(low * 500, high * 500 + 1))).await;
         self.open().await;
-        let late = |_| Err(StoreError::maybe(key, "no answer in time"));
-        let result = tokio::time::timeout(ADAPTER_LIMIT, call).await.unwrap_or_else(late);
-        tokio::time::sleep(Duration::from_micros(self.dice.between(low * 500, high * 500 + 1))).await;
-        self.open().await;
+        let result = if self.is_cut(key, Way::Back) {
+            self.lost(key, "store: request cut off").await
+        } else {
+            let late = |_| Err(StoreError::maybe(key, "no answer in time"));
+            let result = tokio::time::timeout(ADAPTER_LIMIT, call).await.unwrap_or_else(late);
+            self.late(what, key).await;
+            tokio::time::sleep(Duration::from_micros(self.dice.between(low * 500, high * 500 + 1))).await;
+            self.open().await;
+            if self.is_cut(key, Way::There) { self.lost(key, "store: answer cut off").await } else { result }
+        };
         match &result {
             Ok(_) => self.world.note(self.host, format_args!("{what} {key}: ok")),
             Err(error) => self.world.note(self.host, format_args!("{what} {key}: {error}")),
         }
         result
     }
+
+    /// What was read of the metadata table is old when it arrives.
+    async fn late(&self, what: &str, key: &str) {
+        let most = self.world.hosts[self.host].late_reads_ms.load(Ordering::Relaxed);
+        if most > 0 && what == "read" && key.starts_with("meta/") && self.dice.chance(60) {
+            self.world.count("metadata: read came late", 1);
+            tokio::time::sleep(self.dice.ms(0, most)).await;
+        }
+    }
+
+    /// Notes that a name is created once more while an attempt is under way.
+    fn begin(&self, key: &str) {
+        let mut under_way = self.under_way.lock();
+        if key.starts_with("segments/") && under_way.iter().any(|known| known == key) {
+            reached("write: hedged");
+        }
+        under_way.push(key.to_owned());
+    }
+
+    fn end(&self, key: &str) {
+        let mut under_way = self.under_way.lock();
+        if let Some(at) = under_way.iter().position(|known| known == key) {
+            under_way.swap_remove(at);
+        }
+    }
 }
 
 #[async_trait]
 impl Store for Path {
     async fn create(&self, key: &str, body: Bytes) -> Result<(), StoreError> {
-        self.travel("create", key, self.inner.create(key, body)).await
+        self.begin(key);
+        let ended = AtEnd(|| self.end(key));
+        let result = self.travel("create", key, self.inner.create(key, body)).await;
+        drop(ended);
+        result
     }
 
     async fn read(&self, key: &str, range: ReadRange) -> Result<ReadBytes, StoreError> {

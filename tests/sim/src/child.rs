@@ -6,19 +6,25 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use alluvium::types::mutant::Mutant;
-
 use crate::mutants;
 use crate::run::{Options, Outcome};
 
+/// The numbers of parts, as the command line has them.
+pub fn list(numbers: &[usize]) -> String {
+    numbers.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+}
+
 /// Runs a seed in a process of its own. `program`: this crate's.
-pub fn run(program: &Path, seed: u64, mutant: Option<Mutant>, keep_trace: bool) -> Outcome {
+pub fn run(program: &Path, seed: u64, options: &Options) -> Outcome {
     let mut command = Command::new(program);
     command.args(["--one", &seed.to_string()]).stdin(Stdio::null()).stderr(Stdio::null());
-    if let Some(mutant) = mutant {
+    if let Some(mutant) = options.mutant {
         command.args(["--mutant", &mutants::name(mutant)]);
     }
-    if keep_trace {
+    if !options.without.is_empty() {
+        command.args(["--without", &list(&options.without)]);
+    }
+    if options.keep_trace {
         command.arg("--timeline");
     }
     let failed = |what: String| Outcome { seed, violations: vec![format!("process: {what}")], ..Outcome::default() };
@@ -37,6 +43,7 @@ pub fn print(seed: u64, options: &Options) {
         text.push_str(&format!("{name}\t{}\n", value.to_string().replace('\n', " ")));
     };
     outcome.timeline.iter().for_each(|event| line("event", event));
+    outcome.parts.iter().for_each(|part| line("part", part));
     line("kind", &outcome.kind);
     line("hash", &outcome.fingerprint.0);
     line("events", &outcome.fingerprint.1);
@@ -51,6 +58,7 @@ fn read(seed: u64, text: &str) -> Outcome {
     for (name, value) in text.lines().filter_map(|line| line.split_once('\t')) {
         let number = || value.parse().unwrap_or_default();
         match name {
+            "part" => outcome.parts.push(value.to_owned()),
             "event" => outcome.timeline.push(value.to_owned()),
             "kind" => value.clone_into(&mut outcome.kind),
             "hash" => outcome.fingerprint.0 = number(),

@@ -23,6 +23,7 @@ use crate::roles::{Ctx, until};
 const NAME: &str = "churned";
 
 const UNKNOWN_TOPIC: i16 = 3;
+const NOT_LEADER: i16 = 6;
 const ALREADY_THERE: i16 = 36;
 const UNKNOWN_ID: i16 = 100;
 
@@ -121,7 +122,7 @@ async fn write(ctx: &Ctx, conn: &mut Conn, id: Uuid, value: String) -> io::Resul
     let asked = ctx.world.now();
     let end = ctx.world.judge(|judge, now| {
         let producer = ctx.name.to_owned();
-        judge.sent(&values[0], Sent { place: place.clone(), order: Order::Any, producer, index: 0 });
+        judge.sent(&values[0], Sent { place: place.clone(), order: Order::Any, producer, index: 0, epoch: None });
         judge.end(&place, now)
     });
     let data = PartitionProduceData::default().with_index(0).with_records(Some(batch(None, &values)));
@@ -138,6 +139,10 @@ async fn write(ctx: &Ctx, conn: &mut Conn, id: Uuid, value: String) -> io::Resul
         });
     } else {
         check(ctx, "produce by id", id, code);
+        if code == NOT_LEADER && ctx.world.hosts.len() > 1 {
+            ctx.seek(conn, &(NAME.to_owned(), 0)).await;
+            return Err(io::Error::other("refused"));
+        }
     }
     Ok(code == 0)
 }

@@ -17,6 +17,8 @@ pub struct Sent {
     /// Who sent it; where the order counts, over which connection.
     pub producer: String,
     pub index: u64,
+    /// Id and epoch of an idempotent producer.
+    pub epoch: Option<(i64, i16)>,
 }
 
 /// In which order the records of one producer have to stand.
@@ -121,6 +123,10 @@ impl Judge {
 
     /// An acknowledged batch. `end_before`: [`Judge::end`] when it was first sent.
     pub fn acked(&mut self, place: &Place, base: i64, values: &[String], end_before: i64, now: Duration) {
+        if base < 0 {
+            self.object("impossible-offset", format_args!("{place:?}: {values:?} at {base}"));
+            return;
+        }
         if base < end_before {
             self.object("ack-in-the-past", format_args!("{place:?}: {values:?} at {base}, the end was {end_before}"));
         }
@@ -130,6 +136,14 @@ impl Judge {
             self.log(place).acked.insert(offset);
         }
         self.raise_end(place, base + values.len() as i64, now);
+    }
+
+    /// A batch that was acknowledged at `known` was sent once more and acknowledged again.
+    pub fn acked_again(&mut self, place: &Place, base: i64, known: i64, values: &[String]) {
+        // Who remembers that it was written, and not where, says so by -1.
+        if base != known && base != -1 {
+            self.object("retry-elsewhere", format_args!("{place:?}: {values:?} at {base}, it was at {known}"));
+        }
     }
 
     /// The oldest unacknowledged batch of an idempotent producer was refused as out of order. Only a broker that was replaced
@@ -182,6 +196,30 @@ impl Judge {
             self.object("end-went-back", format_args!("{place:?}: {end} was shown, {least} was known before"));
         }
         self.raise_end(place, end, now);
+    }
+
+    /// Nobody writes transactions: all is stable.
+    pub fn shown_stable(&mut self, place: &Place, end: i64, stable: i64) {
+        if stable != end {
+            self.object("stable-offset", format_args!("{place:?}: stable up to {stable}, the end is {end}"));
+        }
+    }
+
+    /// The first record from the moment `wanted` on is at this offset, with this timestamp; -1: there is none. `known`: the end that the
+    /// judge knew when the question was sent.
+    pub fn shown_by_time(&mut self, place: &Place, wanted: i64, (offset, timestamp): (i64, i64), known: i64) {
+        let log = self.log(place);
+        let at = |value: &String| crate::kafka::timestamp_of(value);
+        let start = log.delete_asked;
+        let end = if offset < 0 { known } else { offset.min(known) };
+        let earlier = log.values.range(start..end.max(start)).find(|(_, value)| at(value) >= Some(wanted));
+        let earlier = earlier.map(|(offset, value)| format!("{value} at {offset} is earlier"));
+        let other = log.values.get(&offset).filter(|value| at(value).is_some_and(|at| at != timestamp || at < wanted));
+        let other = other.map(|value| format!("that is {value}"));
+        let told = format!("{place:?} from {wanted} on: offset {offset}, timestamp {timestamp}");
+        if let Some(wrong) = earlier.or(other) {
+            self.object("wrong-by-time", format_args!("{told}: {wrong}"));
+        }
     }
 
     pub fn shown_start(&mut self, place: &Place, start: i64, asked_after: i64) {
@@ -300,6 +338,11 @@ impl Judge {
         self.topics.insert(name.to_owned());
     }
 
+    /// Whether a Metadata answer named all topics.
+    pub fn knows_topics(&self, names: &BTreeSet<String>) -> bool {
+        self.topics.is_subset(names)
+    }
+
     /// All topics that a Metadata answer named.
     pub fn shown_topics(&mut self, names: &BTreeSet<String>) {
         let lost: Vec<String> = self.topics.difference(names).cloned().collect();
@@ -360,6 +403,22 @@ impl Judge {
             self.object("lost-without-a-word", format_args!("{place:?}: {value}"));
         }
         self.order(place, start);
+        self.epochs(place);
+    }
+
+    /// Nothing of an older epoch of a producer stands behind something of a newer one.
+    fn epochs(&mut self, place: &Place) {
+        let mut newest: BTreeMap<i64, i16> = BTreeMap::new();
+        let mut faults = Vec::new();
+        for (offset, value) in &self.logs[place].values {
+            let Some((id, epoch)) = self.sent.get(value).and_then(|sent| sent.epoch) else { continue };
+            let known = newest.entry(id).or_insert(epoch);
+            if epoch < *known {
+                faults.push(format!("{place:?} offset {offset}: {value} of epoch {epoch} after epoch {known}"));
+            }
+            *known = epoch.max(*known);
+        }
+        faults.into_iter().for_each(|fault| self.object("stale-epoch-accepted", fault));
     }
 
     /// Records of one producer stand in the order that it was promised.

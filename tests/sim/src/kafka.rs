@@ -12,20 +12,23 @@ use kafka_protocol::messages::create_topics_request::CreatableTopic;
 use kafka_protocol::messages::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
+use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
 use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestTopic;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::{
     ApiKey, CreateTopicsRequest, CreateTopicsResponse, DeleteRecordsRequest, DeleteRecordsResponse, FetchRequest,
-    FetchResponse, GroupId, InitProducerIdRequest, InitProducerIdResponse, ListOffsetsRequest, ListOffsetsResponse,
-    MetadataRequest, MetadataResponse, OffsetCommitRequest, OffsetCommitResponse, OffsetFetchRequest,
-    OffsetFetchResponse, ProduceRequest, ProduceResponse, TopicName,
+    FetchResponse, FindCoordinatorRequest, FindCoordinatorResponse, GroupId, InitProducerIdRequest,
+    InitProducerIdResponse, ListOffsetsRequest, ListOffsetsResponse, MetadataRequest, MetadataResponse,
+    OffsetCommitRequest, OffsetCommitResponse, OffsetFetchRequest, OffsetFetchResponse, ProduceRequest,
+    ProduceResponse, TopicName,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, StrBytes};
 use turmoil::net::TcpStream;
 
 use crate::client::Client;
 use crate::judge::Place;
+use crate::world::Dice;
 
 const PRODUCE: i16 = 11;
 const FETCH: i16 = 12;
@@ -36,6 +39,7 @@ pub const DAMAGED: i16 = -2;
 
 pub struct Conn {
     client: Client<TcpStream>,
+    pub host: &'static str,
     pub patience: Duration,
 }
 
@@ -57,14 +61,16 @@ pub struct Fetched {
     pub place: Place,
     pub error: i16,
     pub end: i64,
+    /// Below it no transaction is open: without any, all of it.
+    pub stable: i64,
     pub start: i64,
     pub records: Vec<(i64, String)>,
 }
 
 impl Conn {
-    pub async fn open(host: &str, patience: Duration) -> io::Result<Conn> {
+    pub async fn open(host: &'static str, patience: Duration) -> io::Result<Conn> {
         let stream = tokio::time::timeout(patience, TcpStream::connect((host, PORT))).await.map_err(|_| late())??;
-        Ok(Conn { client: Client::new(stream), patience })
+        Ok(Conn { client: Client::new(stream), host, patience })
     }
 
     pub async fn call<Q, A>(&mut self, key: ApiKey, version: i16, request: &Q) -> io::Result<A>
@@ -147,6 +153,7 @@ impl Conn {
                 fetched.push(Fetched {
                     error: if records.is_some() { partition.error_code } else { DAMAGED },
                     end: partition.high_watermark,
+                    stable: partition.last_stable_offset,
                     start: partition.log_start_offset,
                     records: records.unwrap_or_default(),
                     place,
@@ -156,14 +163,41 @@ impl Conn {
         Ok(fetched)
     }
 
+    /// The name of the broker that leads a partition, as this one knows it.
+    pub async fn leader(&mut self, place: &Place) -> io::Result<Option<String>> {
+        let topic = MetadataRequestTopic::default().with_name(Some(topic_name(&place.0)));
+        let request = MetadataRequest::default().with_topics(Some(vec![topic])).with_allow_auto_topic_creation(false);
+        let answer: MetadataResponse = self.call(ApiKey::Metadata, 9, &request).await?;
+        let mut partitions = answer.topics.iter().flat_map(|topic| &topic.partitions);
+        let leader = partitions.find(|partition| partition.partition_index == place.1).map(|found| found.leader_id);
+        let broker = answer.brokers.iter().find(|broker| Some(broker.node_id) == leader);
+        Ok(broker.map(|broker| broker.host.to_string()))
+    }
+
+    /// The name of the broker that coordinates a group.
+    pub async fn coordinator(&mut self, group: &str) -> io::Result<Option<String>> {
+        let request = FindCoordinatorRequest::default().with_key(text(group)).with_key_type(0);
+        let answer: FindCoordinatorResponse = self.call(ApiKey::FindCoordinator, 3, &request).await?;
+        Ok((answer.error_code == 0).then(|| answer.host.to_string()))
+    }
+
+    /// Error code, offset and timestamp of the first record from this moment on.
+    pub async fn list_by_time(&mut self, place: &Place, timestamp: i64) -> io::Result<(i16, i64, i64)> {
+        self.list(place, timestamp).await
+    }
+
     /// Error code and offset; `timestamp` -1: the end, -2: the start.
     pub async fn list_offset(&mut self, place: &Place, timestamp: i64) -> io::Result<(i16, i64)> {
+        self.list(place, timestamp).await.map(|(code, offset, _)| (code, offset))
+    }
+
+    async fn list(&mut self, place: &Place, timestamp: i64) -> io::Result<(i16, i64, i64)> {
         let partition = ListOffsetsPartition::default().with_partition_index(place.1).with_timestamp(timestamp);
         let topic = ListOffsetsTopic::default().with_name(topic_name(&place.0)).with_partitions(vec![partition]);
         let request = ListOffsetsRequest::default().with_replica_id((-1).into()).with_topics(vec![topic]);
         let answer: ListOffsetsResponse = self.call(ApiKey::ListOffsets, 7, &request).await?;
         let partition = &answer.topics[0].partitions[0];
-        Ok((partition.error_code, partition.offset))
+        Ok((partition.error_code, partition.offset, partition.timestamp))
     }
 
     pub async fn delete_records(&mut self, place: &Place, offset: i64) -> io::Result<(i16, i64)> {
@@ -201,6 +235,24 @@ impl Conn {
     }
 }
 
+/// The wall clocks of all clients begin here.
+const EPOCH_MS: i64 = 1_700_000_000_000;
+
+pub fn time_of(now: Duration) -> i64 {
+    EPOCH_MS + i64::try_from(now.as_millis()).expect("short runs")
+}
+
+/// A value with the timestamp that its record gets: about now, not in order.
+pub fn dated(dice: &Dice, now: Duration, value: String) -> String {
+    format!("{value}@{}", now.as_millis() as u64 + dice.below(40))
+}
+
+/// The timestamp of a dated value.
+pub fn timestamp_of(value: &str) -> Option<i64> {
+    let (_, date) = value.rsplit_once('@')?;
+    Some(EPOCH_MS + date.parse::<i64>().ok()?)
+}
+
 /// A batch as a producer builds it.
 pub fn batch(producer: Option<(i64, i16, i32)>, values: &[String]) -> Bytes {
     let (producer_id, producer_epoch, base_sequence) = producer.unwrap_or((-1, -1, -1));
@@ -210,7 +262,7 @@ pub fn batch(producer: Option<(i64, i16, i32)>, values: &[String]) -> Bytes {
         let offset_delta = i32::try_from(at).expect("few records");
         let record = NewRecord {
             offset_delta,
-            timestamp: 1_700_000_000_000,
+            timestamp: timestamp_of(value).unwrap_or(EPOCH_MS),
             key: None,
             value: Some(value.as_bytes()),
             headers: &[],
@@ -232,7 +284,13 @@ pub fn values(records: &Bytes, from: i64) -> Option<Vec<(i64, String)>> {
             let record = record.ok()?;
             let offset = header.base_offset + i64::from(record.offset_delta);
             if offset >= from {
-                values.push((offset, String::from_utf8_lossy(record.value.unwrap_or_default()).into_owned()));
+                let mut value = String::from_utf8_lossy(record.value.unwrap_or_default()).into_owned();
+                let timestamp = header.base_timestamp + record.timestamp_delta;
+                if timestamp_of(&value).is_some_and(|sent| sent != timestamp) {
+                    // Nobody sent that.
+                    value.push_str(&format!(" with timestamp {timestamp}"));
+                }
+                values.push((offset, value));
             }
         }
     }

@@ -14,6 +14,8 @@ pub mod churn;
 #[allow(dead_code, reason = "the broker's own tests use more of it")]
 pub mod client;
 pub mod judge;
+#[cfg(test)]
+mod judge_tests;
 pub mod kafka;
 pub mod mutants;
 pub mod plan;
@@ -21,6 +23,9 @@ pub mod producers;
 pub mod roles;
 pub mod run;
 pub mod runner;
+pub mod shrink;
+pub mod states;
+pub mod storms;
 pub mod team;
 pub mod truth;
 pub mod world;

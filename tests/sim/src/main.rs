@@ -5,9 +5,16 @@ use std::process::ExitCode;
 use alluvium::types::mutant::Mutant;
 use alluvium_sim::run::Options;
 use alluvium_sim::runner::With;
-use alluvium_sim::{child, mutants, runner};
+use alluvium_sim::{child, mutants, runner, shrink, states};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
-const USAGE: &str = "alluvium-sim [--seeds N] [--start S] [--jobs J] [--mutant NAME | --mutants] [--seed S] [--twice]";
+const USAGE: &str = "alluvium-sim [--seeds N] [--start S] [--jobs J] [--twice]
+alluvium-sim --seed S [--without PART,PART…] [--mutant NAME] [--shrink]
+alluvium-sim --mutants [--keep] | --mutant NAME  [--seeds N] [--start S] [--jobs J]";
+
+/// So many failures are made smaller.
+const EXPLAINED: usize = 3;
 
 struct Arguments {
     seeds: u64,
@@ -17,6 +24,9 @@ struct Arguments {
     mutants: bool,
     seed: Option<u64>,
     twice: bool,
+    without: Vec<usize>,
+    shrink: bool,
+    keep: bool,
     /// What the runner asks of its child processes.
     one: Option<u64>,
     timeline: bool,
@@ -32,6 +42,9 @@ fn parse() -> Result<Arguments, String> {
         mutants: false,
         seed: None,
         twice: false,
+        without: Vec::new(),
+        shrink: false,
+        keep: false,
         one: None,
         timeline: false,
         log: false,
@@ -52,6 +65,14 @@ fn parse() -> Result<Arguments, String> {
             "--mutants" => arguments.mutants = true,
             "--one" => arguments.one = Some(number(value()?)?),
             "--timeline" => arguments.timeline = true,
+            "--without" => {
+                let parts = value()?;
+                let parts = parts.split(',').filter(|part| !part.is_empty());
+                let parts = parts.map(|part| part.parse().map_err(|_| format!("{part:?} is not the number of a part")));
+                arguments.without = parts.collect::<Result<_, _>>()?;
+            }
+            "--shrink" => arguments.shrink = true,
+            "--keep" => arguments.keep = true,
             "--twice" => arguments.twice = true,
             "--log" => arguments.log = true,
             other => return Err(format!("{other:?} is not known\n{USAGE}")),
@@ -69,15 +90,23 @@ fn main() -> ExitCode {
         }
     };
     if let Some(seed) = arguments.one {
-        let mutant = arguments.mutant;
-        one(seed, Options { mutant, keep_trace: arguments.timeline, ..Options::default() }, arguments.log);
+        let Arguments { mutant, timeline: keep_trace, without, .. } = arguments;
+        one(seed, Options { mutant, keep_trace, without, kind: None }, arguments.log);
         return ExitCode::SUCCESS;
     }
     let program = std::env::current_exe().expect("this program has a path");
     let seeds = arguments.start..arguments.start + arguments.seeds;
     let with = With { program: &program, jobs: arguments.jobs, mutant: arguments.mutant, keep_trace: false };
     let good = if let Some(seed) = arguments.seed {
-        runner::show(seed, with)
+        if arguments.shrink {
+            let outcome = with.run(seed, &[]);
+            if !outcome.passed() {
+                shrink::explain(&outcome, with);
+            }
+            outcome.passed()
+        } else {
+            runner::show(seed, &arguments.without, with)
+        }
     } else if arguments.twice {
         let differ = runner::unsteady(seeds, with);
         println!("seeds whose two runs differ: {differ:?}");
@@ -86,15 +115,17 @@ fn main() -> ExitCode {
     } else if arguments.mutants || arguments.mutant.is_some() {
         let one = arguments.mutant.map(|mutant| [mutant]);
         let which = one.as_ref().map_or(Mutant::ALL, |one| one);
-        let (caught, missed) = runner::hunt_all(which, seeds, with);
-        println!("{caught} passed, {missed} failed");
+        let kept = if arguments.mutant.is_some() { Default::default() } else { mutants::kept() };
+        let (caught, missed) = runner::hunt_all(which, seeds, &kept, with);
+        if arguments.keep {
+            let path = mutants::keep(&caught).expect("the list can be written");
+            println!("kept in {}", path.display());
+        }
+        println!("{} passed, {missed} failed", caught.len());
         missed == 0
     } else {
         let summary = runner::schedules(seeds, with);
-        if let Some(failed) = summary.failed.iter().min_by_key(|failed| failed.seed) {
-            println!("the first failure again, with its timeline:");
-            runner::show(failed.seed, with);
-        }
+        summary.failed.iter().take(EXPLAINED).for_each(|failed| shrink::explain(failed, with));
         runner::report(&summary);
         summary.failed.is_empty()
     };
@@ -107,6 +138,7 @@ fn one(seed: u64, options: Options, log: bool) {
         tracing_subscriber::fmt().with_env_filter("alluvium=debug").without_time().init();
     } else {
         std::panic::set_hook(Box::new(|_| {}));
+        tracing_subscriber::registry().with(states::Listener).init();
     }
     let run = std::thread::Builder::new().stack_size(16 << 20).spawn(move || child::print(seed, &options));
     run.expect("a thread").join().expect("a verdict");

@@ -1,8 +1,30 @@
 //! The planted bugs by name, and the kinds of schedules that are most likely to catch each: they are tried first.
 
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
 use alluvium::types::mutant::Mutant;
 
 use crate::plan::Kind;
+
+/// Seeds that caught planted bugs: they are tried first. `--mutants --keep` writes the file anew.
+const KEPT: &str = include_str!("../caught.txt");
+
+pub fn kept() -> BTreeMap<Mutant, u64> {
+    let row = |line: &str| {
+        let (name, seed) = line.split_once(' ')?;
+        Some((find(name)?, seed.trim().parse().ok()?))
+    };
+    KEPT.lines().filter_map(row).collect()
+}
+
+pub fn keep(caught: &BTreeMap<Mutant, u64>) -> std::io::Result<PathBuf> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("caught.txt");
+    let mut rows: Vec<String> = caught.iter().map(|(mutant, seed)| format!("{} {seed}\n", name(*mutant))).collect();
+    rows.sort();
+    std::fs::write(&path, rows.concat())?;
+    Ok(path)
+}
 
 pub fn name(mutant: Mutant) -> String {
     format!("{mutant:?}")
@@ -27,6 +49,8 @@ pub fn kinds(mutant: Mutant) -> &'static [Kind] {
             &[Kind::Unclear, Kind::Crashes, Kind::Slow]
         }
         Mutant::DuplicateAnsweredEarly => &[Kind::Slow, Kind::Unclear, Kind::CutOff],
+        Mutant::RegainFromMemory => &[Kind::Regain],
+        Mutant::CloseEarly => &[Kind::Neighbours, Kind::Cluster],
         Mutant::AckAtSessionEnd => &[Kind::Denied, Kind::Takeover, Kind::Paused, Kind::CutOff],
         _ => &[],
     }

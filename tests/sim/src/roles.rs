@@ -6,10 +6,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use parking_lot::Mutex;
+
 use crate::judge::{Order, Place, Sent};
-use crate::kafka::{Conn, DAMAGED, Fetched, batch};
+use crate::kafka::{Conn, DAMAGED, Fetched, batch, dated, time_of};
+use crate::plan::HOSTS;
 use crate::world::{self, Dice, Phase, World};
 use crate::{churn, team};
 
@@ -18,6 +22,9 @@ pub const TOPIC: &str = "t";
 /// Error codes that say "ask again, or somebody else".
 const RETRIABLE: &[i16] = &[3, 5, 6, 7, 14, 15, 16, 56, 74, 75, 78];
 const OUT_OF_RANGE: i16 = 1;
+
+/// At night pauses are so many times as long.
+const NIGHT: u32 = 30;
 
 /// In quiet phases everybody waits so long at least.
 const LONG_PATIENCE: Duration = Duration::from_millis(2500);
@@ -32,6 +39,10 @@ pub struct Ctx {
     /// Errors of storage are expected: something was damaged on purpose.
     pub damage: bool,
     pub patience: Duration,
+    /// The broker that it keeps to, mostly.
+    pub home: Option<&'static str>,
+    /// Which broker to ask next.
+    pub aim: Arc<Mutex<Option<&'static str>>>,
 }
 
 impl Ctx {
@@ -48,15 +59,27 @@ impl Ctx {
     }
 
     pub async fn pause(&self, low: u64, high: u64) {
-        tokio::time::sleep(self.dice.ms(low, high)).await;
+        let pause = self.dice.ms(low, high) * self.world.scale;
+        tokio::time::sleep(pause).await;
+        for _ in 0..NIGHT {
+            if !self.world.night.load(Ordering::Relaxed) {
+                return;
+            }
+            tokio::time::sleep(pause).await;
+        }
     }
 
-    /// A connection to some broker; in quiet phases to the one that is meant to be alive.
+    /// A connection to some broker; in quiet phases to one that is meant to be alive.
     pub async fn connect(&self) -> Conn {
         loop {
-            let hosts: Vec<&'static str> = self.world.hosts.keys().copied().collect();
-            let survivor = *self.world.survivor.lock();
-            let host = if self.storm() { hosts[self.dice.below(hosts.len() as u64) as usize] } else { survivor };
+            let up = self.world.up();
+            let any = || up.get(self.dice.below(up.len() as u64) as usize).copied();
+            let aim = self.aim.lock().take().filter(|host| up.contains(host));
+            let home = self.home.filter(|_| self.storm() && self.dice.chance(85));
+            let Some(host) = home.or(aim).or_else(any) else {
+                self.pause(20, 120).await;
+                continue;
+            };
             match Conn::open(host, Duration::from_millis(500)).await {
                 Ok(mut conn) => {
                     // A join waits for the members that died.
@@ -67,6 +90,32 @@ impl Ctx {
                 Err(_) => self.pause(20, 120).await,
             }
         }
+    }
+
+    /// After a refusal: most clients look who leads the partition, and go there. On a connection of its own: answers may be due on this.
+    pub async fn seek(&self, conn: &Conn, place: &Place) {
+        if self.world.hosts.len() > 1 && self.dice.chance(70) {
+            let leader = match Conn::open(conn.host, self.patience).await {
+                Ok(mut fresh) => fresh.leader(place).await.unwrap_or_default(),
+                Err(_) => None,
+            };
+            self.aim_at(leader);
+        }
+    }
+
+    /// The same for the coordinator of a group.
+    pub async fn seek_coordinator(&self, conn: &Conn, group: &str) {
+        if self.world.hosts.len() > 1 && self.dice.chance(70) {
+            let found = match Conn::open(conn.host, self.patience).await {
+                Ok(mut fresh) => fresh.coordinator(group).await.unwrap_or_default(),
+                Err(_) => None,
+            };
+            self.aim_at(found);
+        }
+    }
+
+    fn aim_at(&self, name: Option<String>) {
+        *self.aim.lock() = name.and_then(|name| HOSTS.into_iter().find(|host| *host == name));
     }
 
     /// Objects to error codes that no fault explains.
@@ -132,9 +181,10 @@ async fn read_once(ctx: &Ctx, conn: &mut Conn, at: &mut BTreeMap<Place, i64>) ->
         .world
         .judge(|judge, now| asks.iter().map(|(place, _)| (place.clone(), judge.deleted(place, now))).collect());
     let max_bytes = if ctx.dice.chance(30) { 200 } else { 1 << 20 };
+    let mut refused = None;
     for fetched in conn.fetch(&asks, 100, max_bytes).await? {
         let from = at[&fetched.place];
-        let Fetched { place, error, end, start, records } = fetched;
+        let Fetched { place, error, end, stable, start, records } = fetched;
         ctx.world.note(
             ctx.name,
             format_args!("read {place:?} from {from}: code {error}, end {end}, {} records", records.len()),
@@ -143,6 +193,7 @@ async fn read_once(ctx: &Ctx, conn: &mut Conn, at: &mut BTreeMap<Place, i64>) ->
             0 => {
                 ctx.world.judge(|judge, now| {
                     judge.shown_end(&place, end, asked, now);
+                    judge.shown_stable(&place, end, stable);
                     judge.shown_start(&place, start, deleted[&place]);
                     judge.shown(&place, from, end, &records);
                 });
@@ -165,11 +216,17 @@ async fn read_once(ctx: &Ctx, conn: &mut Conn, at: &mut BTreeMap<Place, i64>) ->
             }
             code => {
                 ctx.check_code("fetch", code);
-                return Err(io::Error::other("refused"));
+                refused = Some(place);
             }
         }
     }
-    Ok(())
+    match refused {
+        Some(place) => {
+            ctx.seek(conn, &place).await;
+            Err(io::Error::other("refused"))
+        }
+        None => Ok(()),
+    }
 }
 
 async fn commit_once(ctx: &Ctx, conn: &mut Conn, group: &str, at: &BTreeMap<Place, i64>) -> io::Result<()> {
@@ -181,6 +238,7 @@ async fn commit_once(ctx: &Ctx, conn: &mut Conn, group: &str, at: &BTreeMap<Plac
         0 => ctx.world.judge(|judge, now| judge.committed(group, place, *offset, now)),
         code => {
             ctx.check_code("commit", code);
+            ctx.seek_coordinator(conn, group).await;
             return Err(io::Error::other("refused"));
         }
     }
@@ -197,6 +255,44 @@ async fn look_at_commit(ctx: &Ctx, conn: &mut Conn, group: &str, place: &Place) 
         ctx.world.judge(|judge, _| judge.shown_committed(group, place, offset, asked));
     }
     Ok(code == 0)
+}
+
+/// Asks one broker for ends and records, as quickly as it answers, and stays with it whatever it says.
+pub async fn asker(ctx: Ctx) {
+    wait_for_topic(&ctx).await;
+    let home = ctx.home.expect("askers have one");
+    while ctx.storm() {
+        let Ok(mut conn) = Conn::open(home, Duration::from_millis(500)).await else {
+            ctx.pause(20, 120).await;
+            continue;
+        };
+        conn.patience = ctx.patience;
+        while ctx.storm() {
+            ctx.pause(2, 15).await;
+            let place = ctx.place(ctx.dice.below(ctx.partitions as u64) as i32);
+            let asked = ctx.world.now();
+            let Ok((code, end)) = conn.list_offset(&place, -1).await else { break };
+            ctx.world.note(ctx.name, format_args!("end of {place:?} at {home}: code {code}, {end}"));
+            ctx.check_code("list offsets", code);
+            if code != 0 {
+                continue;
+            }
+            ctx.world.judge(|judge, now| judge.shown_end(&place, end, asked, now));
+            let from = (end - 3).max(ctx.world.judge(|judge, now| judge.deleted(&place, now)));
+            let asked = ctx.world.now();
+            let Ok(fetched) = conn.fetch(&[(place.clone(), from)], 0, 1 << 20).await else { break };
+            let fetched = &fetched[0];
+            if fetched.error == 0 {
+                ctx.world.judge(|judge, now| {
+                    judge.shown_end(&place, fetched.end, asked, now);
+                    judge.shown(&place, from, fetched.end, &fetched.records);
+                });
+            } else if fetched.error != OUT_OF_RANGE {
+                // What is asked for may have been deleted meanwhile.
+                ctx.check_code("fetch", fetched.error);
+            }
+        }
+    }
 }
 
 /// Asks for ends and starts, makes topics, cuts logs.
@@ -222,6 +318,7 @@ pub async fn admin(ctx: Ctx, pace_ms: (u64, u64), deletes: bool) {
                         ctx.world.judge(|judge, _| judge.producer_id(id));
                     }
                 }),
+                8 => ask_by_time(&ctx, &mut conn, &place).await,
                 _ => ask_end(&ctx, &mut conn, &place).await,
             };
             if result.is_err() {
@@ -237,9 +334,26 @@ async fn ask_end(ctx: &Ctx, conn: &mut Conn, place: &Place) -> io::Result<()> {
     ctx.world.note(ctx.name, format_args!("end of {place:?}: code {code}, {end}"));
     ctx.check_code("list offsets", code);
     if code != 0 {
+        ctx.seek(conn, place).await;
         return Err(io::Error::other("refused"));
     }
     ctx.world.judge(|judge, now| judge.shown_end(place, end, asked, now));
+    Ok(())
+}
+
+/// Asks for the first record from some moment on.
+async fn ask_by_time(ctx: &Ctx, conn: &mut Conn, place: &Place) -> io::Result<()> {
+    let now = ctx.world.now();
+    let wanted = time_of(now.mul_f64(ctx.dice.below(1000) as f64 / 1000.0));
+    let known = ctx.world.judge(|judge, now| judge.end(place, now));
+    let (code, offset, timestamp) = conn.list_by_time(place, wanted).await?;
+    ctx.world.note(ctx.name, format_args!("{place:?} from {wanted} on: code {code}, {offset} at {timestamp}"));
+    ctx.check_code("list offsets", code);
+    if code != 0 {
+        ctx.seek(conn, place).await;
+        return Err(io::Error::other("refused"));
+    }
+    ctx.world.judge(|judge, _| judge.shown_by_time(place, wanted, (offset, timestamp), known));
     Ok(())
 }
 
@@ -286,7 +400,14 @@ pub async fn verifier(ctx: Ctx, groups: BTreeSet<&'static str>, besides: Besides
         for place in ctx.places() {
             read_all(&ctx, &place).await;
             for group in &groups {
-                until(&ctx, async |conn| look_at_commit(&ctx, conn, group, &place).await).await;
+                until(&ctx, async |conn| {
+                    let answered = look_at_commit(&ctx, conn, group, &place).await?;
+                    if !answered {
+                        ctx.seek_coordinator(conn, group).await;
+                    }
+                    Ok(answered)
+                })
+                .await;
             }
         }
         if besides.team {
@@ -298,9 +419,13 @@ pub async fn verifier(ctx: Ctx, groups: BTreeSet<&'static str>, besides: Besides
         until(&ctx, async |conn| {
             let topics = conn.topics().await?;
             // A broker may learn of another one's changes a little later; one that has just started knows all.
-            if round > 0 {
-                ctx.world.judge(|judge, _| judge.shown_topics(&topics));
+            if round == 0 {
+                return Ok(true);
             }
+            if ctx.world.up().len() > 1 {
+                return Ok(ctx.world.judge(|judge, _| judge.knows_topics(&topics)));
+            }
+            ctx.world.judge(|judge, _| judge.shown_topics(&topics));
             Ok(true)
         })
         .await;
@@ -326,17 +451,20 @@ pub async fn until(ctx: &Ctx, mut step: impl AsyncFnMut(&mut Conn) -> io::Result
 async fn write_one(ctx: &Ctx, place: &Place, round: u64) {
     let mut attempt = 0;
     until(ctx, async |conn| {
-        let values = vec![format!("verifier/{}/{round}/{attempt}", place.1)];
+        let values = vec![dated(&ctx.dice, ctx.world.now(), format!("verifier/{}/{round}/{attempt}", place.1))];
         attempt += 1;
         let end = ctx.world.judge(|judge, now| {
             let producer = ctx.name.to_owned();
-            judge.sent(&values[0], Sent { place: place.clone(), order: Order::Any, producer, index: 0 });
+            judge.sent(&values[0], Sent { place: place.clone(), order: Order::Any, producer, index: 0, epoch: None });
             judge.end(place, now)
         });
         let id = conn.send_batch(place, batch(None, &values)).await?;
         let (code, base) = conn.receive_ack(id).await?;
         ctx.world.note(ctx.name, format_args!("writes {place:?}: code {code}, {base}"));
         ctx.check_code("last produce", code);
+        if code != 0 {
+            ctx.seek(conn, place).await;
+        }
         if code == 0 {
             ctx.world.judge(|judge, now| judge.acked(place, base, &values, end, now));
         }
@@ -358,6 +486,7 @@ async fn read_all(ctx: &Ctx, place: &Place) {
                 let (code, low) = conn.list_offset(place, -2).await?;
                 ctx.check_code("list offsets", code);
                 if code != 0 {
+                    ctx.seek(conn, place).await;
                     return Ok(false);
                 }
                 ctx.world.judge(|judge, _| {
@@ -379,6 +508,7 @@ async fn read_all(ctx: &Ctx, place: &Place) {
                     return Ok(false);
                 }
                 ctx.check_code("last fetch", fetched.error);
+                ctx.seek(conn, place).await;
                 return Ok(false);
             }
             ctx.world.judge(|judge, now| {

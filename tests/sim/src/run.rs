@@ -28,15 +28,15 @@ use turmoil::net::{TcpListener, TcpStream};
 
 use crate::bucket::{self, Bucket, HostStore};
 use crate::judge::Judge;
-use crate::plan::{A, Action, AtHandover, Kind, Plan};
+use crate::plan::{A, Action, AtHandover, HOSTS, Kind, Objects, Plan, Way};
 use crate::roles::{self, Besides, Ctx};
 use crate::world::{Dice, Exit, Phase, World, until};
-use crate::{churn, producers, team};
+use crate::{churn, producers, states, team};
 
 const TICK: Duration = Duration::from_millis(1);
 
-/// A neighbour that can't read the metadata table may go on so long before it is closed.
-const HEARSAY: Duration = Duration::from_secs(10);
+/// A neighbour looks for what is new in the metadata table within this, whatever its clock says.
+const HEARSAY: Duration = Duration::from_secs(12);
 
 /// A process that ended by itself is started again after this.
 const RESTART_AFTER: Duration = Duration::from_millis(300);
@@ -46,6 +46,8 @@ pub struct Options {
     pub mutant: Option<Mutant>,
     pub keep_trace: bool,
     pub kind: Option<Kind>,
+    /// Parts of the plan that are left out.
+    pub without: Vec<usize>,
 }
 
 /// What became of a seed.
@@ -54,6 +56,8 @@ pub struct Outcome {
     pub seed: u64,
     pub kind: String,
     pub violations: Vec<String>,
+    /// What the plan is made of, by number.
+    pub parts: Vec<String>,
     /// Hash and number of all events.
     pub fingerprint: (u64, u64),
     pub timeline: Vec<String>,
@@ -67,14 +71,21 @@ impl Outcome {
     }
 }
 
-pub fn run(seed: u64, options: &Options) -> Outcome {
+/// The plan of a seed, whole.
+pub fn plan(seed: u64, options: &Options) -> Plan {
     let dice = Dice::new(Arc::new(alluvium::types::env::testing::SeededEntropy::new(seed ^ 0x51_5eed)));
-    let plan = Plan::new(seed, &dice, options.kind);
+    Plan::new(seed, &dice, options.kind)
+}
+
+pub fn run(seed: u64, options: &Options) -> Outcome {
+    let whole = plan(seed, options);
+    let parts = whole.parts.iter().map(ToString::to_string).collect();
+    let plan = whole.without(&options.without);
     // Who closes a neighbour waits until nothing that it shows is proven any more; who has its node id does not wait.
     let hurried = plan.hosts.len() > 1 && !plan.neighbours;
     let staleness = if hurried { Duration::from_millis(plan.ttl_ms) } else { Duration::ZERO };
-    let hearsay = if plan.neighbours { HEARSAY } else { staleness };
-    let world = World::new(seed, Judge::new(staleness, hearsay), &plan.hosts, options.keep_trace);
+    let hearsay = if plan.neighbours { HEARSAY + plan.longest_silence() } else { staleness };
+    let world = World::new(seed, Judge::new(staleness, hearsay), &plan, options.keep_trace);
     mutant::plant(options.mutant);
     let simulated = catch_unwind(AssertUnwindSafe(|| Run::new(&world, &plan).drive()));
     mutant::plant(None);
@@ -84,10 +95,14 @@ pub fn run(seed: u64, options: &Options) -> Outcome {
         world.judge(|judge, _| judge.object("panic", text.unwrap_or_default()));
         world.now()
     });
+    for (what, count) in states::take() {
+        world.counters.lock().insert(what, count);
+    }
     Outcome {
         seed,
         kind: format!("{:?}", plan.kind),
         violations: world.judge.lock().violations().to_vec(),
+        parts,
         fingerprint: world.fingerprint(),
         timeline: world.timeline(),
         simulated,
@@ -104,8 +119,8 @@ struct Run<'a> {
     /// Asks the present life of a host to end cleanly.
     stops: Rc<RefCell<BTreeMap<&'static str, CancellationToken>>>,
     restarts: Vec<(Duration, &'static str)>,
-    /// Brokers that stand still, and until when.
-    awakenings: Vec<(Duration, &'static str)>,
+    /// What is to happen besides the plan.
+    later: Vec<(Duration, Action)>,
     dice: Dice,
 }
 
@@ -113,14 +128,14 @@ impl<'a> Run<'a> {
     fn new(world: &Arc<World>, plan: &'a Plan) -> Run<'a> {
         let mut sim = turmoil::Builder::new()
             .rng_seed(world.seed)
-            .tick_duration(TICK)
-            .simulation_duration(Duration::from_secs(3600))
+            .tick_duration(TICK * u32::try_from(plan.scale).expect("small"))
+            .simulation_duration(Duration::from_secs(20 * 3600))
             .min_message_latency(Duration::from_micros(200))
             .max_message_latency(Duration::from_millis(6))
             .tcp_capacity(4096)
             .epoch(std::time::UNIX_EPOCH + Duration::from_secs(1_700_000_000))
             .build();
-        let (bucket, landing) = Bucket::new(world.clone(), Duration::from_millis(plan.merging.grace_ms));
+        let (bucket, landing) = Bucket::new(world.clone(), Duration::from_millis(plan.merging().grace_ms));
         let landing = RefCell::new(Some(landing));
         sim.host("bucket", move || {
             let landing = landing.borrow_mut().take().expect("the bucket never crashes");
@@ -143,8 +158,8 @@ impl<'a> Run<'a> {
             });
         }
         let dice = Dice::new(world.entropy("run", 3));
-        let (restarts, awakenings) = (Vec::new(), Vec::new());
-        let mut run = Run { world: world.clone(), plan, sim, stores, bucket, stops, restarts, awakenings, dice };
+        let (restarts, later) = (Vec::new(), Vec::new());
+        let mut run = Run { world: world.clone(), plan, sim, stores, bucket, stops, restarts, later, dice };
         run.clients();
         run
     }
@@ -158,11 +173,14 @@ impl<'a> Run<'a> {
             partitions: plan.partitions,
             damage: matches!(plan.kind, Kind::Damage | Kind::Corrupt),
             patience: plan.patience,
+            home: plan.homes.get(name).copied(),
+            aim: Arc::default(),
         };
-        let contexts: Vec<Ctx> = plan.clients.iter().map(|name| ctx(name)).collect();
+        let clients = plan.clients();
+        let contexts: Vec<Ctx> = clients.iter().map(|name| ctx(name)).collect();
         let (maker, verifier) = (ctx("maker"), ctx("verifier"));
-        let groups = plan.clients.iter().filter_map(|name| group_of(name)).collect();
-        let has = |what: &str| plan.clients.iter().any(|name| name.starts_with(what));
+        let groups = clients.iter().filter_map(|name| group_of(name)).collect();
+        let has = |what: &str| clients.iter().any(|name| name.starts_with(what));
         let besides = Besides { team: has("member"), churn: has("churn") };
         self.sim.client("maker", async move {
             roles::make_topic(&maker).await;
@@ -181,6 +199,7 @@ impl<'a> Run<'a> {
                     (Some("silent"), _) => producers::silent(ctx).await,
                     (Some("member"), _) => team::member(ctx).await,
                     (Some("churn"), _) => churn::churn(ctx).await,
+                    (Some("asker"), _) => roles::asker(ctx).await,
                     (_, Some(group)) => roles::consumer(ctx, group).await,
                     _ => roles::admin(ctx, admin_pace, deletes).await,
                 }
@@ -190,7 +209,7 @@ impl<'a> Run<'a> {
     }
 
     fn drive(mut self) -> Duration {
-        let mut actions = self.plan.actions.iter().cloned().collect::<std::collections::VecDeque<_>>();
+        let mut actions = std::collections::VecDeque::from(self.plan.actions());
         let mut quiet_since = None;
         let mut reborn = false;
         loop {
@@ -207,8 +226,10 @@ impl<'a> Run<'a> {
             }
             if !reborn && self.world.phase() == Phase::Reborn {
                 reborn = true;
-                let survivor = *self.world.survivor.lock();
-                self.bounce(survivor);
+                let alive = self.world.alive.lock().clone();
+                let all = self.dice.chance(50);
+                let one = alive[self.dice.below(alive.len() as u64) as usize];
+                alive.into_iter().filter(|host| all || *host == one).for_each(|host| self.bounce(host));
             }
             let late = quiet_since.is_some_and(|since| now > since + self.plan.limit);
             if late && self.plan.kind != Kind::Damage {
@@ -229,37 +250,43 @@ impl<'a> Run<'a> {
                 }
             }
         }
-        self.world.count("merge: committed", self.bucket.truth.lock().runs());
+        let left = at_once(self.bucket.memory.list("", None, 1_000_000));
+        let keys = left.iter().map(|object| object.key.as_str());
+        self.world.count("garbage: left at the end", self.bucket.truth.lock().orphans(keys, self.world.now()) as u64);
         for (what, count) in bucket::sum(self.stores.values().map(|store| store.faults.injected())) {
             self.world.count(what, count);
         }
         self.sim.elapsed()
     }
 
-    /// Whoever just handed leases over, with segments that may still be uploading, dies or stands still.
+    /// Whoever just handed leases over, with segments that may still be uploading, dies or stands still, or does not hear of it.
     fn look_for_handovers(&mut self) {
+        let now = self.world.now();
         for host in self.plan.hosts.clone() {
-            if !self.world.hosts[host].handed_over.swap(false, Ordering::Relaxed) {
+            let handed_to = std::mem::take(&mut *self.world.hosts[host].handed_to.lock());
+            if handed_to.is_empty() || self.world.phase() != Phase::Storm || self.dice.chance(50) {
                 continue;
             }
-            self.world.count("lease: handed over", 1);
-            if self.world.phase() != Phase::Storm || self.dice.chance(50) {
-                continue;
-            }
-            match self.plan.at_handover {
+            match self.plan.at_handover() {
                 AtHandover::Nothing => {}
                 AtHandover::Crash => self.act(Action::Crash(host)),
                 AtHandover::StandStill(pause) => {
                     self.act(Action::PauseStore(host, true));
-                    self.awakenings.push((self.world.now() + Duration::from_millis(pause), host));
+                    self.later.push((now + Duration::from_millis(pause), Action::PauseStore(host, false)));
+                }
+                AtHandover::Regain { deaf_ms, leaves_after_ms } => {
+                    self.act(Action::CutStore(host, Objects::Metadata, Way::Back));
+                    self.later.push((now + Duration::from_millis(deaf_ms), Action::MendStore(host)));
+                    let target = HOSTS.into_iter().find(|other| handed_to.iter().any(|to| to == other));
+                    let leave = target.map(|to| (now + Duration::from_millis(leaves_after_ms), Action::Restart(to)));
+                    self.later.extend(leave);
                 }
             }
         }
-        let now = self.world.now();
-        let (due, later) = self.awakenings.drain(..).partition(|(at, _)| *at <= now);
-        self.awakenings = later;
-        let due: Vec<(Duration, &'static str)> = due;
-        due.into_iter().for_each(|(_, host)| self.act(Action::PauseStore(host, false)));
+        let (due, later) = self.later.drain(..).partition(|(at, _)| *at <= now);
+        self.later = later;
+        let due: Vec<(Duration, Action)> = due;
+        due.into_iter().for_each(|(_, action)| self.act(action));
     }
 
     /// Starts processes again that ended by themselves, as a supervisor does; one that was replaced stays down.
@@ -267,7 +294,7 @@ impl<'a> Run<'a> {
         for host in &self.plan.hosts {
             let Some(exit) = self.world.hosts[host].exited.lock().take() else { continue };
             self.sim.crash(*host);
-            let survivor = self.world.phase() != Phase::Storm && *self.world.survivor.lock() == *host;
+            let survivor = self.world.phase() != Phase::Storm && self.world.alive.lock().contains(host);
             if exit == Exit::Other || survivor {
                 self.restarts.push((now + RESTART_AFTER, host));
             }
@@ -291,28 +318,42 @@ impl<'a> Run<'a> {
                 self.world.count("broker: started beside another", u64::from(host != A));
                 self.world.hosts[host].allowed.send_replace(true);
             }
-            Action::Crash(host) => {
-                self.world.count("broker: crashed", 1);
-                self.sim.crash(host);
-                let pause = self.dice.ms(0, 300);
-                self.restarts.push((self.world.now() + pause, host));
+            Action::Crash(host) => self.crash(host),
+            Action::Die(host) => {
+                self.world.hosts[host].allowed.send_replace(false);
+                self.crash(host);
             }
-            Action::Restart(host) => {
-                self.world.count("broker: told to stop", 1);
-                if let Some(stop) = self.stops.borrow().get(host) {
-                    stop.cancel();
+            Action::Restart(host) => self.tell_to_stop(host),
+            Action::Leave(host) => {
+                self.world.hosts[host].allowed.send_replace(false);
+                self.tell_to_stop(host);
+            }
+            Action::Cut(one, other, way) => {
+                if self.is_there(one) && self.is_there(other) {
+                    self.world.count("network: cut", 1);
+                    match way {
+                        Way::Both => self.sim.partition(one, other),
+                        Way::There => self.sim.partition_oneway(one, other),
+                        Way::Back => self.sim.partition_oneway(other, one),
+                    }
                 }
             }
-            Action::Partition(one, other) => {
-                self.world.count("network: cut", 1);
-                self.sim.partition(one, other);
+            Action::Mend(one, other) => {
+                if self.is_there(one) && self.is_there(other) {
+                    self.sim.repair(one, other);
+                }
             }
-            Action::Repair(one, other) => self.sim.repair(one, other),
             Action::Hold(one, other) => {
-                self.world.count("network: held", 1);
-                self.sim.hold(one, other);
+                if self.is_there(one) && self.is_there(other) {
+                    self.world.count("network: held", 1);
+                    self.sim.hold(one, other);
+                }
             }
-            Action::Release(one, other) => self.sim.release(one, other),
+            Action::Release(one, other) => {
+                if self.is_there(one) && self.is_there(other) {
+                    self.sim.release(one, other);
+                }
+            }
             Action::Rates(host, rates) => self.stores[host].faults.set_rates(rates),
             Action::Deny(host, denied) => {
                 self.world.count("store: denied period", u64::from(denied));
@@ -326,31 +367,67 @@ impl<'a> Run<'a> {
                 self.world.count("clock: jumped", 1);
                 *self.world.hosts[host].wall_skew_ms.lock() = ms;
             }
+            Action::CutStore(host, objects, way) => {
+                self.world.count("broker: cut off from the store or the table", 1);
+                *self.world.hosts[host].cut.lock() = Some((objects, way));
+            }
+            Action::MendStore(host) => *self.world.hosts[host].cut.lock() = None,
+            Action::LateReads(host, ms) => self.world.hosts[host].late_reads_ms.store(ms, Ordering::Relaxed),
+            Action::Night(night) => self.world.night.store(night, Ordering::Relaxed),
             Action::Damage => self.damage(),
-            Action::Quiet(survivor) => self.quiet(survivor),
+            Action::Quiet(alive) => self.quiet(alive),
         }
     }
 
-    fn quiet(&mut self, survivor: &'static str) {
-        for host in &self.plan.hosts {
+    fn crash(&mut self, host: &'static str) {
+        self.world.count("broker: crashed", 1);
+        self.sim.crash(host);
+        let pause = self.dice.ms(0, 300);
+        self.restarts.push((self.world.now() + pause, host));
+    }
+
+    fn tell_to_stop(&mut self, host: &'static str) {
+        self.world.count("broker: told to stop", 1);
+        if let Some(stop) = self.stops.borrow().get(host) {
+            stop.cancel();
+        }
+    }
+
+    /// Whether the plan has this client or broker still.
+    fn is_there(&self, name: &str) -> bool {
+        self.plan.hosts.contains(&name) || self.plan.clients().contains(&name)
+    }
+
+    fn quiet(&mut self, alive: Vec<&'static str>) {
+        let plan = self.plan;
+        self.later.clear();
+        self.world.night.store(false, Ordering::Relaxed);
+        let mut others: Vec<&'static str> = plan.clients();
+        others.extend(["maker", "verifier"]);
+        for (at, host) in plan.hosts.iter().copied().enumerate() {
             self.stores[host].faults.set_rates(FaultRates::default());
             self.stores[host].faults.set_denied(false);
-            self.world.hosts[host].paused.send_replace(false);
-            for client in self.plan.clients.iter().chain(&["maker", "verifier"]) {
-                self.sim.release(*client, *host);
-                self.sim.repair(*client, *host);
+            let switches = &self.world.hosts[host];
+            switches.paused.send_replace(false);
+            *switches.cut.lock() = None;
+            switches.late_reads_ms.store(0, Ordering::Relaxed);
+            for other in others.iter().chain(&plan.hosts[at + 1..]) {
+                self.sim.release(*other, host);
+                self.sim.repair(*other, host);
             }
-            if *host != survivor {
-                self.sim.crash(*host);
+            switches.allowed.send_replace(alive.contains(&host));
+            if !alive.contains(&host) {
+                self.sim.crash(host);
             }
         }
-        self.restarts.retain(|(_, host)| *host == survivor);
-        *self.world.survivor.lock() = survivor;
-        self.world.hosts[survivor].allowed.send_replace(true);
-        let coming = self.restarts.iter().any(|(_, host)| *host == survivor);
-        if !coming && !self.sim.is_host_running(survivor) {
-            self.bounce(survivor);
+        self.restarts.retain(|(_, host)| alive.contains(host));
+        for host in &alive {
+            let coming = self.restarts.iter().any(|(_, other)| other == host);
+            if !coming && !self.sim.is_host_running(*host) {
+                self.bounce(host);
+            }
         }
+        *self.world.alive.lock() = alive;
         self.world.phase.send_replace(Phase::Quiet);
     }
 
@@ -435,16 +512,21 @@ fn group_of(name: &str) -> Option<&'static str> {
     }
 }
 
+fn node_id(host: &str) -> i32 {
+    HOSTS.iter().position(|known| *known == host).and_then(|at| i32::try_from(at + 1).ok()).expect("one of the hosts")
+}
+
 fn settings(plan: &Plan, host: &str) -> Settings {
+    let merging = plan.merging();
     let mut settings = Settings {
-        node_id: Some(if plan.neighbours && host != A { 2 } else { 1 }),
+        node_id: Some(if plan.neighbours { node_id(host) } else { 1 }),
         session_ttl_ms: plan.ttl_ms,
         flush_interval_ms: Some(plan.flush_interval_ms),
-        merge_window_ms: plan.merging.window_ms,
-        merge_window_bytes: plan.merging.window_bytes,
-        merge_unmerged_max: Some(plan.merging.unmerged_max),
-        collect_grace_ms: plan.merging.grace_ms,
-        tail_cache_bytes: plan.merging.tail_bytes,
+        merge_window_ms: merging.window_ms,
+        merge_window_bytes: merging.window_bytes,
+        merge_unmerged_max: Some(merging.unmerged_max),
+        collect_grace_ms: merging.grace_ms,
+        tail_cache_bytes: merging.tail_bytes,
         ..Settings::default()
     };
     settings.kafka.offsets_topic_num_partitions = 2;

@@ -11,8 +11,9 @@ use alluvium::types::mutant::Mutant;
 
 use crate::child;
 use crate::mutants;
-use crate::plan::KINDS;
-use crate::run::Outcome;
+use crate::plan::kind_of;
+use crate::run::{Options, Outcome};
+use crate::states;
 
 #[derive(Debug, Default)]
 pub struct Summary {
@@ -30,6 +31,15 @@ pub struct With<'a> {
     pub jobs: usize,
     pub mutant: Option<Mutant>,
     pub keep_trace: bool,
+}
+
+impl With<'_> {
+    /// One seed, without some parts of its plan.
+    pub fn run(&self, seed: u64, without: &[usize]) -> Outcome {
+        let options =
+            Options { mutant: self.mutant, keep_trace: self.keep_trace, without: without.to_vec(), kind: None };
+        child::run(self.program, seed, &options)
+    }
 }
 
 /// Runs the seeds that `wanted` picks of `start..start + count`; stops early when `until_failure`.
@@ -56,7 +66,7 @@ fn each(
                     if !wanted(seed) {
                         continue;
                     }
-                    let outcome = child::run(with.program, seed, with.mutant, with.keep_trace);
+                    let outcome = with.run(seed, &[]);
                     if until_failure && !outcome.passed() {
                         stop.store(true, Ordering::Relaxed);
                     }
@@ -72,10 +82,14 @@ fn each(
     });
 }
 
+/// How often a long run says how far it is.
+const PROGRESS: Duration = Duration::from_secs(60);
+
 /// Runs schedules and prints failures as they come.
 pub fn schedules(seeds: std::ops::Range<u64>, with: With<'_>) -> Summary {
     let begun = Instant::now();
     let mut summary = Summary::default();
+    let mut told = begun;
     each(seeds, with, false, &|_| true, |outcome| {
         *summary.counters.entry("runs in all".to_owned()).or_default() += 1;
         for (what, count) in &outcome.counters {
@@ -88,12 +102,17 @@ pub fn schedules(seeds: std::ops::Range<u64>, with: With<'_>) -> Summary {
             println!("seed {} ({}) failed: {}", outcome.seed, outcome.kind, outcome.violations.join("; "));
             summary.failed.push(outcome);
         }
+        if told.elapsed() > PROGRESS {
+            told = Instant::now();
+            let (passed, failed) = (summary.passed, summary.failed.len());
+            println!("after {:.0} s: {passed} passed, {failed} failed so far", begun.elapsed().as_secs_f64());
+        }
     });
     summary.took = begun.elapsed();
     summary
 }
 
-/// Prints what was run and injected, and the last line.
+/// Prints what was run and injected, which situations were reached, and the last line.
 pub fn report(summary: &Summary) {
     let count = summary.passed + summary.failed.len() as u64;
     let seconds = summary.took.as_secs_f64();
@@ -102,18 +121,29 @@ pub fn report(summary: &Summary) {
         summary.simulated.as_secs_f64(),
         count as f64 / seconds.max(0.001)
     );
-    for (what, count) in &summary.counters {
-        println!("  {what:<32} {count:>8}");
+    println!("faults and events:");
+    for (what, count) in summary.counters.iter().filter(|(what, _)| !states::ALL.contains(&what.as_str())) {
+        println!("  {what:<64} {count:>8}");
+    }
+    println!("situations reached:");
+    for what in states::ALL {
+        match summary.counters.get(*what) {
+            Some(count) => println!("  {what:<64} {count:>8}"),
+            None => println!("  {what:<64}     none"),
+        }
     }
     println!("{} passed, {} failed", summary.passed, summary.failed.len());
 }
 
-/// Runs a seed again with its timeline and prints that.
-pub fn show(seed: u64, with: With<'_>) -> bool {
-    let outcome = child::run(with.program, seed, with.mutant, true);
+/// Runs a seed again with its timeline and prints that, and what its plan is made of.
+pub fn show(seed: u64, without: &[usize], with: With<'_>) -> bool {
+    let outcome = With { keep_trace: true, ..with }.run(seed, without);
     let mut out = std::io::stdout().lock();
     for line in &outcome.timeline {
         let _closed = writeln!(out, "{line}");
+    }
+    for (at, part) in outcome.parts.iter().enumerate().filter(|(at, _)| !without.contains(at)) {
+        let _closed = writeln!(out, "part {at:>2}: {part}");
     }
     let _closed = writeln!(out, "seed {} ({}): {:?}", seed, outcome.kind, outcome.violations);
     let _closed = writeln!(out, "trace {:016x}, {} events", outcome.fingerprint.0, outcome.fingerprint.1);
@@ -152,13 +182,14 @@ pub struct Caught {
     pub by: Option<(u64, String)>,
 }
 
-/// Looks for a seed that catches a planted bug.
-pub fn hunt(mutant: Mutant, seeds: std::ops::Range<u64>, with: With<'_>) -> Caught {
+/// Looks for a seed that catches a planted bug. `known`: nowhere but at the one that did before.
+pub fn hunt(mutant: Mutant, seeds: std::ops::Range<u64>, known: Option<u64>, with: With<'_>) -> Caught {
     let begun = Instant::now();
     let with = With { mutant: Some(mutant), ..with };
-    let likely = mutants::kinds(mutant);
-    let wanted = |seed: u64| likely.is_empty() || likely.contains(&KINDS[(seed % KINDS.len() as u64) as usize]);
     let mut caught = Caught { mutant, tried: 0, took: Duration::ZERO, by: None };
+    let likely = mutants::kinds(mutant);
+    let wanted = |seed: u64| known.is_some() || likely.is_empty() || likely.contains(&kind_of(seed));
+    let seeds = known.map_or(seeds, |seed| seed..seed + 1);
     each(seeds, with, true, &wanted, |outcome| {
         caught.tried += 1;
         let lower = caught.by.as_ref().is_none_or(|(seed, _)| outcome.seed < *seed);
@@ -170,24 +201,54 @@ pub fn hunt(mutant: Mutant, seeds: std::ops::Range<u64>, with: With<'_>) -> Caug
     caught
 }
 
-/// Prints one row per planted bug; tells how many were caught and how many were not.
-pub fn hunt_all(which: &[Mutant], seeds: std::ops::Range<u64>, with: With<'_>) -> (usize, usize) {
+/// Prints one row per planted bug; gives the seeds that caught them, and tells how many were not caught. `known`: seeds that caught
+/// them before.
+pub fn hunt_all(
+    which: &[Mutant],
+    seeds: std::ops::Range<u64>,
+    known: &BTreeMap<Mutant, u64>,
+    with: With<'_>,
+) -> (BTreeMap<Mutant, u64>, usize) {
     println!("{:<26} {:>6} {:>7}  {:>7}  rule", "planted bug", "seeds", "seconds", "by seed");
-    let mut missed = 0;
-    for mutant in which {
-        let caught = hunt(*mutant, seeds.clone(), with);
-        let name = mutants::name(caught.mutant);
-        let seconds = caught.took.as_secs_f64();
-        match caught.by {
-            Some((seed, rule)) => {
-                let rule: String = rule.chars().take(90).collect();
-                println!("{name:<26} {:>6} {seconds:>7.1}  {seed:>7}  {rule}", caught.tried);
-            }
-            None => {
-                missed += 1;
-                println!("{name:<26} {:>6} {seconds:>7.1}  NOT CAUGHT", caught.tried);
-            }
+    let next = AtomicU64::new(0);
+    let (send, all) = mpsc::channel();
+    let mut by = BTreeMap::new();
+    // Those that are caught at once keep all processors busy, one each; the others are looked for one after the other.
+    std::thread::scope(|scope| {
+        for _ in 0..with.jobs {
+            let (send, next) = (send.clone(), &next);
+            scope.spawn(move || {
+                while let Some(mutant) = which.get(next.fetch_add(1, Ordering::Relaxed) as usize) {
+                    let caught =
+                        known.get(mutant).map(|seed| hunt(*mutant, 0..0, Some(*seed), With { jobs: 1, ..with }));
+                    if send.send((*mutant, caught)).is_err() {
+                        return;
+                    }
+                }
+            });
         }
+        drop(send);
+        for (mutant, caught) in &all {
+            let caught = match caught {
+                Some(caught) if caught.by.is_some() => caught,
+                _ => hunt(mutant, seeds.clone(), None, with),
+            };
+            show_caught(&caught);
+            by.extend(caught.by.map(|(seed, _)| (mutant, seed)));
+        }
+    });
+    let missed = which.len() - by.len();
+    (by, missed)
+}
+
+fn show_caught(caught: &Caught) {
+    let name = mutants::name(caught.mutant);
+    let seconds = caught.took.as_secs_f64();
+    match &caught.by {
+        Some((seed, rule)) => {
+            let rule: String = rule.chars().take(90).collect();
+            println!("{name:<26} {:>6} {seconds:>7.1}  {seed:>7}  {rule}", caught.tried);
+        }
+        None => println!("{name:<26} {:>6} {seconds:>7.1}  NOT CAUGHT", caught.tried),
     }
-    (which.len() - missed, missed)
 }

@@ -20,6 +20,7 @@ use crate::roles::{Ctx, TOPIC, wait_for_topic};
 
 const TEAM: &str = "team";
 
+const NOT_COORDINATOR: i16 = 16;
 const ILLEGAL_GENERATION: i16 = 22;
 const UNKNOWN_MEMBER: i16 = 25;
 const REBALANCE: i16 = 27;
@@ -29,9 +30,10 @@ const MEMBER_ID_REQUIRED: i16 = 79;
 const SESSION_MS: i32 = 700;
 const REBALANCE_MS: i32 = 1500;
 
-/// A member's life goes on, or it is to join again, or it has to become another one.
+/// A member's life goes on, or it is to join again, perhaps somewhere else, or it has to become another one.
 enum Next {
     Rejoin,
+    Move,
     Die,
 }
 
@@ -54,6 +56,10 @@ pub async fn member(ctx: Ctx) {
         while ctx.storm() {
             match live(&ctx, &mut conn, &mut member).await {
                 Ok(Next::Rejoin) => {}
+                Ok(Next::Move) => {
+                    ctx.seek_coordinator(&conn, TEAM).await;
+                    conn = ctx.connect().await;
+                }
                 Ok(Next::Die) => break,
                 Err(error) => {
                     ctx.world.note(ctx.name, format_args!("{} is gone: {error}", member.id));
@@ -74,7 +80,7 @@ async fn live(ctx: &Ctx, conn: &mut Conn, member: &mut Member) -> io::Result<Nex
     ctx.world.count("group: generations of members", 1);
     let mut positions = BTreeMap::new();
     for partition in member.partitions.clone() {
-        let Some(offset) = look(ctx, conn, partition).await? else { return Ok(Next::Rejoin) };
+        let Some(offset) = look(ctx, conn, partition).await? else { return Ok(Next::Move) };
         positions.insert(partition, offset);
     }
     loop {
@@ -110,6 +116,7 @@ fn judge_code(ctx: &Ctx, what: &str, code: i16) -> Option<Next> {
         0 => None,
         REBALANCE => Some(Next::Rejoin),
         ILLEGAL_GENERATION | UNKNOWN_MEMBER => Some(Next::Die),
+        NOT_COORDINATOR if ctx.world.hosts.len() > 1 => Some(Next::Move),
         code => {
             ctx.check_code(what, code);
             Some(Next::Rejoin)
@@ -217,6 +224,10 @@ pub async fn verify(ctx: &Ctx, conn: &mut Conn) -> io::Result<bool> {
         match join(ctx, conn, &mut member).await? {
             None if member.partitions.len() == ctx.partitions as usize => break,
             None | Some(Next::Rejoin) => ctx.pause(50, 200).await,
+            Some(Next::Move) => {
+                ctx.seek_coordinator(conn, TEAM).await;
+                return Ok(false);
+            }
             Some(Next::Die) => return Ok(false),
         }
     }

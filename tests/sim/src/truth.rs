@@ -1,15 +1,26 @@
 //! What the metadata table says, as its revisions land, and what may be deleted by it: whoever deletes anything else has lost data, or
 //! will have. Time counts from the landing of a revision, which nobody can know earlier.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use alluvium::meta::entry::{Change, Entry};
 use alluvium::meta::image::{Image, SessionState};
-use alluvium::segment::{RUNS_PREFIX, parse_run_key, parse_segment_key};
+use alluvium::segment::{RUNS_PREFIX, Tail, parse_run_key, parse_segment_key, parse_tail, segment_key};
 use alluvium::types::{Revision, RunId, SegmentNumber, SessionId};
 
 const REVISIONS: &str = "meta/log/";
+
+/// What an object that landed means.
+#[derive(Debug, Default)]
+pub struct Landed {
+    /// Brokers that were handed leases by it.
+    pub handed_to: Vec<String>,
+    /// Situations of [`crate::states`].
+    pub states: Vec<&'static str>,
+    /// What a revision says, in words.
+    pub words: Option<String>,
+}
 
 #[derive(Default)]
 pub struct Truth {
@@ -21,6 +32,12 @@ pub struct Truth {
     /// Claims that ended, and when.
     ended: BTreeMap<RunId, Duration>,
     runs: u64,
+    /// What was deleted; a late write may bring the name back.
+    deleted: BTreeSet<String>,
+    /// Who put fences into a session.
+    fencers: BTreeMap<SessionId, BTreeSet<&'static str>>,
+    /// Up to which segment sessions handed leases over.
+    through: BTreeMap<SessionId, SegmentNumber>,
 }
 
 impl Truth {
@@ -41,16 +58,87 @@ impl Truth {
         self.runs
     }
 
-    /// An object was created. Tells whether leases were handed over by it.
-    pub fn landed(&mut self, key: &str, body: &[u8], now: Duration) -> bool {
-        let Some(revision) = key.strip_prefix(REVISIONS).and_then(|digits| digits.parse().ok()) else { return false };
+    /// The broker that a session is one life of.
+    pub fn host(&self, session: SessionId) -> &str {
+        let session = self.image.sessions.get(&session).and_then(|session| session.endpoints.first());
+        session.map_or("nobody", |endpoint| endpoint.host.as_str())
+    }
+
+    fn end_of(&self, session: SessionId) -> Option<SegmentNumber> {
+        match self.image.sessions.get(&session)?.state {
+            SessionState::Fenced { end } => Some(end),
+            _ => None,
+        }
+    }
+
+    /// An object was created by a host. `there` tells which objects there are.
+    pub fn landed(
+        &mut self,
+        (host, key, body): (&'static str, &str, &[u8]),
+        there: impl Fn(&str) -> bool,
+        now: Duration,
+    ) -> Landed {
+        if let Ok((session, number)) = parse_segment_key(key) {
+            return Landed { states: self.segment_landed(host, key, body, session, number), ..Landed::default() };
+        }
+        if key.starts_with("meta/closed/") {
+            return Landed { states: vec!["metadata: a generation was closed"], ..Landed::default() };
+        }
+        let Some(revision) = key.strip_prefix(REVISIONS).and_then(|digits| digits.parse().ok()) else {
+            return Landed::default();
+        };
         // What lands in a generation that is closed does not count; all its revisions are there already.
         if revision != self.image.revision + 1 {
-            return false;
+            return Landed {
+                states: vec!["metadata: a late append landed in a closed generation"],
+                ..Landed::default()
+            };
         }
-        let Ok(entry) = Entry::decode(revision, body) else { return false };
+        let Ok(entry) = Entry::decode(revision, body) else { return Landed::default() };
+        self.revision_landed(&entry, there, now)
+    }
+
+    fn segment_landed(
+        &mut self,
+        host: &'static str,
+        key: &str,
+        body: &[u8],
+        session: SessionId,
+        number: SegmentNumber,
+    ) -> Vec<&'static str> {
+        let mut states = Vec::new();
+        if self.deleted.contains(key) {
+            states.push("late write: where its name was collected");
+        }
+        if number < self.image.merges.merged(session) {
+            states.push("late write: below what is merged");
+        }
+        let size = body.len() as u64;
+        let fence = matches!(parse_tail(key, size, body), Ok(Tail::Fence(_)));
+        if fence {
+            let fencers = self.fencers.entry(session).or_default();
+            fencers.insert(host);
+            if fencers.len() > 1 {
+                states.push("fence: two brokers fenced one session");
+            }
+            if self.host(session) == host {
+                states.push("fence: by the broker itself, or its next life");
+            }
+        } else if self.end_of(session).is_some_and(|end| number > end) {
+            states.push("late write: behind the end of its session");
+        } else if self.fencers.contains_key(&session) {
+            states.push("late write: after a fence, below it or above");
+        }
+        states
+    }
+
+    fn revision_landed(&mut self, entry: &Entry, there: impl Fn(&str) -> bool, now: Duration) -> Landed {
+        let mut landed = Landed::default();
+        for change in &entry.changes {
+            self.look(change, &there, &mut landed);
+        }
         let claims: Vec<RunId> = self.image.merges.claims.keys().copied().collect();
-        self.image.apply(&entry).expect("it follows");
+        self.image.apply(entry).expect("it follows");
         for (session, merged) in &self.image.merges.sessions {
             let known = self.merged.entry(*session).or_default();
             if known.last().is_none_or(|(through, _)| *through < merged.through) {
@@ -65,7 +153,96 @@ impl Truth {
         let gone = claims.into_iter().filter(|claim| !self.image.merges.claims.contains_key(claim));
         self.ended.extend(gone.map(|claim| (claim, now)));
         self.runs = self.image.merges.sessions.values().map(|merged| merged.runs.len() as u64).sum();
-        entry.changes.iter().any(|change| matches!(change, Change::TransferLease { .. }))
+        let words: Vec<String> = entry.changes.iter().map(|change| self.words(change)).collect();
+        landed.words = Some(words.join("; "));
+        landed
+    }
+
+    /// What is remarkable about a change of the image as it is.
+    fn look(&mut self, change: &Change, there: &impl Fn(&str) -> bool, landed: &mut Landed) {
+        let mut reached = |what: &'static str| landed.states.push(what);
+        match change {
+            Change::TransferLease { session, to, through, partitions } => {
+                reached("lease: handed over");
+                if !there(&segment_key(*session, *through)) {
+                    reached("lease: handed over during the upload of its last segment");
+                }
+                if self.fencers.contains_key(session) {
+                    reached("lease: handed over by a session with a fence in its way");
+                }
+                let known = self.through.entry(*session).or_default();
+                *known = (*known).max(*through);
+                let back = partitions.iter().flat_map(|moved| moved.indexes.iter().map(|index| (moved.topic, *index)));
+                let back =
+                    back.filter_map(|(topic, index)| self.image.topics.get(&topic)?.partitions.get(index as usize));
+                if back.flat_map(|partition| &partition.tenures).any(|tenure| tenure.session == *to) {
+                    reached("lease: comes back to a session that had it");
+                }
+                let to = self.host(*to).to_owned();
+                landed.handed_to.push(to);
+            }
+            Change::FenceSession { session, end, ready } => {
+                reached("session: closed");
+                if self.through.get(session).is_some_and(|through| end <= through) {
+                    reached("session: closed below what it handed over through");
+                }
+                if self.image.merges.claim_on(*session).is_some() {
+                    reached("merge: under way on a session that is closed");
+                }
+                if ready.is_empty() {
+                    reached("session: closed, nobody is ready");
+                }
+            }
+            Change::GrantVacant { .. } => reached("lease: of a vacant partition"),
+            Change::ClaimMerge { session, by, .. } if by != session => {
+                reached("merge: of another broker's session");
+            }
+            Change::CommitRun { .. } => reached("merge: committed"),
+            Change::Nop {} => reached("metadata: a no-op settled an append"),
+            _ => {}
+        }
+    }
+
+    fn words(&self, change: &Change) -> String {
+        let who = |session: &SessionId| format!("{} ({})", self.host(*session), session.revision);
+        match change {
+            Change::OpenSession { endpoints, .. } => {
+                format!(
+                    "opens session {} of {}",
+                    self.image.revision,
+                    endpoints.first().map_or("?", |at| at.host.as_str())
+                )
+            }
+            Change::Ready { session } => format!("{} is ready", who(session)),
+            Change::FenceSession { session, end, .. } => format!("closes {} at segment {end}", who(session)),
+            Change::TransferLease { session, to, through, partitions } => {
+                let moved: Vec<String> =
+                    partitions.iter().map(|moved| format!("{:?} of {}", moved.indexes, moved.topic)).collect();
+                format!("{} hands {} to {} through segment {through}", who(session), moved.join(", "), who(to))
+            }
+            Change::GrantVacant { .. } => "grants what nobody holds".to_owned(),
+            other => {
+                let mut text = format!("{other:?}");
+                text.truncate(text.char_indices().nth(140).map_or(text.len(), |(at, _)| at));
+                text
+            }
+        }
+    }
+
+    /// A create met its name taken: whether that is a fence in the way of its own session.
+    pub fn met_fence(&self, host: &str, key: &str, there: &[u8]) -> bool {
+        let Ok((session, _)) = parse_segment_key(key) else { return false };
+        let tail = parse_tail(key, there.len() as u64, there);
+        self.host(session) == host && matches!(tail, Ok(Tail::Fence(_)))
+    }
+
+    pub fn gone(&mut self, key: &str) {
+        self.deleted.insert(key.to_owned());
+    }
+
+    /// Objects that nothing names and that were due for deletion before `moment`, of those that there are.
+    pub fn orphans<'k>(&self, keys: impl Iterator<Item = &'k str>, moment: Duration) -> usize {
+        keys.filter(|key| !key.starts_with("meta/") && self.check(key, moment) == Ok(())).count()
     }
 
     /// Whether an object may be deleted now; what is wrong, if not.

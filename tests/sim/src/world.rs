@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::judge::Judge;
+use crate::plan::{Objects, Plan, Way};
 
 /// 2023-11-14, where the wall clocks of all hosts begin.
 const EPOCH_MS: i64 = 1_700_000_000_000;
@@ -50,12 +51,19 @@ impl Trace {
 pub struct HostSwitches {
     /// Calls of the store wait while it is true: the process is stopped, as far as the bucket can tell.
     pub paused: watch::Sender<bool>,
+    /// What of the store is out of reach, and in which direction.
+    pub cut: Mutex<Option<(Objects, Way)>>,
+    /// Answers to reads of the metadata table come up to so many milliseconds late.
+    pub late_reads_ms: AtomicU64,
     /// The broker may be started.
     pub allowed: watch::Sender<bool>,
     pub wall_skew_ms: Mutex<i64>,
+    /// The boot clock runs at so many thousandths, from a moment of its own.
+    pub rate: u64,
+    pub booted: Duration,
     pub lives: AtomicU64,
-    /// It handed leases over, and nobody has looked yet.
-    pub handed_over: AtomicBool,
+    /// To whom it handed leases over, and nobody has looked yet.
+    pub handed_to: Mutex<Vec<String>>,
     /// Why the process ended by itself, until somebody has seen it.
     pub exited: Mutex<Option<Exit>>,
 }
@@ -73,20 +81,28 @@ pub struct World {
     pub judge: Mutex<Judge>,
     pub phase: watch::Sender<Phase>,
     pub hosts: BTreeMap<&'static str, HostSwitches>,
-    /// The host that clients should find alive in the quiet phases.
-    pub survivor: Mutex<&'static str>,
+    /// The hosts that clients should find alive in the quiet phases.
+    pub alive: Mutex<Vec<&'static str>>,
+    /// All times of clients are so many times as long.
+    pub scale: u32,
+    pub night: AtomicBool,
     pub counters: Mutex<BTreeMap<&'static str, u64>>,
 }
 
 impl World {
-    pub fn new(seed: u64, judge: Judge, hosts: &[&'static str], keep_trace: bool) -> Arc<World> {
-        let switches = |name: &&'static str| {
+    pub fn new(seed: u64, judge: Judge, plan: &Plan, keep_trace: bool) -> Arc<World> {
+        let hosts = &plan.hosts;
+        let switches = |(at, name): (usize, &&'static str)| {
             let switches = HostSwitches {
                 paused: watch::Sender::new(false),
+                cut: Mutex::new(None),
+                late_reads_ms: AtomicU64::new(0),
                 allowed: watch::Sender::new(false),
                 wall_skew_ms: Mutex::new(0),
+                rate: plan.rate(name),
+                booted: Duration::from_secs(1000) * (at as u32 + 1),
                 lives: AtomicU64::new(0),
-                handed_over: AtomicBool::new(false),
+                handed_to: Mutex::default(),
                 exited: Mutex::new(None),
             };
             (*name, switches)
@@ -97,8 +113,10 @@ impl World {
             trace: Mutex::new(Trace { hash: 0xcbf2_9ce4_8422_2325, events: 0, kept: keep_trace.then(Vec::new) }),
             judge: Mutex::new(judge),
             phase: watch::Sender::new(Phase::Storm),
-            hosts: hosts.iter().map(switches).collect(),
-            survivor: Mutex::new(hosts[0]),
+            hosts: hosts.iter().enumerate().map(switches).collect(),
+            alive: Mutex::new(vec![hosts[0]]),
+            scale: u32::try_from(plan.scale).expect("small"),
+            night: AtomicBool::new(false),
             counters: Mutex::default(),
         })
     }
@@ -132,6 +150,14 @@ impl World {
 
     pub fn phase(&self) -> Phase {
         *self.phase.borrow()
+    }
+
+    /// Brokers that somebody may hope to find.
+    pub fn up(&self) -> Vec<&'static str> {
+        if self.phase() != Phase::Storm {
+            return self.alive.lock().clone();
+        }
+        self.hosts.iter().filter(|(_, host)| *host.allowed.borrow()).map(|(name, _)| *name).collect()
     }
 
     /// Lets the judge look, and notes what it objects to.
@@ -179,7 +205,8 @@ impl Clock for HostClock {
     }
 
     fn boot(&self) -> Duration {
-        Duration::from_secs(1000) + self.world.now()
+        let host = &self.world.hosts[self.host];
+        host.booted + self.world.now() * u32::try_from(host.rate).expect("about a thousand") / 1000
     }
 }
 

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use alluvium::types::mutant::Mutant;
 use alluvium_sim::runner::{self, With};
+use alluvium_sim::{mutants, shrink};
 
 fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().map_or(default, |text| text.parse().expect("a number"))
@@ -23,9 +24,10 @@ fn the_broker_keeps_its_promises_and_planted_bugs_are_caught() {
     let start = setting("SIM_START", 0);
     let differ = runner::unsteady(start..start + 20, with);
     let summary = runner::schedules(start..start + setting("SIM_SEEDS", 1000), with);
-    let (_, missed) = runner::hunt_all(Mutant::ALL, start..start + setting("SIM_MUTANT_SEEDS", 3000), with);
+    let seeds = start..start + setting("SIM_MUTANT_SEEDS", 3000);
+    let (_, missed) = runner::hunt_all(Mutant::ALL, seeds, &mutants::kept(), with);
     if let Some(failed) = summary.failed.first() {
-        runner::show(failed.seed, with);
+        shrink::explain(failed, with);
     }
     runner::report(&summary);
     let failed = summary.failed.len();

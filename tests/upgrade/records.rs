@@ -38,7 +38,8 @@ pub struct Records {
 }
 
 async fn connect(broker: &Broker) -> Client<TcpStream> {
-    Client::new(TcpStream::connect(broker.address).await.unwrap())
+    let connected = TcpStream::connect(broker.address).await;
+    Client::new(connected.unwrap_or_else(|error| panic!("{:?}: {error}\n{}", broker.version, broker.log())))
 }
 
 /// A client of the broker that leads each partition, as `broker` says, once all have a leader.

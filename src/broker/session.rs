@@ -10,8 +10,8 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::series;
 use super::{BrokerError, Ports};
+use super::{levels, series};
 use crate::admin::CacheSeries;
 use crate::api::fetch_sessions::FetchSessions;
 use crate::api::ports::{AdminServices, NodeInfo};
@@ -46,7 +46,7 @@ use crate::store::create::CreatePolicy;
 use crate::store::hedge::HedgeTracker;
 use crate::store::retry::ReadPolicy;
 use crate::types::pace::Pace;
-use crate::types::{NodeId, SessionId, TopicId};
+use crate::types::{FEATURE_LEVEL, NodeId, SessionId, TopicId};
 
 /// Answers get so much time to leave when the broker stops.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -110,6 +110,7 @@ pub async fn open<L>(ports: &Ports<L>, meta: &Arc<Metadata>, settings: &Arc<Sett
         endpoints: vec![Endpoint { listener: LISTENER.to_owned(), host, port }],
         rack: settings.rack.clone(),
         session_ttl_ms: settings.session_ttl_ms,
+        feature_level: settings.feature_level.unwrap_or(FEATURE_LEVEL),
     };
     let patient = CreatePolicy { deadline: Some(Duration::from_secs(60)), ..CreatePolicy::default() };
     let opened = session::open(meta, &footers, &patient, &identity).await?;
@@ -258,8 +259,7 @@ pub async fn run<L: Listener>(
         tasks.spawn(handover::run(log.clone(), alive.clone()));
     }
     tasks.spawn(maintenance.run());
-    tasks.spawn(series::count_groups(services.clone()));
-    series::show(&services);
+    spawn_looks(&mut tasks, &services);
     let serving = server::serve(&mut ports.listener, services.clone(), stops.clone());
     let watch = async {
         let stopped = tokio::select! {
@@ -305,6 +305,13 @@ pub async fn run<L: Listener>(
         fence_self(&log, matches!(end, Ok(SessionEnd::Drained))).await;
     }
     end
+}
+
+/// What is done now and then beside the work.
+fn spawn_looks(tasks: &mut JoinSet<()>, services: &Arc<Services>) {
+    tasks.spawn(levels::run(services.clone()));
+    tasks.spawn(series::count_groups(services.clone()));
+    series::show(services);
 }
 
 /// What is left after this goes to others when the session is closed.

@@ -4,6 +4,7 @@
 //! bucket) is fenced and followed by a new one that starts from recovery; one that somebody else fenced ends the process: another
 //! broker has this node id now.
 
+mod levels;
 mod series;
 mod session;
 

@@ -61,6 +61,10 @@ pub struct Settings {
     pub block_cache_bytes: usize,
     /// Life of a session without a new segment, on shared stores. Written into the metadata table by the first broker.
     pub session_ttl_ms: u64,
+    /// The cluster's feature level is raised no higher; default: as high as all brokers support.
+    pub feature_level: Option<u16>,
+    /// It is raised when all brokers have supported that for so long.
+    pub feature_level_settle_ms: u64,
     /// Segments are merged when the oldest that holds records is so old.
     pub merge_window_ms: u64,
     /// Or when they hold so much together; a merge takes no more at once.
@@ -108,6 +112,8 @@ impl Default for Settings {
             tail_cache_bytes: 128 << 20,
             block_cache_bytes: 128 << 20,
             session_ttl_ms: 10_000,
+            feature_level: None,
+            feature_level_settle_ms: 600_000,
             merge_window_ms: 60_000,
             merge_window_bytes: 512 << 20,
             merge_unmerged_max: None,

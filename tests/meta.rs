@@ -10,6 +10,8 @@ mod copying;
 mod golden;
 #[path = "meta/hostile.rs"]
 mod hostile;
+#[path = "meta/levels.rs"]
+mod levels;
 #[path = "meta/machine.rs"]
 mod machine;
 #[path = "meta/proposals.rs"]

@@ -10,8 +10,8 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::series;
 use super::{BrokerError, Ports};
+use super::{levels, series};
 use crate::admin::CacheSeries;
 use crate::api::fetch_sessions::FetchSessions;
 use crate::api::ports::{AdminServices, NodeInfo};
@@ -46,7 +46,7 @@ use crate::store::create::CreatePolicy;
 use crate::store::hedge::HedgeTracker;
 use crate::store::retry::ReadPolicy;
 use crate::types::pace::Pace;
-use crate::types::{NodeId, SessionId, TopicId};
+use crate::types::{FEATURE_LEVEL, NodeId, SessionId, TopicId};
 
 /// Answers get so much time to leave when the broker stops.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -110,6 +110,7 @@ pub async fn open<L>(ports: &Ports<L>, meta: &Arc<Metadata>, settings: &Arc<Sett
         endpoints: vec![Endpoint { listener: LISTENER.to_owned(), host, port }],
         rack: settings.rack.clone(),
         session_ttl_ms: settings.session_ttl_ms,
+        feature_level: settings.feature_level.unwrap_or(FEATURE_LEVEL),
     };
     let patient = CreatePolicy { deadline: Some(Duration::from_secs(60)), ..CreatePolicy::default() };
     let opened = session::open(meta, &footers, &patient, &identity).await?;
@@ -258,8 +259,7 @@ pub async fn run<L: Listener>(
         tasks.spawn(handover::run(log.clone(), alive.clone()));
     }
     tasks.spawn(maintenance.run());
-    tasks.spawn(series::count_groups(services.clone()));
-    series::show(&services);
+    spawn_looks(&mut tasks, &services);
     let serving = server::serve(&mut ports.listener, services.clone(), stops.clone());
     let watch = async {
         let stopped = tokio::select! {
@@ -305,6 +305,13 @@ pub async fn run<L: Listener>(
         fence_self(&log, matches!(end, Ok(SessionEnd::Drained))).await;
     }
     end
+}
+
+/// What is done now and then beside the work.
+fn spawn_looks(tasks: &mut JoinSet<()>, services: &Arc<Services>) {
+    tasks.spawn(levels::run(services.clone()));
+    tasks.spawn(series::count_groups(services.clone()));
+    series::show(services);
 }
 
 /// What is left after this goes to others when the session is closed.
@@ -356,8 +363,8 @@ fn topic_names(image: &Image) -> BTreeMap<TopicId, String> {
     image.topics.iter().map(|(id, topic)| (*id, topic.name.clone())).collect()
 }
 
-/// Puts a fence behind the last segment, so that whoever comes next finds the end at once. A broker that `leaves` others behind hands
-/// them what it held; when there are none, the next life of this node takes it over.
+/// Puts a fence behind the last segment, so that whoever comes next finds the end at once. A broker that `leaves` gives up what it still
+/// holds, to the others or to whoever comes, under whatever node id; otherwise the next life of this node takes it over.
 async fn fence_self(log: &Log, leaves: bool) {
     let policy = CreatePolicy { deadline: Some(SELF_FENCE_LIMIT), ..CreatePolicy::default() };
     let session = log.session;
@@ -368,17 +375,14 @@ async fn fence_self(log: &Log, leaves: bool) {
         Err(_) => return tracing::warn!(%session, "the store is slow: the session is left for the next one to close"),
     };
     tracing::info!(%session, segments = end, "closed the session");
-    let others = move |image: &Image| image.ready_sessions().any(|(id, _)| id != session);
-    if !leaves || !log.meta.read(others) {
+    if !leaves {
         return;
     }
-    let close = move |image: &Image| {
-        Ok::<_, Infallible>(if others(image) { session::close(image, session, end) } else { Vec::new() })
-    };
+    let close = move |image: &Image| Ok::<_, Infallible>(session::close(image, session, end));
     match tokio::time::timeout(SELF_FENCE_LIMIT, log.meta.propose(close)).await {
-        Ok(Ok(_)) => tracing::info!(%session, "what it held goes to the other brokers"),
-        Ok(Err(error)) => tracing::warn!(%session, %error, "the other brokers have to find out themselves"),
-        Err(_) => tracing::warn!(%session, "the metadata table is slow: the other brokers have to find out themselves"),
+        Ok(Ok(_)) => tracing::debug!(%session, "gave up what it held"),
+        Ok(Err(error)) => tracing::warn!(%session, %error, "others have to find out themselves"),
+        Err(_) => tracing::warn!(%session, "the metadata table is slow: others have to find out themselves"),
     }
 }
 

@@ -169,13 +169,14 @@ fn described(audit: &Audit) -> String {
     };
     let mut text = format!(
         "cluster      {}\ntable        {}, moved {} times\nrevisions    {} to {}, {} entries\n\
-         snapshots    {}\nreplayed     from revision {}\nclosed       generations {}\n",
+         level        {}\nsnapshots    {}\nreplayed     from revision {}\nclosed       generations {}\n",
         audit.cluster_id,
         audit.table,
         audit.moves,
         audit.first,
         audit.last,
         audit.entries,
+        level(audit),
         list(&audit.snapshots),
         audit.replayed_from,
         list(&audit.closed_generations),
@@ -187,6 +188,14 @@ fn described(audit: &Audit) -> String {
         text.push_str(&format!("fault        … and {} more\n", audit.more_faults));
     }
     text
+}
+
+fn level(audit: &Audit) -> String {
+    match (audit.level, audit.level_supported) {
+        (0, _) => "unknown: the entries can't be replayed".to_owned(),
+        (level, 0) => format!("{level}, no session is open"),
+        (level, supported) => format!("{level}, all open sessions support {supported}"),
+    }
 }
 
 async fn move_to(settings: &Settings, to: &str) -> Result<(), Failure> {
@@ -224,10 +233,13 @@ mod tests {
             cluster_id: "c".to_owned(),
             table: "bucket".to_owned(),
             snapshots: vec![1000, 2000],
+            level: 1,
+            level_supported: 2,
             faults: vec!["revisions 4 to 5 are not there, 6 is".to_owned()],
             ..Audit::default()
         };
         let text = described(&audit);
+        assert!(text.contains("level        1, all open sessions support 2\n"), "{text}");
         assert!(text.contains("snapshots    1000, 2000\n") && text.contains("fault        revisions 4 to 5"), "{text}");
     }
 }

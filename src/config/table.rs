@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 
 pub use super::units::Unit;
 use super::{LogFormat, Settings};
+use crate::types::FEATURE_LEVEL;
 use crate::types::table_url::{TableUrl, masked};
 
 /// One setting.
@@ -235,6 +236,24 @@ pub static SETTINGS: &[Setting] = &[
         1000..=600_000,
         "life of a session without a new segment, on shared stores; the first broker writes it into the cluster",
         session_ttl_ms
+    ),
+    setting!(
+        "feature-level",
+        None,
+        "auto, or the highest feature level to which this broker raises the cluster: what is written at a level can be read by every version that supports it",
+        |s| Some(s.feature_level.map_or_else(|| "auto".to_owned(), |level| level.to_string())),
+        |s, text| {
+            let level = || whole(text, Unit::None, 1..=i64::from(FEATURE_LEVEL));
+            s.feature_level = if text.trim() == "auto" { None } else { Some(level()?) };
+            Ok(())
+        }
+    ),
+    number!(
+        "feature-level-settle-ms",
+        Milliseconds,
+        0..=i64::MAX,
+        "the feature level is raised when all open sessions have supported that for so long",
+        feature_level_settle_ms
     ),
     number!(
         "merge-window-ms",

@@ -22,8 +22,8 @@ use super::Log;
 use super::slot::PartitionSlot;
 use crate::meta::ProposeError;
 use crate::meta::entry::{Change, TransferredPartitions};
-use crate::meta::hash;
 use crate::meta::image::{Image, PartitionState, SessionState};
+use crate::meta::{hash, level};
 use crate::store::retry::Backoff;
 use crate::types::{NodeId, PartitionId, SegmentNumber, SessionId, TopicId};
 
@@ -60,7 +60,8 @@ pub async fn run(log: Arc<Log>, mut living: watch::Receiver<BTreeSet<SessionId>>
 pub async fn leave(log: &Arc<Log>, alive: &BTreeSet<SessionId>) {
     loop {
         let moves = log.meta.read(|image| {
-            let others: Vec<_> = ready(image).into_iter().filter(|(id, _)| alive.contains(id)).collect();
+            let living = |(id, _): &(SessionId, NodeId)| alive.contains(id) && may_hand_over(image);
+            let others: Vec<_> = ready(image).into_iter().filter(living).collect();
             let to = |id: PartitionId, _: &PartitionState| hash::choose(id.topic, id.index, &others);
             plan(image, log.session, LEAVING_STEP, |id| serves(log, id), to)
         });
@@ -79,7 +80,7 @@ fn shares(log: &Log, alive: &BTreeSet<SessionId>) -> BTreeMap<SessionId, Vec<Par
         return BTreeMap::new();
     }
     log.meta.read(|image| {
-        let ready = ready(image);
+        let ready = if may_hand_over(image) { ready(image) } else { Vec::new() };
         plan(image, log.session, STEP, |id| serves(log, id), |id, state| share_of(id, state, &ready, alive))
     })
 }
@@ -95,6 +96,11 @@ fn share_of(
     let to = hash::choose(id.topic, id.index, ready)?;
     let gave_it = state.tenures.iter().any(|tenure| tenure.session == to);
     (alive.contains(&to) && !gave_it).then_some(to)
+}
+
+/// Below that level others would not understand it: a broker keeps what it has and lets go of it by closing its session.
+fn may_hand_over(image: &Image) -> bool {
+    image.level >= level::HAND_OVER
 }
 
 fn ready(image: &Image) -> Vec<(SessionId, NodeId)> {

@@ -12,11 +12,11 @@ use super::fence::{FenceError, fence};
 use super::recover::FooterReader;
 use crate::meta::entry::{Change, Endpoint};
 use crate::meta::image::{Image, Session, SessionState};
-use crate::meta::{Metadata, ProposeError};
+use crate::meta::{Metadata, ProposeError, level};
 use crate::segment::{IDENTITY_BYTES, SegmentDraft, SegmentError, build, segment_key};
 use crate::store::create::{CreateError, CreateOnce, CreatePolicy, Created, create_once};
 use crate::types::mutant::{self, Mutant};
-use crate::types::{NodeId, SegmentNumber, SessionId};
+use crate::types::{FEATURE_LEVEL, NodeId, SegmentNumber, SessionId};
 
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -43,6 +43,8 @@ pub struct Identity {
     pub rack: Option<String>,
     /// Written into the table by the first broker.
     pub session_ttl_ms: u64,
+    /// The first broker founds the cluster at this feature level.
+    pub feature_level: u16,
 }
 
 pub struct OpenedSession {
@@ -67,11 +69,12 @@ pub async fn open(
         let mut changes = Vec::new();
         if image.session_ttl_ms == 0 {
             changes.push(Change::SetCluster { session_ttl_ms: own.session_ttl_ms });
+            changes.extend(level::raise(image, own.feature_level));
         }
         changes.push(Change::OpenSession {
             node_id: own.node_id.unwrap_or_else(|| free_node_id(image, &own)),
             random: format!("{random:016x}"),
-            endpoints: own.endpoints.clone(),
+            endpoints: own.endpoints.iter().cloned().chain([level::endpoint(FEATURE_LEVEL)]).collect(),
             rack: own.rack.clone(),
         });
         changes
@@ -93,7 +96,7 @@ pub async fn open(
 /// The node id that a broker had before, if nobody else has it now: it is known by where clients reach it, or, where there is only one
 /// broker at a time, is the last one's. Otherwise the smallest from 1 on that no open session has.
 fn free_node_id(image: &Image, who: &Identity) -> NodeId {
-    let same = |session: &Session| who.alone || session.endpoints == who.endpoints;
+    let same = |session: &Session| who.alone || session.endpoints.first() == who.endpoints.first();
     let taken: BTreeSet<NodeId> =
         image.open_sessions().filter(|(_, session)| !same(session)).map(|(_, session)| session.node_id).collect();
     let before = image.sessions.values().rfind(|session| same(session)).map(|session| session.node_id);
@@ -205,7 +208,8 @@ mod tests {
 
     fn identity(port: u16, alone: bool) -> Identity {
         let endpoint = Endpoint { listener: "PLAINTEXT".to_owned(), host: "broker".to_owned(), port };
-        Identity { node_id: None, alone, endpoints: vec![endpoint], rack: None, session_ttl_ms: 1 }
+        let endpoints = vec![endpoint, level::endpoint(port)];
+        Identity { node_id: None, alone, endpoints, rack: None, session_ttl_ms: 1, feature_level: 1 }
     }
 
     #[test]

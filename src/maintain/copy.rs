@@ -23,6 +23,10 @@ use crate::types::{SegmentNumber, SessionId};
 const READS_AT_ONCE: usize = 2;
 const READ_BYTES: u64 = 8 << 20;
 
+/// After so many bytes those who serve go first: a worker thread that fills fresh memory or computes checksums for longer makes their
+/// answers late.
+const STEP_BYTES: usize = 512 << 10;
+
 /// Pieces so close together are read with what lies between them.
 const GAP_BYTES: u64 = 64 << 10;
 
@@ -87,17 +91,22 @@ impl Maintenance {
     ) -> Result<AlignedBuffer, MergeError> {
         let length = usize::try_from(draft.length).map_err(|_| MergeError::TooLarge(draft.length))?;
         let mut body = AlignedBuffer::with_capacity(length + more);
-        body.extend_zeros(length);
+        while body.len() < length {
+            body.extend_zeros(STEP_BYTES.min(length - body.len()));
+            tokio::task::yield_now().await;
+        }
         let reads: Vec<_> =
             stretches(draft).into_iter().map(|stretch| self.stretch(session, stretch).boxed()).collect();
         let mut reads = iter(reads).buffered(READS_AT_ONCE);
         while let Some(read) = reads.next().await {
             for (piece, bytes) in read? {
-                let at = usize::try_from(piece.to).expect("inside of the body");
-                body.as_mut_slice()[at..at + bytes.len()].copy_from_slice(&bytes);
+                let mut at = usize::try_from(piece.to).expect("inside of the body");
+                for step in bytes.chunks(STEP_BYTES) {
+                    body.as_mut_slice()[at..at + step.len()].copy_from_slice(step);
+                    at += step.len();
+                    tokio::task::yield_now().await;
+                }
             }
-            // Those who serve go first.
-            tokio::task::yield_now().await;
         }
         Ok(body)
     }
@@ -123,8 +132,7 @@ impl Maintenance {
                 bytes.slice(from..from + usize::try_from(piece.length).expect("inside of what was read"))
             };
             let pieces: Vec<_> = stretch.pieces.iter().map(|piece| (*piece, slice(piece))).collect();
-            let checked = pieces.iter().try_for_each(|(piece, bytes)| check(piece, bytes));
-            match checked {
+            match check_all(&pieces).await {
                 Err(_) if mutant::on(Mutant::CommitUnverified) => return Ok(pieces),
                 Err(what) if again == READS_AGAIN => return Err(MergeError::Damaged { object: key, what }),
                 Err(_) => {}
@@ -150,12 +158,20 @@ impl Maintenance {
     }
 }
 
-fn check(piece: &Piece, bytes: &[u8]) -> Result<(), String> {
-    let mut rest = bytes;
-    for (offset, length) in &piece.batches {
-        let (batch, behind) = rest.split_at(*length as usize);
-        verify_batch(batch, *offset, piece.epoch).map_err(|what| format!("batch at offset {offset}: {what}"))?;
-        rest = behind;
+async fn check_all(pieces: &[(&Piece, bytes::Bytes)]) -> Result<(), String> {
+    let mut checked = 0;
+    for (piece, bytes) in pieces {
+        let mut rest = &bytes[..];
+        for (offset, length) in &piece.batches {
+            let (batch, behind) = rest.split_at(*length as usize);
+            verify_batch(batch, *offset, piece.epoch).map_err(|what| format!("batch at offset {offset}: {what}"))?;
+            rest = behind;
+            checked += batch.len();
+            if checked >= STEP_BYTES {
+                checked = 0;
+                tokio::task::yield_now().await;
+            }
+        }
     }
     Ok(())
 }

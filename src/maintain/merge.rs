@@ -19,7 +19,7 @@ use crate::log::append::unmerged::SegmentNote;
 use crate::log::recover::{self, RecoveryError};
 use crate::meta::entry::Change;
 use crate::meta::image::{Image, PartitionState, Tenure};
-use crate::meta::{MetaError, ProposeError};
+use crate::meta::{MetaError, ProposeError, level};
 use crate::segment::{
     ExtentMeta, Footer, IDENTITY_BYTES, Manifest, PartitionCheckpoint, RunFooter, RunTail, SegmentError, Tail,
     manifest_key, parse_tail, run_object_key, segment_key,
@@ -124,6 +124,10 @@ impl Merger {
         // Also after a commit of which we did not hear.
         room.unmerged.merged(room.log.meta.read(|image| image.merges.merged(own)));
         self.show();
+        if room.log.meta.read(|image| image.level < level::MERGE) {
+            return Ok(false);
+        }
+        room.unmerged.are_merged();
         let chores = room.log.meta.read(|image| chores(image, own));
         for chore in &chores {
             if let Chore::EndClaim(run) = chore {

@@ -10,7 +10,8 @@
 //!
 //! Failure: a merge that can't go on ends its claim, and is tried again under a new name. Crash: the claim of a session that is over is
 //! ended by whoever sees it; what lies in its folder is garbage. Cancellation: as a crash. Nothing here is ever in a client's way,
-//! but a session with too many unmerged segments becomes slower (`log::append::unmerged`).
+//! but a session with too many unmerged segments becomes slower (`log::append::unmerged`). At a feature level that knows no
+//! runs ([`crate::meta::level`]) nothing is merged; what gathers meanwhile is merged, window by window, when the level rises.
 
 pub mod collect;
 mod copy;

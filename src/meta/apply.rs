@@ -2,7 +2,7 @@
 //!
 //! Rules are the proposer's ([`super::rules`]); `apply` refuses no known change. A change whose rule does not hold, which no
 //! proposer that obeys them appends, has no effect at all; each case is listed at its function. So a mistake in one broker
-//! stays a mistake that all brokers see alike.
+//! stays a mistake that all brokers see alike. But for one thing: the image's level is never below an applied change's version.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -40,8 +40,10 @@ impl Image {
 
     /// One change of the entry `revision`. Does not move [`Image::revision`].
     pub(super) fn apply_change(&mut self, revision: Revision, change: &Change) {
+        // Whoever reads on from here must know this version, so that is the level.
+        self.level = self.level.max(change.since());
         match change {
-            Change::Nop {} | Change::MoveTable { .. } => {}
+            Change::Nop {} | Change::MoveTable { .. } | Change::RaiseLevel { .. } => {}
             Change::SetCluster { session_ttl_ms } => self.session_ttl_ms = *session_ttl_ms,
             Change::OpenSession { node_id, random, endpoints, rack } => {
                 self.open_session(revision, *node_id, random, endpoints, rack.as_ref());

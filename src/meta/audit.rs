@@ -13,6 +13,7 @@ use super::entry::{Change, Entry};
 use super::error::MetaError;
 use super::history::History;
 use super::image::Image;
+use super::level;
 use super::snapshot;
 use super::table::TableRef;
 use super::truncate::CLOSED_PREFIX;
@@ -43,6 +44,10 @@ pub struct Audit {
     pub entries: u64,
     /// The snapshot (0: none) from which they were replayed.
     pub replayed_from: Revision,
+    /// The cluster's feature level at the end, and the highest that all open sessions support; 0: it could not be replayed, or no session
+    /// is open.
+    pub level: u16,
+    pub level_supported: u16,
     /// What is wrong, for people. Nothing: the table is sound.
     pub faults: Vec<String>,
     pub more_faults: u64,
@@ -178,6 +183,10 @@ async fn walk(
         }
     }
     audit.last = next - 1;
+    if let Some(image) = &replay {
+        audit.level = image.level;
+        audit.level_supported = level::supported_by_all(image).unwrap_or(0);
+    }
     let newest = audit.snapshots.last().copied().unwrap_or(0);
     if newest > audit.last {
         audit.fault(format!("a snapshot of revision {newest} is there, and the table ends at {}", audit.last));

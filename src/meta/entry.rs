@@ -9,11 +9,12 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::sealed;
-use crate::types::{NodeId, Offset, Revision, RunId, SegmentNumber, SessionId, TopicId};
+use crate::types::{FEATURE_LEVEL, NodeId, Offset, Revision, RunId, SegmentNumber, SessionId, TopicId};
 
-/// The newest version that this program reads. It writes the lowest that knows all changes of an entry, so that a cluster that never
-/// merged can be read by programs that know version 1 only; those stop at the first entry of version 2 and say so.
-pub const ENTRY_VERSION: u16 = 2;
+/// The newest version that this program reads, and so the highest feature level that it supports ([`super::level`]): an entry of version
+/// n stands only in the table of a cluster at level n or above. Each entry has the lowest version that knows all its changes, so that
+/// programs of level 1 read all that is written at level 1; they stop at the first entry of version 2 and say so.
+pub const ENTRY_VERSION: u16 = FEATURE_LEVEL;
 
 /// An entry may not be larger than this, in bytes of JSON.
 pub const ENTRY_MAX_BYTES: usize = 256 * 1024;
@@ -67,12 +68,20 @@ struct Head {
 /// Why the body of a revision is not an entry that this program may apply. The broker stops; it never skips.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EntryError {
-    #[error("entry version {0} is unknown to this program (it knows up to {ENTRY_VERSION}): a newer Alluvium wrote it")]
+    #[error("{}", newer("entry", *.0))]
     Version(u64),
     #[error("it is damaged, or a newer Alluvium wrote it: {0}")]
     Unreadable(String),
     #[error("it says that it is revision {0}")]
     Misplaced(Revision),
+}
+
+/// What to say of an entry or a snapshot of a version above the known.
+pub(super) fn newer(what: &str, version: u64) -> String {
+    format!(
+        "{what} version {version} is unknown to this program, which supports feature levels up to {ENTRY_VERSION}: the cluster is at feature \
+         level {version} or above; start a newer Alluvium, one that supports it"
+    )
 }
 
 /// Where clients reach a broker on one listener.
@@ -114,6 +123,10 @@ pub enum Change {
     MoveTable {
         to: String,
     },
+    /// The cluster's feature level is this from here on: all open sessions support it. It never falls. Since the version that it names.
+    RaiseLevel {
+        level: u16,
+    },
     /// Settings that all brokers must agree on.
     SetCluster {
         session_ttl_ms: u64,
@@ -123,6 +136,7 @@ pub enum Change {
         node_id: NodeId,
         /// 16 lower-case hexadecimal digits.
         random: String,
+        /// Where clients reach it; behind them [`super::level::endpoint`].
         endpoints: Vec<Endpoint>,
         rack: Option<String>,
     },
@@ -218,6 +232,7 @@ impl Change {
             | Change::EndClaim { .. }
             | Change::TransferLease { .. }
             | Change::MoveTable { .. } => 2,
+            Change::RaiseLevel { level } => (*level).max(2),
             Change::Nop {}
             | Change::SetCluster { .. }
             | Change::OpenSession { .. }

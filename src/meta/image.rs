@@ -9,11 +9,14 @@ use crate::types::{LeaseEpoch, NodeId, Offset, PartitionId, Revision, RunId, Seg
 
 pub type Configs = BTreeMap<String, String>;
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Image {
     /// The last entry applied; 0 before the first.
     pub revision: Revision,
+    /// Of the cluster ([`super::level`]). In snapshots it is their version.
+    #[serde(skip, default = "super::level::first")]
+    pub level: u16,
     /// 0 until the first broker sets it.
     pub session_ttl_ms: u64,
     pub next_producer_id: i64,
@@ -27,6 +30,22 @@ pub struct Image {
     /// Only in snapshots of version 2.
     #[serde(default, skip_serializing_if = "Merges::is_empty")]
     pub merges: Merges,
+}
+
+impl Default for Image {
+    fn default() -> Self {
+        Image {
+            revision: 0,
+            level: super::level::first(),
+            session_ttl_ms: 0,
+            next_producer_id: 0,
+            sessions: BTreeMap::new(),
+            topics: BTreeMap::new(),
+            names: BTreeMap::new(),
+            configs: BTreeMap::new(),
+            merges: Merges::default(),
+        }
+    }
 }
 
 /// What was merged, and who is merging.
@@ -98,6 +117,7 @@ pub struct Run {
 #[serde(deny_unknown_fields)]
 pub struct Session {
     pub node_id: NodeId,
+    /// Where clients reach it; behind them [`super::level::endpoint`].
     pub endpoints: Vec<Endpoint>,
     pub rack: Option<String>,
     pub state: SessionState,

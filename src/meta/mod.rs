@@ -6,7 +6,7 @@
 //! read ─► image (a lock held for the length of a closure)
 //! ```
 //!
-//! Pure: [`entry`], [`image`], [`apply`], [`rules`], [`hash`]. Bytes: [`table`] (revisions), [`snapshot`], [`truncate`], [`cluster`].
+//! Pure: [`entry`], [`image`], [`apply`], [`rules`], [`level`], [`hash`]. Bytes: [`table`] (revisions), [`snapshot`], [`truncate`], [`cluster`].
 //! [`Metadata`] runs them: one task per process owns the image ([`owner`]). [`backends`] finds the table that the settings name; [`audit`] and
 //! [`copy`] are for people: they look at all of a table, and move a stopped cluster to another one.
 //!
@@ -26,6 +26,7 @@ pub mod error;
 pub mod hash;
 mod history;
 pub mod image;
+pub mod level;
 mod owner;
 mod proposal;
 mod retry;

@@ -8,8 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::apply::parse_random;
 use super::entry::{Change, ConfigResource, TransferredPartitions};
 use super::image::{Claim, Image, Session, SessionState};
+use super::level;
 use crate::types::mutant::{self, Mutant};
-use crate::types::{LeaseEpoch, NodeId, Offset, RunId, SegmentNumber, SessionId, TopicId};
+use crate::types::{FEATURE_LEVEL, LeaseEpoch, NodeId, Offset, RunId, SegmentNumber, SessionId, TopicId};
 
 /// Longest topic name, as in Kafka (`Topic.java`).
 pub const TOPIC_NAME_MAX_CHARS: usize = 249;
@@ -42,18 +43,28 @@ pub enum RuleError {
     InvalidMerge { session: SessionId, reason: &'static str },
     #[error("there is no claim {claim}: it has ended")]
     UnknownClaim { claim: RunId },
+    #[error("it needs feature level {needed}, and the cluster is at {level}: {}", level::WHY_NOT_RAISED)]
+    Level { needed: u16, level: u16 },
+    #[error("the cluster is at feature level {level}, session {session} supports {supported}")]
+    Unsupported { level: u16, session: SessionId, supported: u16 },
     #[error("{0}")]
     InvalidValue(&'static str),
 }
 
 /// Whether `change` may be applied to `image`.
 pub fn check(image: &Image, change: &Change) -> Result<(), RuleError> {
+    at_level(image, change)?;
     match change {
-        Change::Nop {} | Change::MoveTable { .. } => Ok(()),
+        Change::Nop {} | Change::MoveTable { .. } | Change::RaiseLevel { .. } => Ok(()),
         Change::SetCluster { session_ttl_ms } => {
             ensure(*session_ttl_ms > 0, RuleError::InvalidValue("a session's ttl is above 0"))
         }
-        Change::OpenSession { node_id, random, .. } => open_session(*node_id, random),
+        Change::OpenSession { node_id, random, endpoints, .. } => {
+            let supported = level::told_by(endpoints);
+            let reason = "it does not support the cluster's feature level";
+            ensure(supported >= image.level, RuleError::InvalidValue(reason))?;
+            open_session(*node_id, random)
+        }
         Change::Ready { session } => {
             let state = open(image, *session)?.state;
             ensure(
@@ -113,6 +124,28 @@ const TOO_MANY_PARTITIONS: &str = "a topic has at most 100000 partitions";
 
 fn ensure(holds: bool, error: RuleError) -> Result<(), RuleError> {
     if holds { Ok(()) } else { Err(error) }
+}
+
+/// Nothing may stand in the table that a program which may be running can't read. A move is for clusters that stand still: it stops whoever
+/// runs, whatever he knows.
+fn at_level(image: &Image, change: &Change) -> Result<(), RuleError> {
+    let needed = change.since();
+    match change {
+        Change::MoveTable { .. } => Ok(()),
+        Change::RaiseLevel { level } => {
+            ensure(*level > image.level, RuleError::InvalidValue("a feature level only rises"))?;
+            ensure(
+                *level <= FEATURE_LEVEL,
+                RuleError::InvalidValue("this program does not support the feature level"),
+            )?;
+            let mut open = image.open_sessions().map(|(id, session)| (id, session.level()));
+            match open.find(|(_, supported)| supported < level) {
+                Some((session, supported)) => Err(RuleError::Unsupported { level: *level, session, supported }),
+                None => Ok(()),
+            }
+        }
+        _ => ensure(needed <= image.level, RuleError::Level { needed, level: image.level }),
+    }
 }
 
 fn known(image: &Image, id: TopicId) -> Result<(), RuleError> {

@@ -10,6 +10,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::entry::{ENTRY_VERSION, newer};
 use super::error::MetaError;
 use super::image::Image;
 use super::retry::Objects;
@@ -17,8 +18,8 @@ use super::sealed::crc32c;
 use crate::types::Revision;
 
 pub const PREFIX: &str = "meta/snapshots/";
-/// The newest version that is read. Version 2 has the state of merges; an image without any is written as version 1.
-pub const SNAPSHOT_VERSION: u64 = 2;
+/// The newest version that is read. The version is the feature level of the cluster ([`super::level`]); version 2 has the state of merges.
+pub const SNAPSHOT_VERSION: u16 = ENTRY_VERSION;
 
 /// Snapshots that stay when a newer one is written, the newer one included.
 const KEPT: usize = 2;
@@ -29,7 +30,7 @@ const FORMAT: &str = "alluvium metadata snapshot";
 #[serde(deny_unknown_fields)]
 struct Head {
     format: String,
-    version: u64,
+    version: u16,
     revision: Revision,
     bytes: usize,
     crc32c: String,
@@ -50,23 +51,29 @@ fn parse_key(key: &str) -> Option<Revision> {
     if plain { digits.parse().ok() } else { None }
 }
 
+/// Room for a head in front of the image, which is written first: the head says its length and checksum.
+const HEAD_ROOM: usize = 256;
+
 pub fn encode(image: &Image) -> Bytes {
-    let body = serde_json::to_vec(image).expect("an image has only string keys and finite numbers");
+    let mut bytes = vec![0; HEAD_ROOM];
+    serde_json::to_writer(&mut bytes, image).expect("an image has only string keys and finite numbers");
+    let body = &bytes[HEAD_ROOM..];
     let head = Head {
         format: FORMAT.to_owned(),
         version: version_of(image),
         revision: image.revision,
         bytes: body.len(),
-        crc32c: crc32c(&body),
+        crc32c: crc32c(body),
     };
-    let mut bytes = serde_json::to_vec(&head).expect("a head is plain");
-    bytes.push(b'\n');
-    bytes.extend_from_slice(&body);
-    Bytes::from(bytes)
+    let mut head = serde_json::to_vec(&head).expect("a head is plain");
+    head.push(b'\n');
+    let begin = HEAD_ROOM.checked_sub(head.len()).expect("numbers of a head have limits");
+    bytes[begin..HEAD_ROOM].copy_from_slice(&head);
+    Bytes::from(bytes).slice(begin..)
 }
 
-fn version_of(image: &Image) -> u64 {
-    if image.merges.is_empty() { 1 } else { 2 }
+fn version_of(image: &Image) -> u16 {
+    if image.merges.is_empty() { image.level } else { image.level.max(2) }
 }
 
 /// The image that the snapshot of `revision` holds.
@@ -76,10 +83,8 @@ pub fn decode(revision: Revision, bytes: &[u8]) -> Result<Image, MetaError> {
     let (head, body) = (&bytes[..line], &bytes[line + 1..]);
     let bad_head = |error: serde_json::Error| unreadable(format!("its head is damaged: {error}"));
     let version = serde_json::from_slice::<HeadVersion>(head).map_err(bad_head)?.version;
-    if !(1..=SNAPSHOT_VERSION).contains(&version) {
-        return Err(unreadable(format!(
-            "snapshot version {version} is unknown to this program: a newer Alluvium wrote it"
-        )));
+    if !(1..=u64::from(SNAPSHOT_VERSION)).contains(&version) {
+        return Err(unreadable(newer("snapshot", version)));
     }
     let head: Head = serde_json::from_slice(head).map_err(bad_head)?;
     if head.format != FORMAT || head.revision != revision {
@@ -94,8 +99,9 @@ pub fn decode(revision: Revision, bytes: &[u8]) -> Result<Image, MetaError> {
             head.crc32c
         )));
     }
-    let image: Image = serde_json::from_slice(body).map_err(|error| unreadable(error.to_string()))?;
-    if version_of(&image) > version {
+    let mut image: Image = serde_json::from_slice(body).map_err(|error| unreadable(error.to_string()))?;
+    image.level = head.version;
+    if version_of(&image) > head.version {
         return Err(unreadable(format!("version {version} knows no merges")));
     }
     if image.revision != revision {

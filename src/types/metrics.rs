@@ -117,6 +117,7 @@ pub struct Metrics {
 
     session_phase: Family<PhaseLabel, Gauge>,
     pub metadata_revision: Gauge,
+    pub feature_level: Gauge,
     pub groups: Family<GroupStateLabel, Gauge>,
 }
 
@@ -159,6 +160,7 @@ impl Default for Metrics {
             collect_failures: Counter::default(),
             session_phase: Family::default(),
             metadata_revision: Gauge::default(),
+            feature_level: Gauge::default(),
             groups: Family::default(),
         }
     }
@@ -244,6 +246,7 @@ impl Metrics {
             "Newest revision of the metadata table applied",
             self.metadata_revision.clone(),
         );
+        to.register("feature_level", "Feature level of the cluster", self.feature_level.clone());
         to.register("groups", "Groups that this broker coordinates, by state", self.groups.clone());
     }
 

@@ -37,6 +37,9 @@ pub type SegmentNumber = u64;
 /// Kafka's node id of a broker.
 pub type NodeId = i32;
 
+/// The highest feature level of a cluster that this program can serve in (`meta::level`).
+pub const FEATURE_LEVEL: u16 = 2;
+
 /// Kafka's topic id: 128 random bits, never used twice.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct TopicId(pub u128);

@@ -1,10 +1,11 @@
 // bench puts one load on a Kafka-compatible broker and prints its figures as one line of JSON.
 //
-//	bench produce|consume|e2e|ack|first -bootstrap HOST:PORT -topic T …
+//	bench produce|consume|e2e|ack|first|topics|failover -bootstrap HOST:PORT -topic T …
 //
 // produce sends -records as fast as acknowledgements allow. consume reads as many from the beginning. e2e sends at -rate and reads at the
 // same time; a record's latency runs from the call that sends it to the poll that returns it. ack sends one record a request at -rate, and measures the store of -store meanwhile. first connects as soon as it can, makes the
-// topic, sends one record and says how long after -since that was acknowledged.
+// topic, sends one record and says how long after -since that was acknowledged. topics makes -records topics with one request; failover
+// kills the broker of -pid with -9 and says how long -partitions partitions are away.
 //
 // With -pid the broker's CPU time and memory are taken from /proc, with -admin its requests to the store from its metrics. Neither
 // changes what is measured: both are read before and after the load, and memory every 50 ms.
@@ -29,7 +30,7 @@ type load struct {
 	records, size, partitions, rate, pid        int
 	entropy                                     float64
 	since                                       int64
-	limit                                       time.Duration
+	limit, fill                                 time.Duration
 }
 
 // figures by name; units stand in the names.
@@ -37,7 +38,7 @@ type figures map[string]float64
 
 func parse() load {
 	if len(os.Args) < 2 {
-		fail("usage: bench produce|consume|e2e|ack|first [flags]")
+		fail("usage: bench produce|consume|e2e|ack|first|topics|failover [flags]")
 	}
 	l := load{mode: os.Args[1]}
 	flags := flag.NewFlagSet(l.mode, flag.ExitOnError)
@@ -54,6 +55,7 @@ func parse() load {
 	flags.Float64Var(&l.entropy, "entropy", 1, "share of a value's bytes that can't be compressed")
 	flags.Int64Var(&l.since, "since", 0, "of first: milliseconds since 1970")
 	flags.DurationVar(&l.limit, "limit", 5*time.Minute, "")
+	flags.DurationVar(&l.fill, "fill", time.Minute, "of failover: records are written for so long before")
 	flags.Parse(os.Args[2:])
 	if l.size < 16 || l.records < 1 || l.rate < 1 {
 		fail("bench: -size must be 16 or more, -records and -rate 1 or more")
@@ -72,7 +74,7 @@ func (l load) client(more ...kgo.Opt) *kgo.Client {
 		fail("bench: no codec is called " + l.codec)
 	}
 	options := append([]kgo.Opt{
-		kgo.SeedBrokers(l.bootstrap),
+		kgo.SeedBrokers(strings.Split(l.bootstrap, ",")...),
 		kgo.DefaultProduceTopic(l.topic),
 		kgo.ProducerBatchCompression(codec),
 		kgo.ProducerBatchMaxBytes(1 << 20),
@@ -102,7 +104,7 @@ func main() {
 	ctx, cancel := context.WithTimeout(context.Background(), l.limit)
 	defer cancel()
 	run, known := map[string]func(context.Context, *watch) (figures, error){
-		"produce": l.produce, "consume": l.consume, "e2e": l.endToEnd, "ack": l.ack, "first": l.first,
+		"produce": l.produce, "consume": l.consume, "e2e": l.endToEnd, "ack": l.ack, "first": l.first, "topics": l.topics, "failover": l.failover,
 	}[l.mode]
 	if !known {
 		fail("bench: no load is called " + l.mode)

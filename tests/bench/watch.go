@@ -121,3 +121,19 @@ func statFields(pid int) []string {
 	text := string(stat)
 	return strings.Fields(text[strings.LastIndexByte(text, ')')+1:])
 }
+
+// metric is the value of a series without labels on the broker's page of metrics.
+func metric(admin, name string) float64 {
+	answer, err := http.Get("http://" + admin + "/metrics")
+	if err != nil {
+		return 0
+	}
+	defer answer.Body.Close()
+	for lines := bufio.NewScanner(answer.Body); lines.Scan(); {
+		if series, value, _ := strings.Cut(lines.Text(), " "); series == name {
+			count, _ := strconv.ParseFloat(value, 64)
+			return count
+		}
+	}
+	return 0
+}

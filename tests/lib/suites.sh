@@ -80,7 +80,7 @@ broker_tests() {
   local file arguments=()
   for file in tests/*.rs; do
     case $file in
-    tests/architecture.rs | tests/store_contract.rs | tests/meta.rs) ;;
+    tests/architecture.rs | tests/store_contract.rs | tests/meta.rs | tests/upgrade.rs) ;;
     *) arguments+=(--test "$(basename "$file" .rs)") ;;
     esac
   done
@@ -96,6 +96,41 @@ store_tests() {
     ALLUVIUM_TEST_S3_MINIO=$MINIO_ENDPOINT ALLUVIUM_TEST_S3_LOCALSTACK=$LOCALSTACK_ENDPOINT \
       ALLUVIUM_TEST_DYNAMODB=$DYNAMODB_ENDPOINT ALLUVIUM_TEST_POSTGRES=$POSTGRES_URL ALLUVIUM_TEST_SERVE=$ROOT/tests/lib/serve \
       cargo_tests "$@"
+}
+
+# The programs that are upgraded: variable=commit.
+# ONE is the last commit of main before the first of the cluster ("Let brokers watch each other"): one broker, entries of version 1, no runs. What
+# stands in stores of that time must be readable, and readable by it what is written at feature level 1. NEIGHBOURS landed last before leases
+# were handed over and segments merged: entries of version 1 as well, but several brokers that close each other.
+OLD_PROGRAMS=(
+  ALLUVIUM_TEST_OLD_ONE=1de4f54140a9840214e0eba878c88b3007d209bb
+  ALLUVIUM_TEST_OLD_NEIGHBOURS=de29dee80e4202761005e07514d08b93f52cbc1b
+)
+
+# old_program COMMIT: builds it, once per cache, and leaves its path in $OLD_PROGRAM. Sources are the commit's; the manifest is this one's, and the
+# program is built for a test that tests nothing: then no dependency is compiled that the other suites have not compiled. Package and program
+# have a name of their own, for they are built beside this one, and cargo knows packages by their names.
+old_program() {
+  local commit=$1 name=alluvium-${1:0:10} source=$WORK/old-${1:0:10} target=${CARGO_TARGET_DIR:-$ROOT/target}
+  OLD_PROGRAM=$CACHE/old/$name
+  [[ -x $OLD_PROGRAM ]] && return
+  git -C "$ROOT" cat-file -e "$commit^{commit}" || {
+    echo "FAIL upgrade: commit $commit is not here: it takes a clone with its history (of a shallow one: git fetch --unshallow)"
+    return 1
+  }
+  mkdir -p "$source/tests" "$CACHE/old" && git -C "$ROOT" archive "$commit" src | tar -x -C "$source" && cp Cargo.toml Cargo.lock "$source" || return 1
+  sed -i "s/^name = \"alluvium\"$/name = \"$name\"/; s/^\[lib\]$/&\nname = \"alluvium\"/" "$source/Cargo.toml" "$source/Cargo.lock" && : >"$source/tests/nothing.rs"
+  (cd "$source" && CARGO_TARGET_DIR=$target cargo test --no-run --locked --test nothing) || { echo "FAIL upgrade: $commit can't be built"; return 1; }
+  mv "$target/debug/$name" "$OLD_PROGRAM.new" && mv "$OLD_PROGRAM.new" "$OLD_PROGRAM"
+}
+
+upgrade_tests() {
+  local pair
+  for pair in "${OLD_PROGRAMS[@]}"; do
+    old_program "${pair#*=}" || return 1
+    export "${pair%%=*}=$OLD_PROGRAM"
+  done
+  start_minio && ALLUVIUM_TEST_S3_MINIO=$MINIO_ENDPOINT cargo_tests --test upgrade
 }
 
 sim_tests() {

@@ -10,7 +10,7 @@ use alluvium::types::{RunId, TopicId};
 
 use crate::world::session;
 
-fn golden(name: &str, actual: &[u8]) -> Vec<u8> {
+pub fn golden(name: &str, actual: &[u8]) -> Vec<u8> {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/meta").join(name);
     if !path.exists() && std::env::var_os("UPDATE_GOLDEN").is_some() {
         std::fs::write(&path, actual).expect("writes");

@@ -213,7 +213,7 @@ fn what_no_proposer_appends_changes_nothing() {
     for change in cases {
         let mut after = image.clone();
         apply(&mut after, vec![change.clone()]);
-        assert_eq!(after, Image { revision: after.revision, ..image.clone() }, "{change:?}");
+        assert_eq!(after, Image { revision: after.revision, level: after.level, ..image.clone() }, "{change:?}");
     }
 }
 

@@ -5,15 +5,16 @@ use std::collections::BTreeMap;
 use alluvium::meta::entry::{Change, ConfigResource, TransferredPartitions};
 use alluvium::meta::image::Image;
 use alluvium::meta::rules::{self, RuleError};
-use alluvium::types::{PartitionId, RunId, TopicId};
+use alluvium::types::{FEATURE_LEVEL, PartitionId, RunId, TopicId};
 
 use crate::machine::{apply, cluster};
 use crate::world::{open_session, session, topic, ttl};
 
-/// Checks on a cluster with topic 5 "a" of two partitions; sessions 1 and 2 are ready, 3 open, 4 fenced.
+/// Checks on a cluster with topic 5 "a" of two partitions; sessions 1 and 2 are ready, 3 open, 4 fenced; its level is the highest.
 fn check(change: &Change) -> Result<(), RuleError> {
     let mut image = cluster();
     apply(&mut image, vec![topic(5, "a", 2)]);
+    image.level = FEATURE_LEVEL;
     apply(&mut image, vec![open_session(4, 7)]);
     let fenced = session(image.revision, 7);
     assert_eq!(fenced.revision, 6);

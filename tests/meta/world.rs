@@ -9,12 +9,12 @@ use alluvium::meta::image::Image;
 use alluvium::meta::table::TableRef;
 use alluvium::meta::table::bucket::BucketTable;
 use alluvium::meta::table::faults::FaultyTable;
-use alluvium::meta::{MetaError, MetaOptions, Metadata};
+use alluvium::meta::{MetaError, MetaOptions, Metadata, level};
 use alluvium::store::StoreRef;
 use alluvium::store::fault::{FaultRates, FaultStore};
 use alluvium::store::memory::MemoryStore;
 use alluvium::types::env::testing;
-use alluvium::types::{Revision, SessionId, TopicId};
+use alluvium::types::{FEATURE_LEVEL, Revision, SessionId, TopicId};
 
 pub struct World {
     pub memory: Arc<MemoryStore>,
@@ -77,7 +77,13 @@ pub fn ttl(session_ttl_ms: u64) -> Change {
 }
 
 pub fn open_session(node_id: i32, random: u64) -> Change {
-    Change::OpenSession { node_id, random: format!("{random:016x}"), endpoints: Vec::new(), rack: None }
+    open_session_at(node_id, random, FEATURE_LEVEL)
+}
+
+/// Of a program that supports this level; 0: it is from before levels.
+pub fn open_session_at(node_id: i32, random: u64, supported: u16) -> Change {
+    let endpoints = if supported == 0 { Vec::new() } else { vec![level::endpoint(supported)] };
+    Change::OpenSession { node_id, random: format!("{random:016x}"), endpoints, rack: None }
 }
 
 pub fn session(revision: Revision, random: u64) -> SessionId {

@@ -1,7 +1,9 @@
 //! What this session committed and nobody merged yet: the flusher notes it, the merge planner looks, and beyond a bound the flusher's
-//! pace falls. So what the next owner has to read stays bounded even when merging stands still.
+//! pace falls. So what the next owner has to read stays bounded even when merging stands still. At a feature level that knows no merging
+//! nothing is bounded, and what gathered there slows nobody down while it is merged.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -23,16 +25,24 @@ pub struct SegmentNote {
 }
 
 pub struct Unmerged {
-    /// More than these make the session slow.
+    /// More than these make the session slow, once the bound holds.
     bound: usize,
+    holds: AtomicBool,
     notes: Mutex<VecDeque<SegmentNote>>,
 }
 
 impl Unmerged {
-    /// Segment 0, which opened the session, is there.
+    /// Segment 0, which opened the session, is there. The bound does not hold yet.
     pub fn new(bound: usize, at: Duration) -> Unmerged {
         let zero = SegmentNote { number: 0, bytes: 0, batches: 0, at };
-        Unmerged { bound, notes: Mutex::new(VecDeque::from([zero])) }
+        Unmerged { bound, holds: AtomicBool::new(false), notes: Mutex::new(VecDeque::from([zero])) }
+    }
+
+    /// Segments are merged from now on: the bound holds as soon as no more than it allows are left.
+    pub fn are_merged(&self) {
+        if !self.holds.load(Ordering::Relaxed) && self.count() <= self.bound {
+            self.holds.store(true, Ordering::Relaxed);
+        }
     }
 
     pub fn note(&self, segment: SegmentNote) {
@@ -58,7 +68,7 @@ impl Unmerged {
 
     /// How many times longer the flusher waits between segments.
     pub fn slowness(&self) -> u32 {
-        slowness(self.count(), self.bound)
+        if self.holds.load(Ordering::Relaxed) { slowness(self.count(), self.bound) } else { 1 }
     }
 }
 
@@ -88,6 +98,7 @@ mod tests {
     #[test]
     fn what_is_merged_is_forgotten() {
         let unmerged = Unmerged::new(2, Duration::ZERO);
+        unmerged.are_merged();
         for number in 1..6 {
             unmerged.note(SegmentNote { number, bytes: 1, batches: 1, at: Duration::ZERO });
         }
@@ -95,5 +106,19 @@ mod tests {
         unmerged.merged(4);
         assert_eq!((unmerged.count(), unmerged.slowness()), (2, 1));
         assert_eq!(unmerged.look(|notes| notes.iter().map(|note| note.number).collect::<Vec<_>>()), [4, 5]);
+    }
+
+    #[test]
+    fn what_gathered_before_merging_slows_nobody_down() {
+        let unmerged = Unmerged::new(2, Duration::ZERO);
+        let note = |number| unmerged.note(SegmentNote { number, bytes: 1, batches: 1, at: Duration::ZERO });
+        (1..6).for_each(note);
+        assert_eq!((unmerged.count(), unmerged.slowness()), (6, 1), "nobody merges");
+        unmerged.are_merged();
+        assert_eq!(unmerged.slowness(), 1, "it is being merged");
+        unmerged.merged(4);
+        unmerged.are_merged();
+        (6..11).for_each(note);
+        assert_eq!((unmerged.count(), unmerged.slowness()), (7, 16), "from then on the bound holds");
     }
 }

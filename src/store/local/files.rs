@@ -7,6 +7,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use rustix::fd::{AsFd, BorrowedFd};
@@ -60,12 +61,24 @@ pub fn write_temporary(folder: &TemporaryFolder, body: &Bytes, direct: Direct) -
     Ok(temporary)
 }
 
+/// A body larger than segments usually are goes out in pieces with pauses between them: nobody waits for it, and those whose
+/// acknowledgements wait for a small one must not stand behind all of it in the disk's queue.
+const LARGE_BYTES: usize = 16 << 20;
+const PIECE_BYTES: usize = 1 << 20;
+const PIECE_PAUSE: Duration = Duration::from_millis(1);
+
 /// Whole pages go out straight from the body when it begins on a page boundary, else by way of a buffer that does; the last
 /// partial page is padded, and the file then cut to length.
 fn write_direct(file: &File, body: &Bytes) -> io::Result<()> {
     let whole = body.len() - body.len() % PAGE;
     if body.as_ptr().align_offset(PAGE) == 0 {
-        file.write_all_at(&body[..whole], 0)?;
+        let piece = if whole > LARGE_BYTES { PIECE_BYTES } else { LARGE_BYTES };
+        for at in (0..whole).step_by(piece) {
+            file.write_all_at(&body[at..whole.min(at + piece)], at as u64)?;
+            if whole > LARGE_BYTES {
+                std::thread::sleep(PIECE_PAUSE);
+            }
+        }
         if whole < body.len() {
             file.write_all_at(&padded(&body[whole..]), whole as u64)?;
         }

@@ -122,7 +122,7 @@ fn change(dice: &mut Gen) -> Change {
     let (topic, session) = (*one(dice, &topics), *one(dice, &sessions));
     let ready = |dice: &mut Gen| (0..dice.below(3)).map(|_| *one(dice, &sessions)).collect();
     let claim = RunId { revision: 1 + number(dice) % 20, random: 9 };
-    match dice.below(17) {
+    match dice.below(18) {
         0 => Change::Nop {},
         1 => Change::SetCluster { session_ttl_ms: number(dice) },
         2 => Change::OpenSession {
@@ -176,6 +176,7 @@ fn change(dice: &mut Gen) -> Change {
             }],
         },
         14 => Change::MoveTable { to: (*one(dice, &["bucket", "dynamodb://t"])).to_owned() },
+        16 => Change::RaiseLevel { level: number(dice) as u16 },
         _ => Change::AllocateProducerIds { session, count: number(dice) as u32 },
     }
 }

@@ -104,12 +104,24 @@ impl Plan {
         self.fault(actions);
     }
 
+    /// The store, the table or both are away for all.
+    fn outage(&mut self, dice: &Dice, from: u64, until: u64) {
+        let objects = [Objects::Metadata, Objects::Data, Objects::All][dice.below(3) as usize];
+        let way = way(dice);
+        let mut actions = Vec::new();
+        for host in self.hosts.iter().copied() {
+            actions.push((from, Action::CutStore(host, objects, way)));
+            actions.push((until + dice.below(50), Action::MendStore(host)));
+        }
+        self.fault(actions);
+    }
+
     /// One thing that may befall a broker of a cluster.
     fn mishap(&mut self, dice: &Dice, host: &'static str, from: u64) {
         let short = from + dice.between(self.ttl_ms / 2, 3 * self.ttl_ms);
         let until = if dice.chance(10) { from + dice.between(3, 10) * self.ttl_ms } else { short };
         let cut = |objects, way| [(from, Action::CutStore(host, objects, way)), (until, Action::MendStore(host))];
-        match dice.below(17) {
+        match dice.below(18) {
             0 | 1 => self.fault([(from, Action::Crash(host))]),
             2 => self.fault([(from, Action::Restart(host))]),
             3 => self.fault([(from, Action::Die(host)), (until, Action::Start(host))]),
@@ -133,6 +145,7 @@ impl Plan {
                 self.fault([(from, Action::LateReads(host, late)), (until, Action::LateReads(host, 0))]);
             }
             15 => self.fault([(from, Action::WallClock(host, jump(dice)))]),
+            16 => self.outage(dice, from, until),
             _ => {
                 let heavy = rates(dice, true, if dice.chance(50) { 300 } else { 4000 });
                 self.fault([(from, Action::Rates(host, heavy)), (until, Action::Rates(host, FaultRates::default()))]);
@@ -226,7 +239,8 @@ impl Plan {
         (length, alive)
     }
 
-    /// A broker stands still for half a minute to an hour, or is cut off from one thing only, with the times of a real installation.
+    /// A broker stands still for half a minute to an hour, or is cut off from one thing only, or all are, with the times of a real
+    /// installation.
     pub(crate) fn long(&mut self, dice: &Dice) -> (u64, Vec<&'static str>) {
         self.scale = 20;
         self.ttl_ms = dice.between(5_000, 15_000);
@@ -260,9 +274,10 @@ impl Plan {
         let pause = dice.between(low, high);
         let until = from + pause;
         let host = self.pick(dice);
-        match dice.below(8) {
+        match dice.below(10) {
             0 => self.fault([(from, Action::PauseStore(host, true)), (until, Action::PauseStore(host, false))]),
-            1 => {
+            1 | 2 => self.outage(dice, from, until),
+            3 | 4 => {
                 let objects = [Objects::Metadata, Objects::Data, Objects::All][dice.below(3) as usize];
                 let cut = Action::CutStore(host, objects, way(dice));
                 self.fault([(from, cut), (until, Action::MendStore(host))]);

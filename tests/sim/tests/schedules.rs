@@ -23,7 +23,7 @@ fn the_broker_keeps_its_promises_and_planted_bugs_are_caught() {
     let with = With { program, jobs: jobs(), mutant: None, keep_trace: false };
     let start = setting("SIM_START", 0);
     let differ = runner::unsteady(start..start + 20, with);
-    let summary = runner::schedules(start..start + setting("SIM_SEEDS", 1000), with);
+    let summary = runner::schedules(start..start + setting("SIM_SEEDS", 640), with);
     let seeds = start..start + setting("SIM_MUTANT_SEEDS", 3000);
     let (_, missed) = runner::hunt_all(Mutant::ALL, seeds, &mutants::kept(), with);
     if let Some(failed) = summary.failed.first() {

@@ -78,7 +78,7 @@ async fn p01_a_late_put_finds_the_fence_after_all_else_was_collected() {
     let mut other = two.broker.client().await;
     assert_eq!(produce_to(&mut other, *partition, 1, producer).await, (0, 1), "the retry goes to the successor");
     let begun = Instant::now();
-    while keys(&store, &session).await.len() != 1 {
+    while keys(&store, &session).await.len() > 1 {
         assert!(begun.elapsed() < PATIENCE, "not collected: {:?}", keys(&store, &session).await);
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
@@ -135,9 +135,12 @@ async fn p04_a_hand_over_overtakes_nothing_in_flight() {
     const COUNT: i32 = 120;
     let store = shared_memory();
     let ttl = Duration::from_secs(3);
-    let one = Node::start(store.clone(), 1, ttl).await;
+    let slow = faulty(&store);
+    let one = Node::start(slow.clone(), 1, ttl).await;
     let mut client = one.broker.client().await;
     assert_eq!(create_topic(&mut client, "t", PARTITIONS).await, 0);
+    // There is always something on its way.
+    slow.set_rates(FaultRates { delay: 700, max_delay: Duration::from_millis(60), ..FaultRates::default() });
     let address = one.broker.address;
     let writers: Vec<_> = (0..PARTITIONS).map(|partition| tokio::spawn(write(address, partition, COUNT))).collect();
     let two = Node::start(store, 2, ttl).await;
@@ -366,35 +369,41 @@ async fn p19_a_change_is_made_whole_or_not_at_all() {
         assert_eq!(create_topic(&mut client, "before", 1).await, 0);
         for step in ["create", "grow", "delete", "create again"] {
             slow.script(Call::Create, "meta/log/", [fault]);
-            let hung = matches!(fault, Fault::Hang | Fault::HangAfter);
-            if hung {
-                // The broker dies before it knows what became of it.
-                let _no_answer = tokio::time::timeout(Duration::from_millis(300), change(&mut client, step)).await;
-                broker.kill().await;
-                broker = start().await;
-                client = broker.client().await;
+            // Where the table hangs, the broker dies before it knows what became of it.
+            let hangs = matches!(fault, Fault::Hang | Fault::HangAfter);
+            let patience = if hangs { Duration::from_millis(300) } else { PATIENCE };
+            let answer = tokio::time::timeout(patience, change(&mut client, step)).await;
+            assert_eq!(answer.ok(), (!hangs).then_some(0), "{fault:?}, {step}");
+            broker.kill().await;
+            broker = start().await;
+            client = broker.client().await;
+            if hangs {
+                let (code, done_already) = (change(&mut client, step).await, done_already(step));
+                assert!(code == 0 || code == done_already, "{fault:?}, {step}: {code}");
             }
-            let code = change(&mut client, step).await;
-            let done_already = match step {
-                "create" | "create again" => 36,
-                "grow" => 37,
+            assert_eq!(change(&mut client, step).await, done_already(step), "{fault:?}, {step}: it is done");
+            let partitions = match step {
+                "delete" => 0,
+                "grow" => 5,
                 _ => 3,
             };
-            assert!(code == 0 || hung && code == done_already, "{fault:?}, {step}: {code}");
-            if step == "delete" {
-                assert_eq!(produce(&mut client, "t", batch(None, &["x"])).await.0, 3, "{fault:?}: it is gone");
-                continue;
-            }
-            for partition in 0..if step == "grow" { 5 } else { 3 } {
+            for partition in 0..6 {
                 let request = produce_request("t", partition, batch(None, &["x"]), -1);
                 let answer: ProduceResponse = client.call(ApiKey::Produce, PRODUCE, &request).await.expect("answers");
-                assert_eq!(produced(&answer).0, 0, "{fault:?}, {step}: partition {partition}");
-            }
-            if step == "create again" {
-                assert_eq!(fetch(&mut client, "t", 0).await.2.len(), 1, "{fault:?}: nothing of the topic before it");
+                let expected = if partition < partitions { 0 } else { 3 };
+                assert_eq!(produced(&answer).0, expected, "{fault:?}, {step}: partition {partition}");
             }
         }
+        assert_eq!(fetch(&mut client, "t", 0).await.2.len(), 1, "{fault:?}: nothing of the topic before it");
         broker.kill().await;
+    }
+}
+
+fn done_already(step: &str) -> i16 {
+    match step {
+        "grow" => 37,
+        "delete" => 3,
+        _ => 36,
     }
 }
 

@@ -3,6 +3,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that can not go on fails")]
 
+#[path = "architecture/pitfalls.rs"]
+mod pitfalls;
+
 use std::path::{Path, PathBuf};
 
 const FILE_MAX_LINES: usize = 500;
@@ -97,6 +100,10 @@ fn read_folder(root: &Path, folder: &Path, into: &mut Vec<Source>) {
     let mut entries: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     entries.sort();
     for path in entries {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        if name.starts_with('.') || name == "target" || name == "node_modules" {
+            continue;
+        }
         if path.is_dir() {
             read_folder(root, &path, into);
         } else if path.extension().is_some_and(|extension| extension == "rs") {

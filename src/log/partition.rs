@@ -345,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn offsets_follow_each_other_and_show_after_commit() {
+    fn p08_offsets_show_after_the_commit_of_their_own_segment() {
         let mut partition = Partition::new(ID, 0, 0);
         let mut first = batch(-1, 10, -1, -1);
         let mut second = batch(-1, 5, -1, -1);
@@ -354,6 +354,58 @@ mod tests {
         assert_eq!((partition.next_offset(), partition.high_watermark()), (15, 0));
         partition.commit(OBJECT, &extent(0, vec![first]));
         assert_eq!((partition.next_offset(), partition.high_watermark()), (15, 10));
+        partition.commit(OBJECT, &extent(0, vec![second]));
+        assert_eq!((partition.next_offset(), partition.high_watermark()), (15, 15));
+    }
+
+    /// A newer epoch whose first batch was not committed never was: the one before it goes on after recovery, and only then ends.
+    #[test]
+    fn p05_an_epoch_that_was_not_committed_bars_nobody() {
+        let of_epoch = |epoch, base_sequence| BatchMeta { producer_epoch: epoch, ..batch(-1, 1, 9, base_sequence) };
+        for committed in [false, true] {
+            let mut partition = Partition::new(ID, 0, 0);
+            let (mut first, mut newer) = (of_epoch(0, 0), of_epoch(1, 0));
+            partition.admit(&mut first, 3, 0).expect("new");
+            partition.admit(&mut newer, 4, 0).expect("a newer epoch");
+            let stale = partition.admit(&mut of_epoch(0, 1), 5, 0);
+            assert!(matches!(stale, Err(AdmitError::StaleProducerEpoch)), "while it is in flight: {stale:?}");
+            let mut recovered = Partition::new(ID, 1, 0);
+            recovered.replay(OBJECT, &extent(0, vec![first]), 0).expect("contiguous");
+            if committed {
+                recovered.replay(OBJECT, &extent(0, vec![newer]), 0).expect("contiguous");
+            }
+            recovered.finish_replay().expect("all is there");
+            let older = recovered.admit(&mut of_epoch(0, 1), 0, 0);
+            assert_eq!(older.is_ok(), !committed, "{older:?}");
+        }
+    }
+
+    /// Each extent begins where the one before ended, the first at 0, and the last is not below what a checkpoint counted.
+    #[test]
+    fn p10_a_hole_is_never_recovered_over() {
+        // (log start, what a checkpoint counted, where extents of two begin, which one is refused; the end: one more)
+        type Case<'a> = (Offset, Offset, &'a [Offset], Option<usize>);
+        let table: [Case; 8] = [
+            (0, 0, &[0, 2, 4], None),
+            (0, 0, &[2], Some(0)),
+            (0, 0, &[0, 4], Some(1)),
+            (0, 0, &[0, 0], Some(1)),
+            (3, 0, &[0, 2], None),
+            (3, 0, &[4], Some(0)),
+            (0, 4, &[0, 2], None),
+            (0, 6, &[0, 2], Some(2)),
+        ];
+        for (log_start, next_offset, bases, refused) in table {
+            let mut partition = Partition::new(ID, 0, log_start);
+            let (epochs, producers) = (Vec::new(), Vec::new());
+            partition.restore(&PartitionCheckpoint { partition: ID, next_offset, log_start, epochs, producers });
+            let two = |base: &Offset| extent(0, vec![batch(*base, 2, -1, -1)]);
+            let mut steps: Vec<_> = bases.iter().map(|base| partition.replay(OBJECT, &two(base), 0)).collect();
+            if steps.iter().all(Result::is_ok) {
+                steps.push(partition.finish_replay());
+            }
+            assert_eq!(steps.iter().position(Result::is_err), refused, "{bases:?}, {next_offset} from {log_start}");
+        }
     }
 
     #[test]

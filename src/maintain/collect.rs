@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_swept_is_due_again() {
+    fn p17_what_was_not_swept_is_due_again() {
         let mut ledger = Ledger::new(GRACE);
         ledger.observe(&image(5, None), at(0));
         for _ in 0..2 {

@@ -327,7 +327,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_name_is_not_shown_before_it_is_durable() {
+    async fn p20_a_name_is_not_shown_before_it_is_durable() {
         let folder = tempfile::tempdir().expect("a folder");
         let store = LocalStore::open(folder.path(), Arc::new(|reason| panic!("{reason}"))).expect("opens");
         store.create("s/0", Bytes::from_static(b"body")).await.expect("free");

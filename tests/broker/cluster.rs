@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use alluvium::config::Settings;
 use alluvium::store::StoreRef;
 use alluvium::store::fault::{Call, Fault, FaultRates, FaultStore};
 use alluvium::types::env::Env;
@@ -20,36 +21,46 @@ use crate::harness::{
     values,
 };
 
-const PARTITIONS: i32 = 12;
+pub const PARTITIONS: i32 = 12;
 
 /// However busy the machine is.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A broker on threads of its own, so that it can die like a process.
-struct Node {
-    broker: Broker,
-    runtime: Runtime,
+pub struct Node {
+    pub broker: Broker,
+    pub runtime: Runtime,
 }
 
 impl Node {
-    async fn start(store: StoreRef, node_id: i32, ttl: Duration) -> Node {
+    pub async fn start(store: StoreRef, node_id: i32, ttl: Duration) -> Node {
+        Node::start_with(store, node_id, ttl, |_| {}).await
+    }
+
+    pub async fn start_with(
+        store: StoreRef,
+        node_id: i32,
+        ttl: Duration,
+        change: impl FnOnce(&mut Settings) + Send + 'static,
+    ) -> Node {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("threads");
         let ttl_ms = ttl.as_millis() as u64;
         let starting = runtime.spawn(Broker::start(store, move |settings| {
             (settings.node_id, settings.session_ttl_ms) = (Some(node_id), ttl_ms);
             settings.flush_interval_ms = Some(1);
+            change(settings);
         }));
         Node { broker: starting.await.expect("starts"), runtime }
     }
 
-    fn kill(self) {
+    pub fn kill(self) {
         self.runtime.shutdown_background();
     }
 }
 
 /// Leader and leader epoch of each partition, as this broker tells; without those that nobody leads.
-async fn leaders(client: &mut Client<TcpStream>, topic: &str) -> BTreeMap<i32, (i32, i32)> {
+pub async fn leaders(client: &mut Client<TcpStream>, topic: &str) -> BTreeMap<i32, (i32, i32)> {
     let asked = MetadataRequestTopic::default().with_name(Some(topic_name(topic)));
     let request = MetadataRequest::default().with_topics(Some(vec![asked])).with_allow_auto_topic_creation(false);
     let answer: MetadataResponse = client.call(ApiKey::Metadata, 9, &request).await.expect("answers");
@@ -57,7 +68,7 @@ async fn leaders(client: &mut Client<TcpStream>, topic: &str) -> BTreeMap<i32, (
     led.map(|partition| (partition.partition_index, (partition.leader_id.0, partition.leader_epoch))).collect()
 }
 
-async fn led_by(node: &Node, topic: &str, expected: &[i32]) -> BTreeMap<i32, (i32, i32)> {
+pub async fn led_by(node: &Node, topic: &str, expected: &[i32]) -> BTreeMap<i32, (i32, i32)> {
     let begun = Instant::now();
     loop {
         let mut client = node.broker.client().await;
@@ -71,7 +82,7 @@ async fn led_by(node: &Node, topic: &str, expected: &[i32]) -> BTreeMap<i32, (i3
     }
 }
 
-async fn produce_to(client: &mut Client<TcpStream>, partition: i32, sequence: i32, producer: i64) -> (i16, i64) {
+pub async fn produce_to(client: &mut Client<TcpStream>, partition: i32, sequence: i32, producer: i64) -> (i16, i64) {
     let value = format!("{partition}:{sequence}");
     let request = produce_request("t", partition, batch(Some((producer, 0, sequence)), &[&value]), -1);
     let answer: ProduceResponse = client.call(ApiKey::Produce, PRODUCE, &request).await.expect("answers");
@@ -85,7 +96,7 @@ async fn produce_to_old(client: &mut Client<TcpStream>, partition: i32, producer
     Some(produced(&answer).0)
 }
 
-async fn fetch_from(client: &mut Client<TcpStream>, partition: i32) -> (i16, Vec<(i64, String)>) {
+pub async fn fetch_from(client: &mut Client<TcpStream>, partition: i32) -> (i16, Vec<(i64, String)>) {
     let asked = FetchPartition::default().with_partition(partition).with_partition_max_bytes(1 << 20);
     let topic = FetchTopic::default().with_topic(topic_name("t")).with_partitions(vec![asked]);
     let request = FetchRequest::default().with_max_wait_ms(200).with_max_bytes(8 << 20).with_topics(vec![topic]);

@@ -6,6 +6,7 @@ mod cluster;
 mod groups;
 mod harness;
 mod merging;
+mod pitfalls;
 mod pressure;
 mod reads;
 mod recovery;

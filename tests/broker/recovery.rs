@@ -8,12 +8,14 @@ use alluvium::store::fault::{Answer, Call, Fault, FaultRates, FaultStore};
 use alluvium::store::memory::MemoryStore;
 use alluvium::store::{ReadRange, Store, StoreRef};
 use alluvium::types::env::Env;
-use kafka_protocol::messages::{ApiKey, ProduceResponse};
+use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+use kafka_protocol::messages::{ApiKey, FetchRequest, FetchResponse, ProduceResponse};
 use tokio::net::TcpStream;
 
 use crate::client::Client;
 use crate::harness::{
-    Broker, PRODUCE, batch, create_topic, fetch, produce, produce_request, produced, producer_id, shared_memory,
+    Broker, FETCH, PRODUCE, batch, create_topic, fetch, produce, produce_request, produced, producer_id, shared_memory,
+    topic_name, values,
 };
 
 fn faulty() -> Arc<FaultStore> {
@@ -194,7 +196,7 @@ async fn a_damaged_segment_closes_its_partition_and_is_never_skipped() {
 
 /// Recovery does not read bodies; who fetches is told, and gets all that stands before and behind.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_damaged_body_is_an_error_of_its_offsets_only() {
+async fn p16_a_damaged_body_is_an_error_of_its_offsets_only() {
     let store = Arc::new(MemoryStore::shared());
     written_to(store.clone(), 10).await;
     let key = segment_key(store.as_ref(), 5).await;
@@ -213,6 +215,23 @@ async fn a_damaged_body_is_an_error_of_its_offsets_only() {
     assert_eq!((error, none.len()), (56, 0));
     let (error, _, behind) = fetch(&mut client, "t", damaged + 1).await;
     assert_eq!((error, behind.len() as i64), (0, 9 - damaged));
+    assert_eq!(create_topic(&mut client, "u", 1).await, 0);
+    assert_eq!(produce(&mut client, "u", batch(None, &["sound"])).await, (0, 0));
+    for order in [["t", "u"], ["u", "t"]] {
+        let partition = |offset| FetchPartition::default().with_fetch_offset(offset).with_partition_max_bytes(1 << 20);
+        let topic = |name: &str| {
+            let offset = if name == "t" { damaged } else { 0 };
+            FetchTopic::default().with_topic(topic_name(name)).with_partitions(vec![partition(offset)])
+        };
+        let request = FetchRequest::default().with_max_bytes(1 << 20).with_topics(order.map(topic).to_vec());
+        let answer: FetchResponse = client.call(ApiKey::Fetch, FETCH, &request).await.expect("answers");
+        for found in &answer.responses {
+            let partition = &found.partitions[0];
+            let count = values(&partition.records.clone().unwrap_or_default()).len();
+            let expected = if &**found.topic == "t" { (56, 0) } else { (0, 1) };
+            assert_eq!((partition.error_code, count), expected, "{order:?}: one answer for both");
+        }
+    }
     assert_eq!(produce(&mut client, "t", batch(None, &["after"])).await, (0, 10));
 }
 

@@ -144,6 +144,37 @@ fn golden_bytes_of_a_run() {
     assert_eq!(manifest.extents().map(|(number, _, extent)| (number, extent.position)).last(), Some((1, 61)));
 }
 
+/// Offsets of a partition lie apart by more than 32 bits, in objects of runs, in their manifest, and in its checkpoint.
+#[test]
+fn p07_offsets_far_apart_keep_their_places() {
+    const FAR: i64 = 1 << 62;
+    let (a, b) = (partition(5, 2), partition(5, 3));
+    let laid = [
+        (a, 7, 0, vec![61]),
+        (a, 7, (1 << 31) - 1, vec![61]),
+        (a, 7, 1 << 32, vec![61]),
+        (a, 7, FAR, vec![70]),
+        (b, 0, 3, vec![61]),
+    ];
+    let (footer, bytes) = object(0, &laid);
+    let Ok(RunTail::Object(read_back)) = read(&run_object_key(RUN, 0), &bytes) else { panic!("an object") };
+    assert_eq!(read_back, footer);
+    let found: Vec<_> = read_back.extents.iter().map(|extent| (extent.partition, extent.base_offset)).collect();
+    assert_eq!(found, laid.map(|(partition, _, base, _)| (partition, base)));
+    assert_eq!(verify_run_body("run", &bytes, &read_back), Ok(5));
+    let mut checkpoint = manifest().checkpoint.remove(0);
+    (checkpoint.next_offset, checkpoint.log_start) = (FAR + 2, 1 << 40);
+    checkpoint.epochs = vec![(7, 0), (9, FAR)];
+    for producer in &mut checkpoint.producers {
+        for (batch, base) in producer.batches.iter_mut().zip([5, 1 << 33, FAR, FAR + 1, FAR + 2]) {
+            (batch.base_offset, batch.last_offset) = (base, base);
+        }
+    }
+    let manifest = Manifest { objects: vec![footer], checkpoint: vec![checkpoint], ..manifest() };
+    let bytes = manifest.encode().expect("it is right");
+    assert_eq!(read(&manifest_key(RUN), &bytes), Ok(RunTail::Manifest(manifest)));
+}
+
 #[test]
 fn what_is_read_follows_from_the_trailer() {
     let (_, bytes) = &objects()[0];

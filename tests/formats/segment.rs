@@ -341,6 +341,27 @@ fn drafts_that_can_not_be_a_segment_are_refused() {
     assert_eq!(later_epoch.footer.extents.len(), 2);
 }
 
+/// However batches come in, the footer has its extents in order, each where its bytes are, and offsets in order within a partition.
+#[test]
+fn p09_a_burst_in_any_order_leaves_the_index_sorted() {
+    let mut extents = Vec::new();
+    for index in [5, 0, 3, 9, 1, 7, 2, 8, 6, 4] {
+        for topic in [9u128, 1 << 100, 3] {
+            for epoch in [4, 2] {
+                let first = i64::from(epoch) * 100;
+                let batches = vec![batch(meta(first, 2), 61 + index as usize), batch(meta(first + 2, 3), 90)];
+                extents.push(ExtentDraft { partition: partition(topic, index), epoch, batches });
+            }
+        }
+    }
+    let sealed = build(draft(1, extents)).unwrap();
+    let footer = read(&sealed).unwrap().footer;
+    let order: Vec<_> = footer.extents.iter().map(|extent| (extent.partition, extent.epoch)).collect();
+    assert!(order.len() == 60 && order.is_sorted(), "{order:?}");
+    assert!(footer.extents.windows(2).all(|pair| pair[0].position + u64::from(pair[0].length) == pair[1].position));
+    verify_body("segment", &sealed.bytes, &footer).unwrap();
+}
+
 /// 64 producers, each with batches to some of 100 partitions, as a busy second would have them.
 #[test]
 fn footers_are_small() {

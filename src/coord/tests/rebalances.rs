@@ -138,9 +138,9 @@ fn strangers_in_an_assignment_are_ignored() {
     assert_eq!(bench.replayed().group(GROUP).expect("stored").members().count(), 1);
 }
 
-/// PITFALLS.md P18: rebalances upon rebalances must not make the coordinator forget a member that does as it is told.
+/// Rebalances upon rebalances must not make the coordinator forget a member that does as it is told.
 #[test]
-fn concurrent_rebalances_forget_nobody() {
+fn p18_concurrent_rebalances_forget_nobody() {
     for seed in 0..200u64 {
         let mut random = fastrand(seed);
         let mut bench = Bench::new(limits());

@@ -331,13 +331,12 @@ async fn drained(flushing: &mut tokio::task::JoinHandle<SessionEnd>) -> SessionE
     }
 }
 
-/// Keeps partitions and groups in line with the metadata.
+/// Keeps partitions in line with the metadata, and takes offsets of topics that are gone out of the groups.
 async fn follow(services: Arc<Services>) {
     let mut revisions = services.meta.subscribe();
     let mut known = BTreeMap::new();
     loop {
         services.log.reconcile();
-        services.groups.refresh();
         let topics = services.meta.read(topic_names);
         let gone = known.into_iter().filter(|(id, _)| !topics.contains_key(id)).map(|(id, name)| (name, id));
         let gone: Vec<_> = gone.collect();

@@ -277,9 +277,7 @@ pub async fn run<L: Listener>(
             Some(end) => end,
             None => Ok(drained(&mut flushing).await),
         };
-        let farewell = if matches!(end, Ok(SessionEnd::Drained)) { FAREWELL } else { FAREWELL / 10 };
-        let _ = tokio::time::timeout(farewell, stops.connections.cancelled()).await;
-        stops.connections.cancel();
+        part(&log, &stops, matches!(end, Ok(SessionEnd::Drained))).await;
         end
     };
     let mut serving = std::pin::pin!(serving);
@@ -301,10 +299,25 @@ pub async fn run<L: Listener>(
         serving.await;
     }
     tasks.shutdown().await;
-    if !matches!(end, Ok(SessionEnd::Fenced { .. })) {
-        fence_self(&log, matches!(end, Ok(SessionEnd::Drained))).await;
+    if !matches!(end, Ok(SessionEnd::Fenced { .. } | SessionEnd::Drained)) {
+        fence_self(&log, false).await;
     }
     end
+}
+
+/// The last answers get a moment to leave. A session of which everything is committed is closed meanwhile: others take over at once.
+async fn part(log: &Log, stops: &Stops, drained: bool) {
+    let farewell = async {
+        let limit = if drained { FAREWELL } else { FAREWELL / 10 };
+        let _ = tokio::time::timeout(limit, stops.connections.cancelled()).await;
+        stops.connections.cancel();
+    };
+    let close = async {
+        if drained {
+            fence_self(log, true).await;
+        }
+    };
+    tokio::join!(farewell, close);
 }
 
 /// What is left after this goes to others when the session is closed.
@@ -371,6 +384,8 @@ async fn fence_self(log: &Log, leaves: bool) {
     if !leaves || !log.meta.read(others) {
         return;
     }
+    // Whoever takes over may write at once.
+    log.proof.revoke();
     let close = move |image: &Image| {
         Ok::<_, Infallible>(if others(image) { session::close(image, session, end) } else { Vec::new() })
     };

@@ -64,7 +64,7 @@ pub async fn handle(
     };
     let mut targets = resolve(services, &services.topics.view(), version, &asks);
     if targets.iter().any(|target| target.slot.is_err()) {
-        services.log.look_again().await;
+        services.log.look_before_refusal().await;
         targets = resolve(services, &services.topics.view(), version, &asks);
     }
     let (mut replies, charge) = poll(services, &targets, &limits).await;

@@ -89,6 +89,7 @@ pub use self::dispatch::{Reply, Request};
 use self::fetch_sessions::FetchSessions;
 pub use self::measure::begin;
 use self::ports::AdminServices;
+use self::topic_view::{BrokerView, live_brokers};
 use self::topics::Topics;
 use self::unread::Unread;
 use crate::config::Settings;
@@ -130,18 +131,16 @@ impl Services {
         })
     }
 
-    /// Where clients reach the brokers that are ready.
+    /// Where clients reach the brokers that are ready, each once.
     pub fn node_endpoints(&self) -> Vec<NodeEndpoint> {
-        self.meta.read(|image| {
-            let ready =
-                image.sessions.values().filter(|session| session.state == crate::meta::image::SessionState::Ready);
-            let nodes = ready.filter_map(|session| {
-                let endpoint = session.endpoints.first()?;
-                let (host, rack) = (endpoint.host.clone(), session.rack.clone());
-                Some(NodeEndpoint { node_id: session.node_id, host, port: i32::from(endpoint.port), rack })
-            });
-            nodes.collect()
-        })
+        let brokers = self.meta.read(|image| live_brokers(image, &self.admin.node));
+        let endpoint = |(node_id, view): (NodeId, BrokerView)| NodeEndpoint {
+            node_id,
+            host: view.host,
+            port: view.port,
+            rack: view.rack,
+        };
+        brokers.into_iter().map(endpoint).collect()
     }
 
     /// A partition by its topic's name, parked until `parked` while it recovers.
@@ -162,7 +161,7 @@ impl Services {
         let slot = match find() {
             Ok(slot) => slot,
             Err(_) => {
-                self.log.look_again().await;
+                self.log.look_before_refusal().await;
                 find()?
             }
         };

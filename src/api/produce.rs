@@ -101,7 +101,7 @@ pub async fn admit(
                     Err(code) => break Err(call.without_slot(&response, index, partition.records.as_ref(), code)),
                 }
                 call.gather.release();
-                services.log.look_again().await;
+                services.log.look_before_refusal().await;
                 view = services.topics.view();
                 topic = call.topic(&view, &data);
             };

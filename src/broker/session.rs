@@ -277,9 +277,7 @@ pub async fn run<L: Listener>(
             Some(end) => end,
             None => Ok(drained(&mut flushing).await),
         };
-        let farewell = if matches!(end, Ok(SessionEnd::Drained)) { FAREWELL } else { FAREWELL / 10 };
-        let _ = tokio::time::timeout(farewell, stops.connections.cancelled()).await;
-        stops.connections.cancel();
+        part(&log, &stops, matches!(end, Ok(SessionEnd::Drained))).await;
         end
     };
     let mut serving = std::pin::pin!(serving);
@@ -301,8 +299,8 @@ pub async fn run<L: Listener>(
         serving.await;
     }
     tasks.shutdown().await;
-    if !matches!(end, Ok(SessionEnd::Fenced { .. })) {
-        fence_self(&log, matches!(end, Ok(SessionEnd::Drained))).await;
+    if !matches!(end, Ok(SessionEnd::Fenced { .. } | SessionEnd::Drained)) {
+        fence_self(&log, false).await;
     }
     end
 }
@@ -312,6 +310,21 @@ fn spawn_looks(tasks: &mut JoinSet<()>, services: &Arc<Services>) {
     tasks.spawn(levels::run(services.clone()));
     tasks.spawn(series::count_groups(services.clone()));
     series::show(services);
+}
+
+/// The last answers get a moment to leave. A session of which everything is committed is closed meanwhile: others take over at once.
+async fn part(log: &Log, stops: &Stops, drained: bool) {
+    let farewell = async {
+        let limit = if drained { FAREWELL } else { FAREWELL / 10 };
+        let _ = tokio::time::timeout(limit, stops.connections.cancelled()).await;
+        stops.connections.cancel();
+    };
+    let close = async {
+        if drained {
+            fence_self(log, true).await;
+        }
+    };
+    tokio::join!(farewell, close);
 }
 
 /// What is left after this goes to others when the session is closed.
@@ -338,13 +351,12 @@ async fn drained(flushing: &mut tokio::task::JoinHandle<SessionEnd>) -> SessionE
     }
 }
 
-/// Keeps partitions and groups in line with the metadata.
+/// Keeps partitions in line with the metadata, and takes offsets of topics that are gone out of the groups.
 async fn follow(services: Arc<Services>) {
     let mut revisions = services.meta.subscribe();
     let mut known = BTreeMap::new();
     loop {
         services.log.reconcile();
-        services.groups.refresh();
         let topics = services.meta.read(topic_names);
         let gone = known.into_iter().filter(|(id, _)| !topics.contains_key(id)).map(|(id, name)| (name, id));
         let gone: Vec<_> = gone.collect();
@@ -378,6 +390,8 @@ async fn fence_self(log: &Log, leaves: bool) {
     if !leaves {
         return;
     }
+    // Whoever takes over may write at once.
+    log.proof.revoke();
     let close = move |image: &Image| Ok::<_, Infallible>(session::close(image, session, end));
     match tokio::time::timeout(SELF_FENCE_LIMIT, log.meta.propose(close)).await {
         Ok(Ok(_)) => tracing::debug!(%session, "gave up what it held"),

@@ -112,6 +112,21 @@ impl OffsetsLog for DurableOffsets {
         }
     }
 
+    async fn look(&self) {
+        self.log.look_before_refusal().await;
+    }
+
+    async fn changed(&self) -> Vec<i32> {
+        loop {
+            let changed = self.log.slots.news().next().await;
+            let topic = self.log.meta.read(|image| image.names.get(OFFSETS_TOPIC).copied());
+            let ours: Vec<i32> = changed.into_iter().filter(|id| Some(id.topic) == topic).map(|id| id.index).collect();
+            if !ours.is_empty() {
+                return ours;
+            }
+        }
+    }
+
     fn admits(&self, _partition: i32) -> bool {
         !self.log.internal_budget.under_pressure()
     }

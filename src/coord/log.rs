@@ -60,6 +60,13 @@ pub trait OffsetsLog: Send + Sync {
     /// As [`OffsetsLog::holds`], after a wait until `until` at most for the recovery and the proof.
     async fn awaited(&self, partition: i32, until: Instant) -> Lease;
 
+    /// Finds out whether what this broker knows of leases is still so, before it says that it does not hold one.
+    async fn look(&self) {}
+
+    /// Waits until there are partitions that came to be held here, are held anew, or are no more, since the last call: each such
+    /// moment is told of at least once, those that are held from the beginning too. Cancellation safe.
+    async fn changed(&self) -> Vec<i32>;
+
     /// Whether appends are taken now. Where not, the coordinator refuses commits and deletions of offsets with a retriable error
     /// before it decides on them: an append that fails afterwards costs a reload of all groups of the partition.
     fn admits(&self, _partition: i32) -> bool {
@@ -77,13 +84,13 @@ pub trait OffsetsLog: Send + Sync {
 
 /// `__consumer_offsets` in memory, for tests and simulation.
 pub mod memory {
-    use std::collections::BTreeMap;
+    use std::collections::{BTreeMap, BTreeSet};
     use std::sync::Arc;
     use std::time::Duration;
 
     use futures::FutureExt;
     use parking_lot::Mutex;
-    use tokio::sync::watch;
+    use tokio::sync::{Notify, watch};
     use tokio::time::Instant;
 
     use super::{BoxFuture, CoordRecord, Lease, LeaseEpoch, LogError, Offset, OffsetsLog, async_trait};
@@ -95,11 +102,14 @@ pub mod memory {
     struct Partition {
         /// `None`: not held.
         epoch: Option<LeaseEpoch>,
+        /// Of a lease that is known only after a look.
+        unheard: Option<LeaseEpoch>,
         /// The lease is there, but reads may not be answered.
         without_proof: bool,
         records: Vec<CoordRecord>,
         fail_appends: usize,
         replay_failures: usize,
+        replays: usize,
         full: bool,
         batches: usize,
         /// How many batches were appended, failed ones included, before this one's turn: keeps commits in order.
@@ -109,6 +119,8 @@ pub mod memory {
     struct State {
         topic_exists: bool,
         partitions: BTreeMap<i32, Partition>,
+        /// Whose leases changed, as nobody was told yet.
+        changed: BTreeSet<i32>,
         delay: Duration,
     }
 
@@ -116,14 +128,15 @@ pub mod memory {
     pub struct MemoryLog {
         count: i32,
         state: Arc<Mutex<State>>,
+        news: Notify,
     }
 
     impl MemoryLog {
         pub fn new(count: i32) -> Self {
             let partitions =
                 (0..count).map(|index| (index, Partition { epoch: Some(0), ..Partition::default() })).collect();
-            let state = State { topic_exists: false, partitions, delay: Duration::ZERO };
-            MemoryLog { count, state: Arc::new(Mutex::new(state)) }
+            let state = State { topic_exists: false, partitions, changed: (0..count).collect(), delay: Duration::ZERO };
+            MemoryLog { count, state: Arc::new(Mutex::new(state)), news: Notify::new() }
         }
 
         /// Appends commit so long after the one before.
@@ -148,6 +161,18 @@ pub mod memory {
 
         pub fn set_lease(&self, partition: i32, epoch: Option<LeaseEpoch>) {
             self.with(partition, |partition| partition.epoch = epoch);
+            self.state.lock().changed.insert(partition);
+            self.news.notify_one();
+        }
+
+        /// The lease came, and nobody here has heard of it.
+        pub fn set_unheard(&self, partition: i32, epoch: LeaseEpoch) {
+            self.with(partition, |partition| partition.unheard = Some(epoch));
+        }
+
+        /// How often the partition was read.
+        pub fn replays(&self, partition: i32) -> usize {
+            self.with(partition, |partition| partition.replays)
         }
 
         /// Whether reads may be answered under the lease; appends commit all the same.
@@ -198,6 +223,28 @@ pub mod memory {
             }
         }
 
+        async fn look(&self) {
+            let mut state = self.state.lock();
+            let State { partitions, changed, .. } = &mut *state;
+            for (index, partition) in partitions.iter_mut() {
+                if let Some(epoch) = partition.unheard.take() {
+                    partition.epoch = Some(epoch);
+                    changed.insert(*index);
+                }
+            }
+            self.news.notify_one();
+        }
+
+        async fn changed(&self) -> Vec<i32> {
+            loop {
+                let changed = std::mem::take(&mut self.state.lock().changed);
+                if !changed.is_empty() {
+                    return changed.into_iter().collect();
+                }
+                self.news.notified().await;
+            }
+        }
+
         fn admits(&self, partition: i32) -> bool {
             self.with(partition, |partition| !partition.full)
         }
@@ -222,6 +269,7 @@ pub mod memory {
         async fn replay(&self, index: i32, sink: &mut (dyn FnMut(CoordRecord) + Send)) -> Result<(), LogError> {
             tokio::task::yield_now().await;
             let records = self.with(index, |partition| {
+                partition.replays += 1;
                 if partition.replay_failures > 0 {
                     partition.replay_failures -= 1;
                     return Err(LogError::Failed("asked to fail".to_owned()));

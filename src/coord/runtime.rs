@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -21,7 +21,7 @@ use super::log::{Lease, LogError, OffsetsLog};
 use super::message::{Input, Limits, Now, Reply, ReplyTo};
 use super::partition::Partition;
 use super::partition_for;
-use super::shard::{Loaded, Shard, ShardState};
+use super::shard::{Append, Loaded, Shard, ShardState};
 use crate::types::env::Env;
 use crate::types::{LeaseEpoch, TopicId};
 
@@ -77,6 +77,7 @@ impl Groups {
             cancel: CancellationToken::new(),
         });
         tokio::spawn(run_timers(inner.clone()));
+        tokio::spawn(follow_leases(inner.clone()));
         Groups { inner }
     }
 
@@ -133,6 +134,7 @@ impl Groups {
         let mut all = Vec::new();
         let mut receivers = Vec::new();
         let deadline = Instant::now() + PARK;
+        self.inner.log.look().await;
         for index in 0..self.inner.log.partition_count().unwrap_or(0) {
             match self.inner.log.awaited(index, deadline).await {
                 Lease::Held(_) => {}
@@ -160,18 +162,6 @@ impl Groups {
     /// Makes sure that `__consumer_offsets` exists, so that groups can be given coordinators.
     pub async fn ensure_topic(&self) -> Result<(), GroupError> {
         self.partition("").await.map(|_| ())
-    }
-
-    /// Leases changed: starts to load what is held now, lets go of the rest. Costs little when nothing changed.
-    pub fn refresh(&self) {
-        for index in 0..self.inner.log.partition_count().unwrap_or(0) {
-            let shard = self.inner.shard(index);
-            let mut state = shard.state.lock();
-            self.inner.keep_or_unload(&shard, &mut state);
-            if let (ShardState::Idle, Some(epoch)) = (&*state, self.inner.log.holds(index)) {
-                self.inner.start_load(&shard, &mut state, epoch);
-            }
-        }
     }
 
     /// Topics are gone: removes their committed offsets from the groups that are loaded. Elsewhere they stay until they
@@ -222,12 +212,19 @@ impl Inner {
     ) -> Result<(T, LeaseEpoch), GroupError> {
         let deadline = Instant::now() + PARK;
         let shard = self.shard(index);
+        let mut looked = false;
         loop {
             let changed = shard.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            let Lease::Held(epoch) = self.log.awaited(index, deadline).await else {
-                return Err(GroupError::NotCoordinator);
+            let epoch = match self.log.awaited(index, deadline).await {
+                Lease::Held(epoch) => epoch,
+                Lease::Elsewhere if !looked => {
+                    self.log.look().await;
+                    looked = true;
+                    continue;
+                }
+                Lease::Elsewhere | Lease::Unproven => return Err(GroupError::NotCoordinator),
             };
             {
                 let mut state = shard.state.lock();
@@ -269,6 +266,16 @@ impl Inner {
         }
     }
 
+    /// Lets go of what is not held any more, and starts to load what is and is not loaded.
+    fn look_at(self: &Arc<Self>, shard: &Arc<Shard>, state: &mut ShardState) {
+        self.keep_or_unload(shard, state);
+        if let (ShardState::Idle, Some(epoch)) = (&*state, self.log.holds(shard.index))
+            && !self.cancel.is_cancelled()
+        {
+            self.start_load(shard, state, epoch);
+        }
+    }
+
     fn start_load(self: &Arc<Self>, shard: &Arc<Shard>, state: &mut ShardState, epoch: LeaseEpoch) {
         *state = ShardState::Loading;
         tokio::spawn(load(self.clone(), shard.clone(), epoch));
@@ -281,10 +288,10 @@ impl Inner {
         }
     }
 
-    fn tick(&self) {
+    fn tick(self: &Arc<Self>) {
         for shard in self.all_shards() {
             let mut state = shard.state.lock();
-            self.keep_or_unload(&shard, &mut state);
+            self.look_at(&shard, &mut state);
             if let ShardState::Loaded(loaded) = &mut *state {
                 let outputs = loaded.partition.tick(self.now());
                 loaded.apply_all(outputs);
@@ -313,6 +320,20 @@ async fn run_timers(inner: Arc<Inner>) {
             () = inner.cancel.cancelled() => return,
             () = inner.wake.notified() => {}
             () = tokio::time::sleep(Duration::from_millis(wait_ms).min(SWEEP)) => inner.tick(),
+        }
+    }
+}
+
+/// Loads what came, lets go of what went, as soon as it does.
+async fn follow_leases(inner: Arc<Inner>) {
+    loop {
+        let changed = tokio::select! {
+            biased;
+            () = inner.cancel.cancelled() => return,
+            changed = inner.log.changed() => changed,
+        };
+        for shard in changed.into_iter().map(|index| inner.shard(index)) {
+            inner.look_at(&shard, &mut shard.state.lock());
         }
     }
 }
@@ -347,11 +368,18 @@ async fn load(inner: Arc<Inner>, shard: Arc<Shard>, epoch: LeaseEpoch) {
         let life = inner.next_life.fetch_add(1, Ordering::Relaxed);
         let (mut loaded, appends) = Loaded::new(&shard, inner.log.clone(), (epoch, life), partition);
         loaded.apply_all(outputs);
-        tokio::spawn(shard.clone().follow(life, appends));
+        tokio::spawn(follow_appends(inner.clone(), shard.clone(), life, appends));
         inner.arm(loaded.partition.next_deadline());
         *state = ShardState::Loaded(loaded);
     }
+    // The lease may have become another meanwhile.
+    inner.look_at(&shard, &mut state);
     shard.changed.notify_waiters();
+}
+
+async fn follow_appends(inner: Arc<Inner>, shard: Arc<Shard>, life: u64, appends: mpsc::UnboundedReceiver<Append>) {
+    shard.clone().follow(life, appends).await;
+    inner.look_at(&shard, &mut shard.state.lock());
 }
 
 async fn replay(inner: &Inner, index: i32) -> Result<Partition, LogError> {

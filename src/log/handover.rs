@@ -60,8 +60,7 @@ pub async fn run(log: Arc<Log>, mut living: watch::Receiver<BTreeSet<SessionId>>
 pub async fn leave(log: &Arc<Log>, alive: &BTreeSet<SessionId>) {
     loop {
         let moves = log.meta.read(|image| {
-            let living = |(id, _): &(SessionId, NodeId)| alive.contains(id) && may_hand_over(image);
-            let others: Vec<_> = ready(image).into_iter().filter(living).collect();
+            let others = if may_hand_over(image) { heirs(image, log.session, alive) } else { Vec::new() };
             let to = |id: PartitionId, _: &PartitionState| hash::choose(id.topic, id.index, &others);
             plan(image, log.session, LEAVING_STEP, |id| serves(log, id), to)
         });
@@ -72,6 +71,14 @@ pub async fn leave(log: &Arc<Log>, alive: &BTreeSet<SessionId>) {
             hand_over(log, to, &partitions).await;
         }
     }
+}
+
+/// Who takes over from one that leaves: those that are seen to write. Where nobody is yet (all others have just been started), all that
+/// are ready: they get it anyhow when the session is closed, and like this no request is refused meanwhile.
+fn heirs(image: &Image, own: SessionId, alive: &BTreeSet<SessionId>) -> Vec<(SessionId, NodeId)> {
+    let others: Vec<_> = ready(image).into_iter().filter(|(id, _)| *id != own).collect();
+    let living: Vec<_> = others.iter().copied().filter(|(id, _)| alive.contains(id)).collect();
+    if living.is_empty() { others } else { living }
 }
 
 /// The next step of what others should hold.
@@ -243,6 +250,19 @@ mod tests {
         assert_eq!(moved.held_by(OWN).count(), 0);
         assert!(moved.held_by(CAME).all(|(_, epoch)| epoch == 1));
         assert_eq!(transfer(&moved, OWN, CAME, 5, &ids), []);
+    }
+
+    #[test]
+    fn who_leaves_gives_to_the_living_or_else_to_all() {
+        let (image, heirs_of) = (image(), |image: &Image, own, alive: &[SessionId]| {
+            let alive = alive.iter().copied().collect();
+            heirs(image, own, &alive).into_iter().map(|(id, _)| id).collect::<Vec<_>>()
+        });
+        assert_eq!(heirs_of(&image, OWN, &[CAME]), [CAME]);
+        assert_eq!(heirs_of(&image, OWN, &[]), [CAME], "it has just been started");
+        assert_eq!(heirs_of(&image, LEFT, &[CAME]), [CAME]);
+        assert_eq!(heirs_of(&image, LEFT, &[]), [OWN, CAME]);
+        assert_eq!(heirs_of(&image, LEFT, &[LEFT]), [OWN, CAME], "who lives and is not ready gets nothing");
     }
 
     #[test]

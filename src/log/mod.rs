@@ -167,6 +167,14 @@ impl Log {
         }
     }
 
+    /// The same before somebody is sent elsewhere, by a read that begins after the call: where the request comes from, a lease may have
+    /// come here a moment ago. Who is refused makes a pause that is longer than the wait.
+    pub async fn look_before_refusal(&self) {
+        if self.footers.store.is_shared() {
+            let _in_time = tokio::time::timeout(LOOK_PATIENCE, self.meta.catch_up_soon()).await;
+        }
+    }
+
     /// Partitions as the image has them now, and what was merged of their sessions. Those that are gone are left out.
     fn to_recover(&self, wanted: &[PartitionId]) -> (Vec<(PartitionId, PartitionState)>, Merges) {
         self.meta.read(|image| {

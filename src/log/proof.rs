@@ -3,6 +3,7 @@
 //! It lasts three quarters of the ttl on the boot-time clock, from the sending of the first attempt of the newest committed segment. A
 //! fencer waits a whole ttl after that segment was seen, so clocks may differ in rate by a quarter.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -17,12 +18,19 @@ pub struct Proof {
     lasts: Option<Duration>,
     sent_at: Mutex<Duration>,
     renewed: watch::Sender<u64>,
+    revoked: AtomicBool,
 }
 
 impl Proof {
     /// `ttl`: the session's, on a shared store. `sent_at`: boot clock when segment 0 was first sent.
     pub fn new(env: Env, ttl: Option<Duration>, sent_at: Duration) -> Proof {
-        Proof { env, lasts: ttl.map(|ttl| ttl * 3 / 4), sent_at: Mutex::new(sent_at), renewed: watch::Sender::new(0) }
+        Proof {
+            env,
+            lasts: ttl.map(|ttl| ttl * 3 / 4),
+            sent_at: Mutex::new(sent_at),
+            renewed: watch::Sender::new(0),
+            revoked: AtomicBool::new(false),
+        }
     }
 
     pub fn renew(&self, sent_at: Duration) {
@@ -32,6 +40,16 @@ impl Proof {
         self.renewed.send_modify(|count| *count += 1);
     }
 
+    /// Never holds again: the session is about to be closed by itself, and others won't wait for what it proved before.
+    pub fn revoke(&self) {
+        self.revoked.store(true, Ordering::SeqCst);
+        self.renewed.send_modify(|count| *count += 1);
+    }
+
+    fn is_revoked(&self) -> bool {
+        self.revoked.load(Ordering::SeqCst)
+    }
+
     /// Boot clock when the newest committed segment was first sent.
     pub fn sent_at(&self) -> Duration {
         *self.sent_at.lock()
@@ -39,15 +57,15 @@ impl Proof {
 
     /// Whether state that was read before this call may be shown.
     pub fn holds(&self) -> bool {
-        mutant::on(Mutant::ServeWithoutProof)
-            || self.lasts.is_none_or(|lasts| self.env.clock.boot() < *self.sent_at.lock() + lasts)
+        let lasts = |lasts| self.env.clock.boot() < *self.sent_at.lock() + lasts;
+        mutant::on(Mutant::ServeWithoutProof) || (!self.is_revoked() && self.lasts.is_none_or(lasts))
     }
 
     /// Waits up to `patience` for the proof to hold; tells whether it does.
     pub async fn awaited(&self, patience: Duration) -> bool {
         let mut renewed = self.renewed.subscribe();
         let wait = async {
-            while !self.holds() {
+            while !self.holds() && !self.is_revoked() {
                 if renewed.changed().await.is_err() {
                     return;
                 }
@@ -55,5 +73,37 @@ impl Proof {
         };
         let _ = tokio::time::timeout(patience, wait).await;
         self.holds()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::env::testing::env;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_revoked_is_not_waited_for() {
+        const TTL: Duration = Duration::from_secs(4);
+        for ttl in [Some(TTL), None] {
+            let env = env(1);
+            let proof = Proof::new(env.clone(), ttl, env.clock.boot());
+            assert!(proof.holds() && proof.awaited(TTL).await);
+            let begun = tokio::time::Instant::now();
+            let waits = async {
+                tokio::time::sleep(TTL).await;
+                assert_eq!(proof.holds(), ttl.is_none());
+                proof.awaited(TTL).await
+            };
+            let revokes = async {
+                tokio::time::sleep(TTL + TTL / 2).await;
+                proof.revoke();
+            };
+            let (held, ()) = tokio::join!(waits, revokes);
+            assert_eq!(held, ttl.is_none());
+            assert_eq!(begun.elapsed(), TTL + TTL / 2);
+            proof.renew(env.clock.boot());
+            assert!(!proof.holds() && !proof.awaited(TTL).await, "for good");
+            assert_eq!(begun.elapsed(), TTL + TTL / 2);
+        }
     }
 }

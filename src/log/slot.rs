@@ -1,9 +1,10 @@
 //! One partition behind its lock, and who waits for it.
 //!
 //! A slot exists while this session holds (or is taking over) the partition's lease. Its lock is held for decisions only, never
-//! across an await. Waiting fetches register a [`Waiter`] and are woken when records of the partition are committed.
+//! across an await. Waiting fetches register a [`Waiter`] and are woken when records of the partition are committed. Whoever serves
+//! something out of certain partitions follows the [`News`].
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -40,6 +41,32 @@ pub struct PartitionSlot {
     inner: Mutex<SlotInner>,
     /// `false` while requests are parked. Changes under the lock.
     settled: watch::Sender<bool>,
+    news: Arc<News>,
+}
+
+/// Which partitions came to serve, or ceased to for good. For one reader.
+#[derive(Default)]
+pub struct News {
+    changed: Mutex<BTreeSet<PartitionId>>,
+    wake: Notify,
+}
+
+impl News {
+    fn note(&self, id: PartitionId) {
+        self.changed.lock().insert(id);
+        self.wake.notify_one();
+    }
+
+    /// Waits until there are any since the last call. Cancellation safe.
+    pub async fn next(&self) -> BTreeSet<PartitionId> {
+        loop {
+            let changed = std::mem::take(&mut *self.changed.lock());
+            if !changed.is_empty() {
+                return changed;
+            }
+            self.wake.notified().await;
+        }
+    }
 }
 
 /// Why a slot can't answer now.
@@ -55,8 +82,13 @@ pub enum Unavailable {
 
 impl PartitionSlot {
     pub fn recovering(id: PartitionId) -> Arc<PartitionSlot> {
+        PartitionSlot::beside(id, Arc::default())
+    }
+
+    fn beside(id: PartitionId, news: Arc<News>) -> Arc<PartitionSlot> {
         Arc::new(PartitionSlot {
             id,
+            news,
             inner: Mutex::new(SlotInner {
                 state: SlotState::Recovering,
                 refused_early: Refusals::default(),
@@ -80,6 +112,7 @@ impl PartitionSlot {
         inner.state = state;
         inner.wake();
         self.settled.send_replace(true);
+        self.news.note(self.id);
     }
 
     /// Parks requests from now on; `false`: the slot does not serve.
@@ -109,6 +142,7 @@ impl PartitionSlot {
                 inner.state = SlotState::Serving(partition);
                 inner.wake();
                 self.settled.send_replace(true);
+                self.news.note(self.id);
             }
             other => inner.state = other,
         }
@@ -218,6 +252,7 @@ impl Drop for Waiter {
 #[derive(Default)]
 pub struct Slots {
     by_id: RwLock<HashMap<PartitionId, Arc<PartitionSlot>>>,
+    news: Arc<News>,
 }
 
 impl Slots {
@@ -231,7 +266,7 @@ impl Slots {
         let mut new = false;
         let slot = map.entry(id).or_insert_with(|| {
             new = true;
-            PartitionSlot::recovering(id)
+            PartitionSlot::beside(id, self.news.clone())
         });
         (slot.clone(), new)
     }
@@ -242,6 +277,10 @@ impl Slots {
         if let Some(slot) = slot {
             slot.settle(SlotState::Closed);
         }
+    }
+
+    pub fn news(&self) -> &News {
+        &self.news
     }
 
     pub fn ids(&self) -> Vec<PartitionId> {

@@ -206,6 +206,16 @@ impl Metadata {
         self.read_tail(false).await
     }
 
+    /// As [`Metadata::catch_up_hint`], by a read that begins after the call, which waits for up to 50 ms for that.
+    pub async fn catch_up_soon(&self) -> Result<Revision, MetaError> {
+        let read = *self.shared.last_read.lock();
+        let age = read.map(|read| self.env.clock.boot().saturating_sub(read));
+        if let Some(early) = age.and_then(|age| HINT_PAUSE.checked_sub(age)) {
+            tokio::time::sleep(early).await;
+        }
+        self.catch_up_hint().await
+    }
+
     /// Follows the table from now on: one read per `interval` (shortened by up to a tenth at random), and one soon after the table told
     /// of something new, if it can. Ends with the metadata.
     pub fn spawn_poller(&self, interval: Duration) -> JoinHandle<()> {

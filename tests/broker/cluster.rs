@@ -1,11 +1,19 @@
 //! Several brokers on one bucket: who dies, who leaves, who is silent for too long.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use alluvium::config::Settings;
+use alluvium::meta::entry::{Change, Endpoint, TransferredPartitions};
+use alluvium::meta::image::Image;
+use alluvium::meta::table::bucket::BucketTable;
+use alluvium::meta::{MetaOptions, Metadata};
+use alluvium::segment::session_prefix;
 use alluvium::store::StoreRef;
 use alluvium::store::fault::{Call, Fault, FaultRates, FaultStore};
+use alluvium::types::SessionId;
 use alluvium::types::env::Env;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
@@ -14,11 +22,12 @@ use kafka_protocol::messages::{
 };
 use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
+use tokio_util::sync::CancellationToken;
 
 use crate::client::Client;
 use crate::harness::{
     Broker, FETCH, PRODUCE, batch, create_topic, produce_request, produced, producer_id, shared_memory, topic_name,
-    values,
+    try_create_topic, values,
 };
 
 pub const PARTITIONS: i32 = 12;
@@ -61,11 +70,16 @@ impl Node {
 
 /// Leader and leader epoch of each partition, as this broker tells; without those that nobody leads.
 pub async fn leaders(client: &mut Client<TcpStream>, topic: &str) -> BTreeMap<i32, (i32, i32)> {
+    try_leaders(client, topic).await.expect("answers")
+}
+
+/// An error: the connection was closed.
+async fn try_leaders(client: &mut Client<TcpStream>, topic: &str) -> std::io::Result<BTreeMap<i32, (i32, i32)>> {
     let asked = MetadataRequestTopic::default().with_name(Some(topic_name(topic)));
     let request = MetadataRequest::default().with_topics(Some(vec![asked])).with_allow_auto_topic_creation(false);
-    let answer: MetadataResponse = client.call(ApiKey::Metadata, 9, &request).await.expect("answers");
+    let answer: MetadataResponse = client.call(ApiKey::Metadata, 9, &request).await?;
     let led = answer.topics[0].partitions.iter().filter(|partition| partition.error_code == 0);
-    led.map(|partition| (partition.partition_index, (partition.leader_id.0, partition.leader_epoch))).collect()
+    Ok(led.map(|partition| (partition.partition_index, (partition.leader_id.0, partition.leader_epoch))).collect())
 }
 
 pub async fn led_by(node: &Node, topic: &str, expected: &[i32]) -> BTreeMap<i32, (i32, i32)> {
@@ -230,8 +244,12 @@ async fn who_was_silent_for_too_long_comes_back_with_a_new_session() {
         // The first to come may find the old session, or the end of it.
         let mut client = one.broker.client().await;
         let name = format!("again-{}", begun.elapsed().as_millis());
-        let made = tokio::time::timeout(Duration::from_secs(5), create_topic(&mut client, &name, PARTITIONS)).await;
-        if made == Ok(0) && leaders(&mut client, &name).await.values().any(|(node, _)| *node == 1) {
+        let leads = async {
+            let made = try_create_topic(&mut client, &name, PARTITIONS, &[]).await?;
+            let leaders = try_leaders(&mut client, &name).await?;
+            std::io::Result::Ok(made == 0 && leaders.values().any(|(node, _)| *node == 1))
+        };
+        if matches!(tokio::time::timeout(Duration::from_secs(5), leads).await, Ok(Ok(true))) {
             break;
         }
         assert!(begun.elapsed() < PATIENCE, "it does not come back");
@@ -239,4 +257,190 @@ async fn who_was_silent_for_too_long_comes_back_with_a_new_session() {
     }
     one.kill();
     two.kill();
+}
+
+/// The lease of the topic's partition 0 goes from its holder to another session and back, in one entry: nobody sees it elsewhere.
+fn there_and_back(image: &Image, topic: &str, through: u64) -> Vec<Change> {
+    let (id, topic) = image.topic_named(topic).expect("it was made");
+    let holder = topic.partitions[0].holder.expect("somebody leads");
+    let (other, _) = image.ready_sessions().find(|(id, _)| *id != holder).expect("there are two");
+    let moves = |session, to, through| Change::TransferLease {
+        session,
+        to,
+        through,
+        partitions: vec![TransferredPartitions { topic: id, indexes: vec![0] }],
+    };
+    vec![moves(holder, other, through), moves(other, holder, 0)]
+}
+
+async fn table_of(store: &StoreRef) -> Arc<Metadata> {
+    let table = Arc::new(BucketTable::new(store.clone()));
+    Metadata::open(store.clone(), table, Env::system(), MetaOptions::default()).await.expect("opens")
+}
+
+/// A broker that is started again has two sessions that are ready, until it has closed the old one. Clients make a map of the brokers that
+/// an answer names, and some end at one that is named twice.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_broker_is_named_once() {
+    const RANDOM: u64 = 77;
+    let store = shared_memory();
+    let (one, two, producer) = two(store.clone(), store.clone(), Duration::from_secs(3600)).await;
+    let meta = table_of(&store).await;
+    let open = Change::OpenSession {
+        node_id: 2,
+        random: format!("{RANDOM:016x}"),
+        endpoints: vec![Endpoint { listener: "PLAINTEXT".to_owned(), host: "elsewhere".to_owned(), port: 7 }],
+        rack: None,
+    };
+    let propose = async |change: Change| {
+        meta.propose(move |_: &Image| Ok::<_, std::convert::Infallible>(vec![change.clone()])).await.expect("appended")
+    };
+    let session = SessionId { revision: propose(open).await, random: RANDOM };
+    propose(Change::Ready { session }).await;
+    let led = led_by(&one, "t", &[1, 2]).await;
+    let (partition, _) = led.iter().find(|(_, (node, _))| *node == 2).expect("it leads some");
+    let mut client = one.broker.client().await;
+    let request = produce_request("t", *partition, batch(Some((producer, 0, 1)), &["a"]), -1);
+    let answer: ProduceResponse = client.call(ApiKey::Produce, PRODUCE, &request).await.expect("answers");
+    assert_eq!(produced(&answer).0, 6, "it tells who leads");
+    let named: Vec<_> = answer.node_endpoints.iter().map(|node| (node.node_id.0, node.host.as_str())).collect();
+    assert_eq!(named, [(1, "127.0.0.1"), (2, "elsewhere")], "of two lives of a broker the newer one counts");
+    one.kill();
+    two.kill();
+}
+
+/// What was another's meanwhile is read anew, also by one who sees its lease come back at once: what is in memory need not be what is in
+/// the log, and the next records belong to the new epoch.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_that_comes_back_is_another_one() {
+    let store = shared_memory();
+    let (one, two, producer) = two(store.clone(), store.clone(), Duration::from_secs(3600)).await;
+    let (node, epoch) = led_by(&one, "t", &[1, 2]).await[&0];
+    let leader = if node == 1 { &one } else { &two };
+    let mut client = leader.broker.client().await;
+    let meta = table_of(&store).await;
+    let holder = meta.read(|image| image.topic_named("t").expect("it was made").1.partitions[0].holder);
+    let prefix = session_prefix(holder.expect("somebody leads"));
+    let through = store.list(&prefix, None, 1000).await.expect("answers").len() as u64 - 1;
+    let moved = move |image: &Image| Ok::<_, std::convert::Infallible>(there_and_back(image, "t", through));
+    meta.propose(moved).await.expect("it is there, and the other one, too");
+    let begun = Instant::now();
+    loop {
+        let leads = leaders(&mut client, "t").await;
+        if leads.get(&0) == Some(&(node, epoch + 2)) {
+            break;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{leads:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(produce_to(&mut client, 0, 1, producer).await, (0, 1));
+    let asked = FetchPartition::default().with_current_leader_epoch(epoch + 2).with_partition_max_bytes(1 << 20);
+    let topic = FetchTopic::default().with_topic(topic_name("t")).with_partitions(vec![asked]);
+    let request = FetchRequest::default().with_max_wait_ms(200).with_max_bytes(8 << 20).with_topics(vec![topic]);
+    let answer: FetchResponse = client.call(ApiKey::Fetch, FETCH, &request).await.expect("answers");
+    let partition = &answer.responses[0].partitions[0];
+    assert_eq!(partition.error_code, 0, "the epoch that clients are told of is the partition's");
+    let records = partition.records.clone().unwrap_or_default();
+    let epochs: Vec<i32> =
+        alluvium::wire::batch::batches(&records).map(|batch| batch.expect("whole").0.partition_leader_epoch).collect();
+    assert_eq!(epochs, [epoch, epoch + 2], "of the batches");
+    one.kill();
+    two.kill();
+}
+
+/// Writes one record after the other into a partition, wherever it is led, until told to stop. Gives the longest time from one
+/// acknowledgement to the next, and the errors that it was told.
+async fn write_on(
+    seeds: Arc<Mutex<Vec<SocketAddr>>>,
+    partition: i32,
+    stop: CancellationToken,
+) -> (Duration, BTreeSet<i16>) {
+    let (mut longest, mut errors, mut last) = (Duration::ZERO, BTreeSet::new(), Instant::now());
+    let mut leader = None;
+    for number in 0.. {
+        if stop.is_cancelled() {
+            break;
+        }
+        let Some(client) = &mut leader else {
+            leader = leader_of(&seeds, partition).await;
+            continue;
+        };
+        let request = produce_request("t", partition, batch(None, &[&format!("{partition}:{number}")]), -1);
+        let answer = client.call::<_, ProduceResponse>(ApiKey::Produce, PRODUCE, &request).await;
+        match answer.map(|answer| produced(&answer).0) {
+            Ok(0) => {
+                longest = longest.max(last.elapsed());
+                last = Instant::now();
+            }
+            refused => {
+                errors.extend(refused);
+                leader = None;
+            }
+        }
+    }
+    (longest.max(last.elapsed()), errors)
+}
+
+/// A connection to the partition's leader, as one of the brokers tells; `None`: ask again.
+async fn leader_of(seeds: &Mutex<Vec<SocketAddr>>, partition: i32) -> Option<Client<TcpStream>> {
+    tokio::time::sleep(Duration::from_millis(2)).await;
+    let seeds = seeds.lock().expect("no panic").clone();
+    for seed in seeds {
+        let Ok(stream) = TcpStream::connect(seed).await else { continue };
+        let asked = MetadataRequestTopic::default().with_name(Some(topic_name("t")));
+        let request = MetadataRequest::default().with_topics(Some(vec![asked]));
+        let mut client = Client::new(stream);
+        let Ok(answer) = client.call::<_, MetadataResponse>(ApiKey::Metadata, 9, &request).await else { continue };
+        let leader = answer.topics[0].partitions.iter().find(|found| found.partition_index == partition)?.leader_id;
+        let broker = answer.brokers.iter().find(|broker| broker.node_id == leader)?;
+        return Some(Client::new(TcpStream::connect(("127.0.0.1", broker.port as u16)).await.ok()?));
+    }
+    None
+}
+
+/// Three brokers, one after the other ended and started again at once, while every partition is written to: writers are told to look
+/// elsewhere, and nothing else, and find it soon. The times are printed; the limit is one for machines that do much besides.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rolling_restart_is_hardly_noticed() {
+    let (store, ttl) = (shared_memory(), Duration::from_secs(3));
+    let mut nodes = Vec::new();
+    for id in 1..=3 {
+        nodes.push(Node::start(store.clone(), id, ttl).await);
+    }
+    assert_eq!(create_topic(&mut nodes[0].broker.client().await, "t", PARTITIONS).await, 0);
+    for node in &nodes {
+        led_by(node, "t", &[1, 2, 3]).await;
+    }
+    let addresses = |nodes: &[Node]| nodes.iter().map(|node| node.broker.address).collect::<Vec<_>>();
+    let seeds = Arc::new(Mutex::new(addresses(&nodes)));
+    let stop = CancellationToken::new();
+    let writers: Vec<_> =
+        (0..PARTITIONS).map(|partition| tokio::spawn(write_on(seeds.clone(), partition, stop.clone()))).collect();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let begun = Instant::now();
+    for id in 1..=3 {
+        let old = nodes.remove(0);
+        *seeds.lock().expect("no panic") = addresses(&nodes);
+        old.broker.shutdown.cancel();
+        old.broker.running.await.expect("no panic").expect("a clean end");
+        old.runtime.shutdown_background();
+        nodes.push(Node::start(store.clone(), id, ttl).await);
+        *seeds.lock().expect("no panic") = addresses(&nodes);
+    }
+    let took = begun.elapsed();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    stop.cancel();
+    let (mut gaps, mut errors) = (Vec::new(), BTreeSet::new());
+    for writer in writers {
+        let (longest, told) = writer.await.expect("no panic");
+        gaps.push(longest);
+        errors.extend(told);
+    }
+    gaps.sort_unstable();
+    println!(
+        "rolling restart of 3 brokers in {took:?}: the longest time without an acknowledgement, by partition: {gaps:?}"
+    );
+    assert!(errors.iter().all(|error| *error == 6), "{errors:?}");
+    assert!(gaps.iter().all(|gap| *gap < Duration::from_secs(5)), "{gaps:?}");
+    nodes.into_iter().for_each(Node::kill);
 }

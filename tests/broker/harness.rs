@@ -98,6 +98,16 @@ pub async fn create_topic_with(
     partitions: i32,
     configs: &[(&str, &str)],
 ) -> i16 {
+    try_create_topic(client, name, partitions, configs).await.expect("answers")
+}
+
+/// An error: the connection was closed.
+pub async fn try_create_topic(
+    client: &mut Client<TcpStream>,
+    name: &str,
+    partitions: i32,
+    configs: &[(&str, &str)],
+) -> std::io::Result<i16> {
     let config = |(name, value): &(&str, &str)| {
         let text = |text: &str| StrBytes::from_string(text.to_owned());
         CreatableTopicConfig::default().with_name(text(name)).with_value(Some(text(value)))
@@ -108,9 +118,8 @@ pub async fn create_topic_with(
         .with_replication_factor(1)
         .with_configs(configs.iter().map(config).collect());
     let request = CreateTopicsRequest::default().with_topics(vec![topic]).with_timeout_ms(10_000);
-    let answer: CreateTopicsResponse =
-        client.call(ApiKey::CreateTopics, CREATE_TOPICS, &request).await.expect("answers");
-    answer.topics[0].error_code
+    let answer: CreateTopicsResponse = client.call(ApiKey::CreateTopics, CREATE_TOPICS, &request).await?;
+    Ok(answer.topics[0].error_code)
 }
 
 pub async fn producer_id(client: &mut Client<TcpStream>) -> i64 {

@@ -3,6 +3,7 @@
 mod bad_input;
 mod client;
 mod cluster;
+mod coordinators;
 mod groups;
 mod harness;
 mod merging;

@@ -73,6 +73,9 @@ func runCluster(ctx context.Context, c config) error {
 		return fmt.Errorf("seed %d: %w", c.seed, err)
 	}
 	fmt.Printf("# answers that clients retried: %s\n", run.Errors)
+	for _, message := range run.Errors.Messages() {
+		fmt.Printf("# %s\n", message)
+	}
 	verdict.line("clients saw only errors that can be retried", run.Errors.Fatal())
 	events, err := recorder.Events()
 	if err != nil {
@@ -170,6 +173,10 @@ func measured(events []history.Event, ttl time.Duration, verdict *outcome) {
 	p99 := measure.Quantile(waits, 0.99)
 	fmt.Printf("# rolling restart: %d records, acknowledged after p50 %v, p99 %v, at most %v\n", len(waits),
 		measure.Quantile(waits, 0.5).Round(time.Millisecond), p99.Round(time.Millisecond), waits[len(waits)-1].Round(time.Millisecond))
+	silences := measure.Silences(events, "rolling", "begin", "terminate")
+	fmt.Printf("# each of its terminations: a partition had waiting records and no acknowledgement for p50 %v, p99 %v, at most %v\n",
+		measure.Quantile(silences, 0.5).Round(time.Millisecond), measure.Quantile(silences, 0.99).Round(time.Millisecond),
+		measure.Quantile(silences, 1).Round(time.Millisecond))
 	if p99 > limit {
 		verdict.line("rolling restart", fmt.Errorf("p99 of producers %v", p99))
 	} else {

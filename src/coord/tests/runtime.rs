@@ -250,7 +250,6 @@ async fn without_the_lease_nothing_is_said() {
     });
     tokio::time::sleep(Duration::from_millis(10)).await;
     log.set_lease(home(), None);
-    groups.refresh();
     assert_eq!(waits.await.expect("no panic"), Err(GroupError::NotCoordinator));
 }
 
@@ -272,12 +271,62 @@ async fn without_proof_nothing_is_shown_and_nothing_is_lost() {
         tokio::time::sleep(Duration::from_millis(10)).await;
         log.set_proof(home(), false);
         assert_eq!(stored(&groups, 0).await, Err(GroupError::NotCoordinator));
-        groups.refresh();
         log.set_proof(home(), true);
         stored(&groups, 0).await
     };
     let (_, seen) = tokio::join!(commit(&groups, 0, 3), lapses);
     assert_eq!(seen, Ok(Some(3)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_does_not_know_to_hold_a_lease_looks_first() {
+    let (groups, log) = start(limits());
+    commit(&groups, 0, 1).await.expect("stored");
+    log.set_lease(home(), None);
+    assert_eq!(stored(&groups, 0).await, Err(GroupError::NotCoordinator));
+    log.set_unheard(home(), 3);
+    assert_eq!(stored(&groups, 0).await, Ok(Some(1)));
+    log.set_lease(home(), None);
+    log.set_unheard(home(), 5);
+    assert_eq!(groups.read_all(|group| Some(group.id().to_owned())).await, Ok(vec![GROUP.to_owned()]));
+}
+
+/// Nobody asks for the groups meanwhile: who asks then is answered at once, and what timers have to do is done.
+#[tokio::test(start_paused = true)]
+async fn what_comes_is_loaded_by_itself() {
+    let (groups, log) = start(limits());
+    commit(&groups, 0, 1).await.expect("stored");
+    let moment = || tokio::time::sleep(Duration::from_millis(1));
+    for epoch in 1..4 {
+        log.set_lease(home(), None);
+        moment().await;
+        let before = log.replays(home());
+        log.set_lease(home(), Some(epoch));
+        moment().await;
+        assert_eq!(log.replays(home()), before + 1, "when the lease has come");
+    }
+    // The lease becomes another one while the last appends are awaited, and while it is loaded.
+    log.set_delay(Duration::from_millis(100));
+    let (lost, ()) = tokio::join!(commit(&groups, 0, 2), async {
+        moment().await;
+        log.set_lease(home(), Some(5));
+    });
+    assert_eq!(lost, Err(GroupError::NotCoordinator));
+    let before = log.replays(home());
+    tokio::time::sleep(Duration::from_millis(101)).await;
+    assert_eq!(log.replays(home()), before + 1, "when nothing is in flight any more");
+    log.fail_replays(home(), 1);
+    log.set_lease(home(), Some(6));
+    moment().await;
+    log.set_lease(home(), Some(7));
+    tokio::time::sleep(Duration::from_millis(150)).await;
+    assert_eq!(log.replays(home()), before + 3, "one that failed, and one under the new epoch");
+    // Nothing says that the proof is back.
+    log.set_proof(home(), false);
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    log.set_proof(home(), true);
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    assert_eq!(log.replays(home()), before + 4);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,5 +1,5 @@
-// Package measure reads times out of a cluster's history: how long partitions were away after a kill, and how long producers waited
-// during a rolling restart. It is pure, as the checker is.
+// Package measure reads times out of a cluster's history: how long partitions were away after a kill, and how long producers waited and
+// partitions were silent during a rolling restart. It is pure, as the checker is.
 package measure
 
 import (
@@ -94,6 +94,72 @@ func Waits(events []history.Event, from, to string) []time.Duration {
 	}
 	sort.Slice(waits, func(i, j int) bool { return waits[i] < waits[j] })
 	return waits
+}
+
+// Silences lists, sorted, how long each partition was silent after each `mark` between two marks of the nemesis: the longest time, up to the
+// next such mark, in which a record of the partition waited and none was acknowledged. Clients' own pauses are in it.
+func Silences(events []history.Event, from, to, mark string) []time.Duration {
+	s := silences{waiting: map[string]map[string]int64{}, at: map[string]string{}, heard: map[string]int64{}}
+	inside := false
+	for _, e := range byTime(events) {
+		switch {
+		case e.Kind == history.Send:
+			s.send(e)
+		case e.Kind == history.Ack:
+			s.ack(e)
+		case e.Kind == history.Nemesis && (inside && e.Value == to || e.Value == from):
+			inside = e.Value == from
+			s.next(-1)
+		case e.Kind == history.Nemesis && inside && e.Value == mark:
+			s.next(e.T)
+		}
+	}
+	s.next(-1)
+	sort.Slice(s.all, func(i, j int) bool { return s.all[i] < s.all[j] })
+	return s.all
+}
+
+type silences struct {
+	all     []time.Duration
+	waiting map[string]map[string]int64 // of each partition: records without an answer, and since when
+	at      map[string]string           // the partition of each of them
+	heard   map[string]int64            // of each partition: when something of it was acknowledged last
+	longest map[string]int64            // of each partition since the mark; nil: there was none
+	since   int64                       // the mark
+}
+
+func (s *silences) next(mark int64) {
+	for _, length := range s.longest {
+		s.all = append(s.all, time.Duration(length))
+	}
+	if s.longest, s.since = nil, mark; mark >= 0 {
+		s.longest = map[string]int64{}
+	}
+}
+
+func (s *silences) send(e history.Event) {
+	p := name(e)
+	if s.waiting[p] == nil {
+		s.waiting[p] = map[string]int64{}
+	}
+	s.waiting[p][e.Value], s.at[e.Value] = e.T, p
+}
+
+func (s *silences) ack(e history.Event) {
+	p, known := s.at[e.Value]
+	if !known {
+		return
+	}
+	if s.longest != nil {
+		oldest := e.T
+		for _, since := range s.waiting[p] {
+			oldest = min(oldest, since)
+		}
+		s.longest[p] = max(s.longest[p], e.T-max(oldest, s.heard[p], s.since))
+	}
+	delete(s.waiting[p], e.Value)
+	delete(s.at, e.Value)
+	s.heard[p] = e.T
 }
 
 // Quantile of a sorted list, 0 when it is empty.

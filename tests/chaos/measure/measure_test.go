@@ -49,3 +49,21 @@ func TestWaitsAreThoseOfRecordsSentBetweenTheMarks(t *testing.T) {
 		t.Fatalf("%v", waits)
 	}
 }
+
+func TestAPartitionIsSilentWhileSomebodyWaitsAndNothingIsAcknowledged(t *testing.T) {
+	events := []history.Event{
+		send(1, 0, "before"), send(2, 1, "lost"), mark(10, "terminate", 1, ""),
+		mark(20, "rolling", 0, ""), send(21, 0, "a"), mark(30, "terminate", 1, ""), // "before" waits since the mark
+		ack(35, 0, "before"), send(36, 0, "b"), ack(50, 0, "a"), ack(51, 0, "b"), // 15 after the one before
+		mark(60, "terminate", 2, ""), send(65, 0, "c"), ack(68, 0, "c"), // nobody waited before
+		send(69, 1, "d"), ack(70, 1, "d"), // another record waits since the mark
+		mark(80, "begin", 0, "kill"), send(81, 0, "e"), ack(99, 0, "e"),
+	}
+	got := Silences(events, "rolling", "begin", "terminate")
+	if len(got) != 3 || got[0] != 3 || got[1] != 10 || got[2] != 15 {
+		t.Fatalf("%v", got)
+	}
+	if got := Silences(events[:len(events)-3], "rolling", "begin", "terminate"); len(got) != 3 {
+		t.Fatalf("at the end of the run: %v", got)
+	}
+}

@@ -4,9 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"sort"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -15,10 +17,14 @@ import (
 // Errors counts what brokers answered and connections did, as franz-go reports it to its log before it retries: errors of requests as such,
 // and codes of partitions in the words of its debugging messages.
 type Errors struct {
-	mu     sync.Mutex
-	counts map[string]int
-	fatal  map[string]int
+	mu       sync.Mutex
+	counts   map[string]int
+	fatal    map[string]int
+	messages []string // the first that had such an error, for people
 }
+
+// messagesKept are so many.
+const messagesKept = 20
 
 // NewErrors counts from zero.
 func NewErrors() *Errors { return &Errors{counts: map[string]int{}, fatal: map[string]int{}} }
@@ -31,21 +37,21 @@ func (e *Errors) Log(_ kgo.LogLevel, message string, values ...any) {
 	for i := 0; i+1 < len(values); i += 2 {
 		switch value := values[i+1].(type) {
 		case error:
-			e.count(message, value)
+			e.count(message, value, values)
 		case string:
 			if !strings.Contains(value, "_") || message != "produced" && message != "fetch stripped partitions" {
 				continue
 			}
 			for _, code := range codes.FindAllString(value, -1) {
 				if err := byMessage[code]; err != nil {
-					e.count(message, err)
+					e.count(message, err, values)
 				}
 			}
 		}
 	}
 }
 
-func (e *Errors) count(message string, err error) {
+func (e *Errors) count(message string, err error, values []any) {
 	var code *kerr.Error
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -56,6 +62,9 @@ func (e *Errors) count(message string, err error) {
 		e.counts[code.Message]++
 	default:
 		e.fatal[fmt.Sprintf("%s (%s)", code.Message, message)]++
+		if len(e.messages) < messagesKept {
+			e.messages = append(e.messages, fmt.Sprintf("%s %s: %.500s", time.Now().UTC().Format("15:04:05.000"), message, fmt.Sprint(values...)))
+		}
 	}
 }
 
@@ -94,6 +103,13 @@ func (e *Errors) Fatal() error {
 		return nil
 	}
 	return errors.New(listed(e.fatal))
+}
+
+// Messages are those with an error that clients may not retry.
+func (e *Errors) Messages() []string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return slices.Clone(e.messages)
 }
 
 func listed(counts map[string]int) string {

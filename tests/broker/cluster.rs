@@ -9,12 +9,12 @@ use alluvium::config::Settings;
 use alluvium::meta::entry::{Change, Endpoint, TransferredPartitions};
 use alluvium::meta::image::Image;
 use alluvium::meta::table::bucket::BucketTable;
-use alluvium::meta::{MetaOptions, Metadata};
+use alluvium::meta::{MetaOptions, Metadata, level};
 use alluvium::segment::session_prefix;
 use alluvium::store::StoreRef;
 use alluvium::store::fault::{Call, Fault, FaultRates, FaultStore};
-use alluvium::types::SessionId;
 use alluvium::types::env::Env;
+use alluvium::types::{FEATURE_LEVEL, SessionId};
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::{
@@ -289,7 +289,10 @@ async fn each_broker_is_named_once() {
     let open = Change::OpenSession {
         node_id: 2,
         random: format!("{RANDOM:016x}"),
-        endpoints: vec![Endpoint { listener: "PLAINTEXT".to_owned(), host: "elsewhere".to_owned(), port: 7 }],
+        endpoints: vec![
+            Endpoint { listener: "PLAINTEXT".to_owned(), host: "elsewhere".to_owned(), port: 7 },
+            level::endpoint(FEATURE_LEVEL),
+        ],
         rack: None,
     };
     let propose = async |change: Change| {

@@ -139,6 +139,38 @@ async fn broker_again(store: &StoreRef, id: i64, count: i64) {
     broker.kill().await;
 }
 
+/// Below the level that knows runs a session writes on as if nobody had ever merged; when the level rises, all of it is merged.
+#[tokio::test(flavor = "multi_thread")]
+async fn at_a_level_without_runs_nothing_is_merged_and_nobody_slows_down() {
+    let store = shared_memory();
+    let held = |settings: &mut Settings| {
+        thorough(settings);
+        (settings.feature_level, settings.merge_unmerged_max) = (Some(1), Some(8));
+    };
+    let broker = Broker::start(store.clone(), held).await;
+    let mut client = broker.client().await;
+    assert_eq!(create_topic(&mut client, "t", 1).await, 0);
+    let id = producer_id(&mut client).await;
+    let begun = tokio::time::Instant::now();
+    write(&mut client, id, 0, 100).await;
+    // Slowed down, as behind a bound of 8, it takes 27 s.
+    assert!(begun.elapsed() < PATIENCE / 2, "{:?}", begun.elapsed());
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!((changes(store.as_ref(), "claim_merge").await, runs(store.as_ref()).await), (0, 0));
+    broker.kill().await;
+    let free = |settings: &mut Settings| {
+        thorough(settings);
+        settings.feature_level_settle_ms = 0;
+    };
+    let broker = Broker::start(store.clone(), free).await;
+    until("the level rises", || async { changes(store.as_ref(), "raise_level").await == 1 }).await;
+    until("merged segments are deleted", || async { keys(store.as_ref(), "segments/").await.len() < 10 }).await;
+    let mut client = broker.client().await;
+    read_all(&mut client, 100).await;
+    producer_is_known(&mut client, id, 100).await;
+    broker.kill().await;
+}
+
 /// The step at which a merge is cut off: the call on objects whose key holds this, and what becomes of it.
 const STEPS: &[(&str, Call, &str, Fault)] = &[
     ("the object is not written", Call::Create, "runs/", Fault::Hang),

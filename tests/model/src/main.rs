@@ -2,6 +2,7 @@
 
 mod commit;
 mod explore;
+mod level;
 mod merge;
 mod outage;
 mod producer;
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
         proof::runs(),
         outage::runs(),
         table::runs(),
+        level::runs(),
     ]
     .into_iter()
     .flatten()

@@ -38,9 +38,10 @@ use crate::log::session::{self, Identity, OpenError, OpenedSession};
 use crate::log::slot::Slots;
 use crate::log::survive;
 use crate::maintain::{Maintenance, plan as merge_plan};
-use crate::meta::Metadata;
+
 use crate::meta::entry::Endpoint;
 use crate::meta::image::Image;
+use crate::meta::{Metadata, level};
 use crate::server::{self, Listener, Stops};
 use crate::store::create::CreatePolicy;
 use crate::store::hedge::HedgeTracker;
@@ -376,7 +377,8 @@ fn topic_names(image: &Image) -> BTreeMap<TopicId, String> {
 }
 
 /// Puts a fence behind the last segment, so that whoever comes next finds the end at once. A broker that `leaves` gives up what it still
-/// holds, to the others or to whoever comes, under whatever node id; otherwise the next life of this node takes it over.
+/// holds, to the others or to whoever comes, under whatever node id; otherwise the next life of this node takes it over. So it does where
+/// nobody else is there and an older program may come, which does not take what nobody holds.
 async fn fence_self(log: &Log, leaves: bool) {
     let policy = CreatePolicy { deadline: Some(SELF_FENCE_LIMIT), ..CreatePolicy::default() };
     let session = log.session;
@@ -392,7 +394,12 @@ async fn fence_self(log: &Log, leaves: bool) {
     }
     // Whoever takes over may write at once.
     log.proof.revoke();
-    let close = move |image: &Image| Ok::<_, Infallible>(session::close(image, session, end));
+    let is_taken = move |image: &Image| {
+        image.level >= level::TAKE_VACANT || image.ready_sessions().any(|(other, _)| other != session)
+    };
+    let close = move |image: &Image| {
+        Ok::<_, Infallible>(if is_taken(image) { session::close(image, session, end) } else { Vec::new() })
+    };
     match tokio::time::timeout(SELF_FENCE_LIMIT, log.meta.propose(close)).await {
         Ok(Ok(_)) => tracing::debug!(%session, "gave up what it held"),
         Ok(Err(error)) => tracing::warn!(%session, %error, "others have to find out themselves"),

@@ -27,6 +27,9 @@ pub const HAND_OVER: u16 = 2;
 /// From here on segments are merged into runs.
 pub const MERGE: u16 = 2;
 
+/// From here on all brokers take, when they start, what nobody holds; those of level 1 need not.
+pub const TAKE_VACANT: u16 = 2;
+
 /// For errors.
 pub(super) const WHY_NOT_RAISED: &str =
     "a session of an older program is open, was so a moment ago, or feature-level holds it back";

@@ -154,7 +154,7 @@ async fn at_a_level_without_runs_nothing_is_merged_and_nobody_slows_down() {
     let begun = tokio::time::Instant::now();
     write(&mut client, id, 0, 100).await;
     // Slowed down, as behind a bound of 8, it takes 27 s.
-    assert!(begun.elapsed() < PATIENCE / 2, "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!((changes(store.as_ref(), "claim_merge").await, runs(store.as_ref()).await), (0, 0));
     broker.kill().await;

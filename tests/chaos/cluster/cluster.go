@@ -7,6 +7,7 @@ package cluster
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
@@ -245,15 +246,21 @@ func (c *Cluster) Begin(ctx context.Context, count int, limit time.Duration) err
 	return nil
 }
 
+// Ports of brokers lie below those that kernels give to connections: between a broker's lives anybody might be given its port else.
+const lowestPort, ports = 12000, 18000
+
 func freePorts(count int) ([]string, error) {
-	var ports []string
-	for range count {
-		listener, err := net.Listen("tcp", "127.0.0.1:0")
+	var free []string
+	for range ports {
+		port := strconv.Itoa(lowestPort + rand.IntN(ports))
+		listener, err := net.Listen("tcp", "127.0.0.1:"+port)
 		if err != nil {
-			return nil, err
+			continue
 		}
 		defer listener.Close() // all at once, so that they differ
-		ports = append(ports, strconv.Itoa(listener.Addr().(*net.TCPAddr).Port))
+		if free = append(free, port); len(free) == count {
+			return free, nil
+		}
 	}
-	return ports, nil
+	return nil, fmt.Errorf("no %d free ports from %d on", count, lowestPort)
 }

@@ -39,7 +39,6 @@ use crate::log::session::{self, Identity, OpenError, OpenedSession};
 use crate::log::slot::Slots;
 use crate::log::survive;
 use crate::maintain::{Maintenance, plan as merge_plan};
-
 use crate::meta::entry::Endpoint;
 use crate::meta::image::Image;
 use crate::meta::{Metadata, level};

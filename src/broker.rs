@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admin::{self, AdminState, Readiness, StoreSeries};
 use crate::config::Settings;
+use crate::links::{Dial, TcpDial};
 use crate::log::append::SessionEnd;
 use crate::log::session::OpenError;
 use crate::meta::backends::{self, TableSettings};
@@ -68,6 +69,8 @@ pub struct Ports<L> {
     pub store: StoreRef,
     pub env: Env,
     pub listener: L,
+    /// The way to other brokers.
+    pub dial: Arc<dyn Dial>,
     /// Where clients are told to connect.
     pub advertised: (String, u16),
     pub metrics: Arc<Metrics>,
@@ -108,6 +111,7 @@ pub async fn run(
         store: Arc::new(measured),
         env,
         listener,
+        dial: Arc::new(TcpDial),
         advertised: advertised(&settings, kafka)?,
         metrics,
         readiness,
@@ -146,13 +150,14 @@ pub async fn run_with<L: Listener>(
             Err(error) => return Err(BrokerError::Probe { store: ports.store.describe(), error }),
         }
     }
+    let poll_interval = options.poll_interval;
     // Who stops a start stops it on the spot: what it leaves is what a crash leaves.
     let meta = tokio::select! {
         biased;
         () = shutdown.cancelled() => return Ok(()),
         meta = open_metadata(&ports, &settings, options) => meta?,
     };
-    let _poller = ports.store.is_shared().then(|| Aborting(meta.spawn_poller(Duration::from_secs(2))));
+    let _poller = ports.store.is_shared().then(|| Aborting(meta.spawn_poller(poll_interval)));
     let settings = Arc::new(settings);
     let mut ready = Some(ready);
     let mut pause = FIRST_PAUSE;

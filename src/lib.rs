@@ -5,7 +5,7 @@
 //! ```text
 //! doors   api (one file per Kafka API) · server (sockets) · admin (HTTP) · cli
 //! engine  log (append, fetch, recover) · coord (groups) · maintain
-//! ports   store (object bytes) · cache (blocks) · meta (the shared table of revisions)
+//! ports   store (object bytes) · cache (blocks) · meta (the shared table of revisions) · links (other brokers)
 //! pure    types · wire (Kafka bytes) · segment (our bytes)
 //! ```
 //!
@@ -20,6 +20,7 @@ pub mod cache;
 pub mod cli;
 pub mod config;
 pub mod coord;
+pub mod links;
 pub mod log;
 pub mod maintain;
 pub mod meta;

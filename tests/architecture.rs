@@ -22,18 +22,19 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("cache", &["types", "store"]),
     ("meta", &["types", "segment", "store"]),
     ("config", &["types", "store"]),
+    ("links", &["types", "wire", "store", "meta"]),
     // engine
-    ("log", &["types", "config", "wire", "segment", "store", "cache", "meta"]),
+    ("log", &["types", "config", "wire", "segment", "store", "cache", "meta", "links"]),
     ("coord", &["types", "config", "wire", "segment", "meta", "log"]),
     ("maintain", &["types", "segment", "store", "cache", "meta", "log"]),
     // doors
     ("api", &["types", "config", "wire", "segment", "meta", "log", "coord"]),
-    ("server", &["types", "config", "wire", "log", "api"]),
+    ("server", &["types", "config", "wire", "links", "log", "api"]),
     ("admin", &["types", "store", "cache"]),
     (
         "broker",
         &[
-            "types", "config", "wire", "segment", "store", "cache", "meta", "log", "coord", "maintain", "api",
+            "types", "config", "wire", "segment", "store", "cache", "meta", "links", "log", "coord", "maintain", "api",
             "server", "admin",
         ],
     ),

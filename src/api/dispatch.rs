@@ -17,7 +17,7 @@ use super::{
     delete_topics, describe_acls, describe_client_quotas, describe_cluster, describe_configs,
     describe_delegation_token, describe_groups, describe_log_dirs, describe_producers, describe_topic_partitions,
     describe_user_scram_credentials, elect_leaders, expire_delegation_token, fetch, find_coordinator, heartbeat,
-    incremental_alter_configs, init_producer_id, join_group, leave_group, list_config_resources, list_groups,
+    incremental_alter_configs, init_producer_id, join_group, leave_group, link, list_config_resources, list_groups,
     list_offsets, list_partition_reassignments, metadata, offset_commit, offset_delete, offset_fetch,
     offset_for_leader_epoch, produce, renew_delegation_token, sasl_authenticate, sasl_handshake, sync_group,
     unregister_broker,
@@ -25,6 +25,7 @@ use super::{
 use crate::log::PARK_LIMIT;
 use crate::log::append::budget::Charge;
 use crate::wire::frame::{RequestHead, encode_response};
+use crate::wire::link::is_ask;
 use crate::wire::newest::Newest;
 use crate::wire::{guard, table};
 
@@ -58,6 +59,9 @@ struct To {
 
 /// Reads a frame; runs what must run in the order of arrival.
 pub async fn begin(services: &Arc<Services>, request: Request) -> Answer {
+    if is_ask(&request.frame) {
+        return ready(link::answer(services, &request.frame));
+    }
     let (to, context, body) = match open(&request) {
         Ok(opened) => opened,
         Err(Refused::Close(reason)) => return ready(Reply::Close(reason)),

@@ -45,6 +45,7 @@ pub mod incremental_alter_configs;
 pub mod init_producer_id;
 pub mod join_group;
 pub mod leave_group;
+mod link;
 pub mod list_config_resources;
 pub mod list_groups;
 pub mod list_offsets;

@@ -22,6 +22,7 @@ use crate::cache::{BlockCache, MemoryBlockCache, TailCache};
 use crate::config::{self, Settings};
 use crate::coord::durable::DurableOffsets;
 use crate::coord::{Groups, Limits};
+use crate::links::{self, Links};
 use crate::log::Log;
 use crate::log::append::budget::Budget;
 use crate::log::append::flush::{FlushContext, FlushPolicy, Flusher, Quick};
@@ -74,6 +75,9 @@ const LOCAL_QUICK: Quick = Quick { uploads: 2, interval: Duration::from_millis(1
 const RUN_OBJECT_BYTES: u64 = 64 << 20;
 const LEAST_RUN_OBJECT_BYTES: u64 = 8 << 20;
 const RUN_OBJECT_PART: usize = 4;
+
+/// What other brokers ask takes no more: thousands of asks.
+const LINK_BUDGET_BYTES: usize = 1 << 20;
 
 /// Segments that may wait to be merged: a minute's at the pace of each kind of store.
 const SHARED_UNMERGED: usize = 600;
@@ -134,7 +138,7 @@ fn build<L>(
         slots: Arc::new(Slots::default()),
         store: ports.store.clone(),
         tail: Arc::new(TailCache::new(settings.tail_cache_bytes)),
-        proof: Arc::new(Proof::new(env.clone(), ttl, opened.sent_at)),
+        proof: Arc::new(Proof::new(env.clone(), ttl, opened.newest)),
         unmerged: Arc::new(Unmerged::new(limits.unmerged_max, env.clock.boot())),
         env: env.clone(),
         metrics: ports.metrics.clone(),
@@ -150,6 +154,7 @@ fn build<L>(
         budget: Budget::new(settings.buffer_bytes),
         internal_budget: Budget::new(settings.buffer_bytes / 8),
         control_budget: Budget::new(settings.buffer_bytes / 8),
+        link_budget: Budget::new(LINK_BUDGET_BYTES),
         footers,
         refused: WithoutSlot::default(),
         reconciling: Mutex::new(()),
@@ -254,8 +259,7 @@ pub async fn run<L: Listener>(
     tasks.spawn(log.clone().expire_producers(producer_expiration_ms));
     let (living, alive) = watch::channel(BTreeSet::new());
     if ports.store.is_shared() {
-        let ttl = Duration::from_millis(meta.read(|image| image.session_ttl_ms));
-        tasks.spawn(survive::run(log.clone(), ttl, living));
+        watch_others(&mut tasks, ports, &log, living);
         tasks.spawn(handover::run(log.clone(), alive.clone()));
     }
     tasks.spawn(maintenance.run());
@@ -303,6 +307,24 @@ pub async fn run<L: Listener>(
         fence_self(&log, false).await;
     }
     end
+}
+
+/// Listens to the other brokers and closes those that are dead.
+fn watch_others<L>(
+    tasks: &mut JoinSet<()>,
+    ports: &Ports<L>,
+    log: &Arc<Log>,
+    living: watch::Sender<BTreeSet<SessionId>>,
+) {
+    let ttl = Duration::from_millis(log.meta.read(|image| image.session_ttl_ms));
+    let links = Arc::new(Links::default());
+    let (meta, dial, env) = (log.meta.clone(), ports.dial.clone(), ports.env.clone());
+    let means = links::Means { links: links.clone(), meta, dial, env, ttl };
+    tasks.spawn(links::run(means, log.session));
+    let answering = links.clone();
+    let count = move || i64::try_from(answering.up_count()).unwrap_or(i64::MAX);
+    ports.metrics.show_gauge("links_up", "Other brokers that answer over their connections", count);
+    tasks.spawn(survive::run(log.clone(), links, ttl, living));
 }
 
 /// What is done now and then beside the work.

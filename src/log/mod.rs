@@ -79,6 +79,8 @@ pub struct Log {
     pub internal_budget: Budget,
     /// For requests that carry no records: they are read and answered while producers wait.
     pub control_budget: Budget,
+    /// For what other brokers ask.
+    pub link_budget: Budget,
     pub footers: FooterReader,
     /// Batches refused for partitions that have no slot.
     pub refused: WithoutSlot,

@@ -9,34 +9,45 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use crate::types::SegmentNumber;
 use crate::types::env::Env;
 use crate::types::mutant::{self, Mutant};
+
+/// The newest committed segment of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Newest {
+    pub number: SegmentNumber,
+    pub nonce: u64,
+    /// Boot clock when it was first sent.
+    pub sent_at: Duration,
+}
 
 pub struct Proof {
     env: Env,
     /// `None`: nobody can fence this session while it lives (the local directory's lock file).
     lasts: Option<Duration>,
-    sent_at: Mutex<Duration>,
+    newest: Mutex<Newest>,
     renewed: watch::Sender<u64>,
     revoked: AtomicBool,
 }
 
 impl Proof {
-    /// `ttl`: the session's, on a shared store. `sent_at`: boot clock when segment 0 was first sent.
-    pub fn new(env: Env, ttl: Option<Duration>, sent_at: Duration) -> Proof {
+    /// `ttl`: the session's, on a shared store. `newest`: segment 0.
+    pub fn new(env: Env, ttl: Option<Duration>, newest: Newest) -> Proof {
         Proof {
             env,
             lasts: ttl.map(|ttl| ttl * 3 / 4),
-            sent_at: Mutex::new(sent_at),
+            newest: Mutex::new(newest),
             renewed: watch::Sender::new(0),
             revoked: AtomicBool::new(false),
         }
     }
 
-    pub fn renew(&self, sent_at: Duration) {
-        let mut newest = self.sent_at.lock();
-        *newest = (*newest).max(sent_at);
-        drop(newest);
+    /// This one was committed behind all before it.
+    pub fn renew(&self, newest: Newest) {
+        let mut before = self.newest.lock();
+        *before = Newest { sent_at: before.sent_at.max(newest.sent_at), ..newest };
+        drop(before);
         self.renewed.send_modify(|count| *count += 1);
     }
 
@@ -52,12 +63,16 @@ impl Proof {
 
     /// Boot clock when the newest committed segment was first sent.
     pub fn sent_at(&self) -> Duration {
-        *self.sent_at.lock()
+        self.newest().sent_at
+    }
+
+    pub fn newest(&self) -> Newest {
+        *self.newest.lock()
     }
 
     /// Whether state that was read before this call may be shown.
     pub fn holds(&self) -> bool {
-        let lasts = |lasts| self.env.clock.boot() < *self.sent_at.lock() + lasts;
+        let lasts = |lasts| self.env.clock.boot() < self.sent_at() + lasts;
         mutant::on(Mutant::ServeWithoutProof) || (!self.is_revoked() && self.lasts.is_none_or(lasts))
     }
 
@@ -86,7 +101,8 @@ mod tests {
         const TTL: Duration = Duration::from_secs(4);
         for ttl in [Some(TTL), None] {
             let env = env(1);
-            let proof = Proof::new(env.clone(), ttl, env.clock.boot());
+            let newest = |number| Newest { number, nonce: number, sent_at: env.clock.boot() };
+            let proof = Proof::new(env.clone(), ttl, newest(0));
             assert!(proof.holds() && proof.awaited(TTL).await);
             let begun = tokio::time::Instant::now();
             let waits = async {
@@ -101,7 +117,7 @@ mod tests {
             let (held, ()) = tokio::join!(waits, revokes);
             assert_eq!(held, ttl.is_none());
             assert_eq!(begun.elapsed(), TTL + TTL / 2);
-            proof.renew(env.clock.boot());
+            proof.renew(newest(1));
             assert!(!proof.holds() && !proof.awaited(TTL).await, "for good");
             assert_eq!(begun.elapsed(), TTL + TTL / 2);
         }

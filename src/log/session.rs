@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::fence::{FenceError, fence};
+use super::proof::Newest;
 use super::recover::FooterReader;
 use crate::meta::entry::{Change, Endpoint};
 use crate::meta::image::{Image, Session, SessionState};
@@ -51,8 +52,8 @@ pub struct OpenedSession {
     pub id: SessionId,
     pub node_id: NodeId,
     pub footer_zero: Bytes,
-    /// Boot clock when segment 0 was first sent.
-    pub sent_at: Duration,
+    /// Segment 0.
+    pub newest: Newest,
     pub ttl: Duration,
 }
 
@@ -82,7 +83,7 @@ pub async fn open(
     let id = SessionId { revision: opened.await?, random };
     let node_id = meta.read(|image| Some(image.sessions.get(&id)?.node_id));
     let node_id = node_id.ok_or_else(|| OpenError::Metadata(format!("session {id} was opened and is not there")))?;
-    let (footer_zero, sent_at) = create_segment_zero(reader, policy, id).await?;
+    let (footer_zero, newest) = create_segment_zero(reader, policy, id).await?;
     propose(meta, move |_| vec![Change::Ready { session: id }]).await?;
     for predecessor in meta.read(|image| predecessors(image, id, node_id)) {
         let end = end(meta, reader, policy, predecessor, id).await?;
@@ -90,7 +91,7 @@ pub async fn open(
     }
     grant_vacant(meta).await?;
     let ttl = Duration::from_millis(meta.read(|image| image.session_ttl_ms));
-    Ok(OpenedSession { id, node_id, footer_zero, sent_at, ttl })
+    Ok(OpenedSession { id, node_id, footer_zero, newest, ttl })
 }
 
 /// The node id that a broker had before, if nobody else has it now: it is known by where clients reach it, or, where there is only one
@@ -174,11 +175,12 @@ async fn create_segment_zero(
     reader: &FooterReader,
     policy: &CreatePolicy,
     session: SessionId,
-) -> Result<(Bytes, Duration), OpenError> {
+) -> Result<(Bytes, Newest), OpenError> {
+    let nonce = reader.env.entropy.next_u64();
     let sealed = build(SegmentDraft {
         session,
         number: 0,
-        nonce: reader.env.entropy.next_u64(),
+        nonce,
         created_ms: reader.env.clock.wall_ms(),
         committed: 0,
         extents: Vec::new(),
@@ -188,7 +190,7 @@ async fn create_segment_zero(
     let sent_at = reader.env.clock.boot();
     let request = CreateOnce { key: key.clone(), body: sealed.bytes, identity_bytes: IDENTITY_BYTES };
     match create_once(reader.store.as_ref(), &reader.env, request, policy).await? {
-        Created::Ours => Ok((sealed.footer_bytes, sent_at)),
+        Created::Ours => Ok((sealed.footer_bytes, Newest { number: 0, nonce, sent_at })),
         Created::Theirs { .. } => Err(OpenError::NameTaken(key)),
     }
 }

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Pure: [`entry`], [`image`], [`apply`], [`rules`], [`level`], [`hash`]. Bytes: [`table`] (revisions), [`snapshot`], [`truncate`], [`cluster`].
-//! [`Metadata`] runs them: one task per process owns the image ([`owner`]). [`backends`] finds the table that the settings name; [`audit`] and
+//! [`Metadata`] runs them: one task per process owns the image ([`owner`]), another reminds it to read ([`poller`]). [`backends`] finds the table that the settings name; [`audit`] and
 //! [`copy`] are for people: they look at all of a table, and move a stopped cluster to another one.
 //!
 //! Failure: a table that does not answer costs time (`Unavailable`, `OutcomeUnknown` after a deadline); a table that can't be
@@ -28,6 +28,7 @@ mod history;
 pub mod image;
 pub mod level;
 mod owner;
+mod poller;
 mod proposal;
 mod retry;
 pub mod rules;
@@ -52,13 +53,14 @@ pub use error::{MetaError, ProposeError};
 use history::{History, Tail};
 use image::Image;
 use owner::{Command, Owner, Shared};
+use poller::{Poller, Told};
 use proposal::Typed;
 use table::TableRef;
 
 /// Commands that may wait for the owner task.
 const MAILBOX: usize = 1024;
 
-/// [`Metadata::catch_up_hint`] reads no more often than this.
+/// For hints the tail is read no more often than this.
 const HINT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Constants that tests make smaller. All brokers of a cluster must agree on `generation`.
@@ -74,6 +76,8 @@ pub struct MetaOptions {
     pub read_timeout: Duration,
     /// Time for one attempt of an append.
     pub append_timeout: Duration,
+    /// The table is polled so often while nobody tells of changes.
+    pub poll_interval: Duration,
 }
 
 impl Default for MetaOptions {
@@ -84,6 +88,7 @@ impl Default for MetaOptions {
             propose_timeout: Duration::from_secs(30),
             read_timeout: Duration::from_secs(10),
             append_timeout: Duration::from_secs(10),
+            poll_interval: Duration::from_secs(2),
         }
     }
 }
@@ -96,6 +101,7 @@ pub struct Metadata {
     cluster: cluster::Cluster,
     env: Env,
     options: MetaOptions,
+    told: watch::Sender<Told>,
 }
 
 impl Metadata {
@@ -124,7 +130,8 @@ impl Metadata {
         }
         let (commands, mailbox) = mpsc::channel(MAILBOX);
         tokio::spawn(owner.run(mailbox));
-        Ok(Arc::new(Metadata { shared, commands, table, cluster, env, options }))
+        let told = watch::Sender::new(Told::default());
+        Ok(Arc::new(Metadata { shared, commands, table, cluster, env, options, told }))
     }
 
     /// Looks at the image as this process knows it, up to a poll behind the table. The closure runs under a lock: keep it short, and
@@ -216,27 +223,29 @@ impl Metadata {
         self.catch_up_hint().await
     }
 
-    /// Follows the table from now on: one read per `interval` (shortened by up to a tenth at random), and one soon after the table told
-    /// of something new, if it can. Ends with the metadata.
+    /// Somebody says that this revision exists. It may be a lie: at most it costs a read that finds nothing, see [`poller`].
+    pub fn hint(&self, revision: Revision) {
+        if revision > self.shared.image.read().revision {
+            self.told.send_if_modified(|told| told.hear(revision));
+        }
+    }
+
+    /// All other brokers tell of changes, or not any more: the table is polled less often, or as ever.
+    pub fn told_by_all(&self, by_all: bool) {
+        self.told.send_if_modified(|told| std::mem::replace(&mut told.by_all, by_all) != by_all);
+    }
+
+    /// Follows the table from now on, see [`poller`]. Ends with the metadata.
     pub fn spawn_poller(&self, interval: Duration) -> JoinHandle<()> {
-        let commands = self.commands.downgrade();
-        let (env, shared, table) = (self.env.clone(), self.shared.clone(), self.table.clone());
-        tokio::spawn(async move {
-            loop {
-                let permille = u32::try_from(env.entropy.next_u64() % 100).unwrap_or(0);
-                let told = async {
-                    // However often it tells.
-                    tokio::time::sleep(HINT_PAUSE).await;
-                    let known = shared.image.read().revision;
-                    table.changed(known).await;
-                };
-                let _either = tokio::time::timeout(interval - interval * permille / 1000, told).await;
-                let Some(commands) = commands.upgrade() else { return };
-                if let Err(mpsc::error::TrySendError::Closed(_)) = commands.try_send(Command::Poll) {
-                    return;
-                }
-            }
-        })
+        let poller = Poller {
+            interval,
+            commands: self.commands.downgrade(),
+            shared: self.shared.clone(),
+            table: self.table.clone(),
+            entropy: self.env.entropy.clone(),
+            told: self.told.clone(),
+        };
+        tokio::spawn(poller.run())
     }
 
     /// Waits until the metadata stops for good, and says why: then the process has to end with this message.

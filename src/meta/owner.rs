@@ -35,7 +35,7 @@ const LOOK_EVERY_IDLE_READS: u32 = 30;
 
 /// A proposal is built on an image that was compared with the table within this time, lest a broker that did not poll appends
 /// to a generation that is long gone.
-const IMAGE_MAX_AGE: Duration = Duration::from_secs(10);
+pub(super) const IMAGE_MAX_AGE: Duration = Duration::from_secs(10);
 
 pub(super) enum Command {
     Propose(BoxedProposal),

@@ -1,7 +1,7 @@
 //! Reads requests, frame by frame, within bounds whatever the client declares and however slowly it sends.
 //!
 //! The first twelve bytes tell which API it is and so how long the frame may be; memory follows the bytes that arrive. They are charged
-//! as they arrive, those of Produce to one budget and all others to another; when it is used up, the socket is not read. A frame that
+//! as they arrive, those of Produce to one budget, those of other brokers to one of theirs and all others to a third; when it is used up, the socket is not read. A frame that
 //! comes in one piece is charged when it is there. Those that come in several have three quarters of each budget together, the small,
 //! the middling and the long ones each a share of their own, so that nobody waits behind frames longer than his; and of each share those
 //! that take their time have a third: clients who begin frames and do not end them leave room to those who do.
@@ -24,6 +24,7 @@ use super::places::Guest;
 use crate::config::KafkaSettings;
 use crate::log::Log;
 use crate::log::append::budget::{Budget, Charge};
+use crate::wire::link::{self, is_ask};
 use crate::wire::table;
 
 /// Bytes of a frame are read in steps of this at most, and charged as they have arrived: whoever declares much and sends nothing
@@ -66,6 +67,8 @@ const HEAD_BYTES: usize = 8;
 pub struct Unfinished {
     records: Classes,
     control: Classes,
+    /// Asks of other brokers are few and short: they are answered whatever clients do.
+    links: Classes,
 }
 
 /// What of a budget frames that are not complete may hold, by their length: no frame waits for room behind much longer ones.
@@ -87,7 +90,19 @@ struct Shares {
 
 impl Unfinished {
     pub fn new(log: &Log) -> Unfinished {
-        Unfinished { records: Classes::new(&log.budget), control: Classes::new(&log.control_budget) }
+        Unfinished {
+            records: Classes::new(&log.budget),
+            control: Classes::new(&log.control_budget),
+            links: Classes::new(&log.link_budget),
+        }
+    }
+
+    fn of(&self, head: &[u8]) -> &Classes {
+        match head {
+            _ if is_ask(head) => &self.links,
+            _ if carries_records(head) => &self.records,
+            _ => &self.control,
+        }
     }
 }
 
@@ -192,7 +207,7 @@ impl<R: AsyncRead + Unpin> Frames<R> {
         let head = &start[LENGTH_BYTES..];
         check_cap(head, length)?;
         let arriving = Arriving::new(head, length);
-        let classes = if carries_records(head) { &self.unfinished.records } else { &self.unfinished.control };
+        let classes = self.unfinished.of(head);
         let (budget, shares) = (classes.budget.clone(), classes.of(length).clone());
         self.rest(arriving, budget, shares).await
     }
@@ -286,6 +301,7 @@ fn check_cap(head: &[u8], length: usize) -> Result<(), Ended> {
     match table::find(key) {
         Some(row) if length <= row.frame_cap => Ok(()),
         Some(row) => Err(Ended::Refused(format!("{}: a request of {length} bytes is too long", row.name))),
+        None if is_ask(head) && length <= link::FRAME_MAX_BYTES => Ok(()),
         None => Err(Ended::Refused(format!("API key {key} is not served"))),
     }
 }
@@ -323,7 +339,8 @@ mod tests {
     async fn nobody_waits_behind_longer_frames() {
         const MIB: usize = 1 << 20;
         let budget = Budget::new(8 * MIB);
-        let unfinished = Unfinished { records: Classes::new(&budget), control: Classes::new(&Budget::new(MIB)) };
+        let small = Classes::new(&Budget::new(MIB));
+        let unfinished = Unfinished { records: Classes::new(&budget), control: small.clone(), links: small };
         let settings = KafkaSettings::default();
         let mut long = Vec::new();
         let mut reading = tokio::task::JoinSet::new();
@@ -357,7 +374,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_is_not_long_is_charged_whole() {
         let budget = Budget::new(8 << 20);
-        let unfinished = Unfinished { records: Classes::new(&budget), control: Classes::new(&budget) };
+        let classes = Classes::new(&budget);
+        let unfinished = Unfinished { records: classes.clone(), control: classes.clone(), links: classes };
         let settings = KafkaSettings::default();
         for (length, sent, expected) in [(1 << 20, 100, 1 << 20), (2 << 20, 100, 100), (2 << 20, 8, 0), (100, 8, 0)] {
             let (_client, mut frames) = begun(&unfinished, length, sent).await;

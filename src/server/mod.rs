@@ -1,12 +1,13 @@
 //! Sockets: accepts connections and runs them. Knows frames, not requests.
 //!
 //! [`places`] decides who may connect, [`frames`] reads requests under budgets, [`answers`] writes what comes back, [`connection`]
-//! puts them together.
+//! puts them together. [`memory`] is a network for tests.
 
 mod answers;
 pub mod connection;
 pub mod descriptors;
 mod frames;
+pub mod memory;
 pub mod places;
 
 use std::future::Future;

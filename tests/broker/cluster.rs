@@ -412,7 +412,12 @@ async fn a_rolling_restart_is_hardly_noticed() {
     }
     assert_eq!(create_topic(&mut nodes[0].broker.client().await, "t", PARTITIONS).await, 0);
     for node in &nodes {
-        led_by(node, "t", &[1, 2, 3]).await;
+        // Each has heard of the topic, whoever leads.
+        let begun = Instant::now();
+        while leaders(&mut node.broker.client().await, "t").await.len() < PARTITIONS as usize {
+            assert!(begun.elapsed() < PATIENCE);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
     let addresses = |nodes: &[Node]| nodes.iter().map(|node| node.broker.address).collect::<Vec<_>>();
     let seeds = Arc::new(Mutex::new(addresses(&nodes)));

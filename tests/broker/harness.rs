@@ -7,6 +7,7 @@ use std::time::Duration;
 use alluvium::admin::Readiness;
 use alluvium::broker::{BrokerError, Ports, run_on};
 use alluvium::config::Settings;
+use alluvium::links::{Stream, TcpDial};
 use alluvium::store::StoreRef;
 use alluvium::types::env::Env;
 use alluvium::types::metrics::Metrics;
@@ -50,6 +51,7 @@ impl Broker {
             store,
             env: Env::system(),
             listener,
+            dial: Arc::new(TcpDial),
             advertised: ("127.0.0.1".to_owned(), address.port()),
             metrics: Metrics::new(),
             readiness: watch::Sender::new(Readiness::NotReady("starting".to_owned())),
@@ -87,13 +89,13 @@ pub fn topic_name(name: &str) -> TopicName {
     TopicName(StrBytes::from_string(name.to_owned()))
 }
 
-pub async fn create_topic(client: &mut Client<TcpStream>, name: &str, partitions: i32) -> i16 {
+pub async fn create_topic<S: Stream>(client: &mut Client<S>, name: &str, partitions: i32) -> i16 {
     create_topic_with(client, name, partitions, &[]).await
 }
 
 /// With these configs.
-pub async fn create_topic_with(
-    client: &mut Client<TcpStream>,
+pub async fn create_topic_with<S: Stream>(
+    client: &mut Client<S>,
     name: &str,
     partitions: i32,
     configs: &[(&str, &str)],
@@ -102,8 +104,8 @@ pub async fn create_topic_with(
 }
 
 /// An error: the connection was closed.
-pub async fn try_create_topic(
-    client: &mut Client<TcpStream>,
+pub async fn try_create_topic<S: Stream>(
+    client: &mut Client<S>,
     name: &str,
     partitions: i32,
     configs: &[(&str, &str)],
@@ -176,7 +178,7 @@ pub fn produced(answer: &ProduceResponse) -> (i16, i64) {
     (partition.error_code, partition.base_offset)
 }
 
-pub async fn produce(client: &mut Client<TcpStream>, topic: &str, records: Bytes) -> (i16, i64) {
+pub async fn produce<S: Stream>(client: &mut Client<S>, topic: &str, records: Bytes) -> (i16, i64) {
     let request = produce_request(topic, 0, records, -1);
     let answer: ProduceResponse = client.call(ApiKey::Produce, PRODUCE, &request).await.expect("answers");
     produced(&answer)

@@ -6,6 +6,7 @@ mod cluster;
 mod coordinators;
 mod groups;
 mod harness;
+mod links;
 mod merging;
 mod pitfalls;
 mod pressure;

@@ -15,6 +15,7 @@ use kafka_protocol::messages::{
     JoinGroupResponse, MetadataRequest, MetadataResponse, ProduceResponse,
 };
 use kafka_protocol::protocol::StrBytes;
+use tokio_util::sync::CancellationToken;
 
 use crate::client::Client;
 use crate::harness::{
@@ -225,9 +226,11 @@ async fn who_was_idle_for_longest_leaves_when_all_places_are_taken() {
     let id = waits.send(ApiKey::Fetch, FETCH, &poll).await.expect("sends");
     tokio::time::sleep(Duration::from_millis(500)).await;
     idle.call::<_, ApiVersionsResponse>(ApiKey::ApiVersions, 0, &versions).await.expect("answers");
+    let (left, mut stays) = (CancellationToken::new(), true);
     let goes_on = async {
-        loop {
+        while stays {
             busy.call::<_, ApiVersionsResponse>(ApiKey::ApiVersions, 0, &versions).await.expect("a busy one stays");
+            stays = !left.is_cancelled();
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
@@ -243,10 +246,12 @@ async fn who_was_idle_for_longest_leaves_when_all_places_are_taken() {
         next.call::<_, ApiVersionsResponse>(ApiKey::ApiVersions, 0, &versions).await.expect("has its place");
         next
     };
-    let next = tokio::select! {
-        next = tokio::time::timeout(Duration::from_secs(10), leaves) => next.expect("in time"),
-        () = goes_on => unreachable!("it goes on"),
+    let leaves = async {
+        let next = tokio::time::timeout(Duration::from_secs(10), leaves).await.expect("in time");
+        left.cancel();
+        next
     };
+    let (next, ()) = tokio::join!(leaves, goes_on);
     assert_eq!(produce(&mut busy, "t", batch(None, &["a"])).await, (0, 0));
     let answer: FetchResponse = waits.receive(id, FETCH).await.expect("who waits for an answer has not left");
     assert_eq!(answer.responses[0].partitions[0].high_watermark, 1);

@@ -20,7 +20,7 @@ use super::unmerged::{SegmentNote, Unmerged};
 use super::{Appender, Open, SessionEnd};
 use crate::cache::TailCache;
 use crate::log::index::ObjectRef;
-use crate::log::proof::Proof;
+use crate::log::proof::{Newest, Proof};
 use crate::log::recover::FooterReader;
 use crate::log::slot::Slots;
 use crate::segment::{self, Footer, IDENTITY_BYTES, RepeatedFooter, SegmentDraft, Tail};
@@ -194,7 +194,7 @@ impl Flusher {
     fn commit(&mut self, uploaded: Uploaded) {
         self.context.metrics.uploads_in_flight.dec();
         let newly = self.tracker.finish(uploaded.number, uploaded);
-        let mut sent_at = None;
+        let mut newest = None;
         for (number, uploaded) in newly {
             let body_length = uploaded.footer.body_length();
             let object = ObjectRef::segment(self.context.session, number, body_length);
@@ -212,12 +212,12 @@ impl Flusher {
                 batches: uploaded.footer.extents.iter().map(|extent| extent.batches.len() as u64).sum(),
                 at: self.context.env.clock.boot(),
             });
-            sent_at = Some(uploaded.sent_at);
+            newest = Some(Newest { number, nonce: uploaded.footer.nonce, sent_at: uploaded.sent_at });
             self.unrepeated.push_back(RepeatedFooter { number, footer_bytes: uploaded.footer_bytes });
             self.context.metrics.segments_committed.inc();
         }
-        if let Some(sent_at) = sent_at {
-            self.context.proof.renew(sent_at);
+        if let Some(newest) = newest {
+            self.context.proof.renew(newest);
             self.context.appender.advance(self.tracker.committed());
         }
     }

@@ -37,7 +37,7 @@ impl World {
             slots,
             store: store.clone(),
             tail: Arc::new(TailCache::new(1 << 20)),
-            proof: Arc::new(Proof::new(env.clone(), None, Duration::ZERO)),
+            proof: Arc::new(Proof::new(env.clone(), None, Newest { number: 0, nonce: 1, sent_at: Duration::ZERO })),
             unmerged: Arc::new(crate::log::append::unmerged::Unmerged::new(600, Duration::ZERO)),
             env,
             metrics: Metrics::new(),

@@ -7,6 +7,7 @@ package cluster
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
@@ -69,8 +70,9 @@ func New(t Template, size int) (*Cluster, error) {
 		}
 		shared = address
 	}
+	given := map[int]bool{}
 	for id := 1; id <= size; id++ {
-		node, err := t.node(id, shared)
+		node, err := t.node(id, shared, given)
 		if err != nil {
 			return nil, err
 		}
@@ -79,8 +81,8 @@ func New(t Template, size int) (*Cluster, error) {
 	return c, nil
 }
 
-func (t Template) node(id int, shared string) (*Node, error) {
-	ports, err := freePorts(2)
+func (t Template) node(id int, shared string, given map[int]bool) (*Node, error) {
+	ports, err := freePorts(2, given)
 	if err != nil {
 		return nil, err
 	}
@@ -245,15 +247,26 @@ func (c *Cluster) Begin(ctx context.Context, count int, limit time.Duration) err
 	return nil
 }
 
-func freePorts(count int) ([]string, error) {
-	var ports []string
-	for range count {
-		listener, err := net.Listen("tcp", "127.0.0.1:0")
+// Ports of brokers lie below those that kernels give to connections: between a broker's lives anybody might be given its port else.
+const lowestPort, ports = 12000, 18000
+
+// freePorts gives ports that were free a moment ago, and were not given before.
+func freePorts(count int, given map[int]bool) ([]string, error) {
+	var free []string
+	for range ports {
+		port := lowestPort + rand.IntN(ports)
+		listener, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 		if err != nil {
-			return nil, err
+			continue
 		}
-		defer listener.Close() // all at once, so that they differ
-		ports = append(ports, strconv.Itoa(listener.Addr().(*net.TCPAddr).Port))
+		listener.Close()
+		if given[port] {
+			continue
+		}
+		given[port] = true
+		if free = append(free, strconv.Itoa(port)); len(free) == count {
+			return free, nil
+		}
 	}
-	return ports, nil
+	return nil, fmt.Errorf("no %d free ports from %d on", count, lowestPort)
 }

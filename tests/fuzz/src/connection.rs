@@ -14,6 +14,7 @@ use alluvium::admin::Readiness;
 use alluvium::broker::{BrokerError, Ports, run_on};
 use alluvium::config::Settings;
 use alluvium::server::Listener;
+use alluvium::server::memory::Network;
 use alluvium::store::StoreRef;
 use alluvium::store::memory::MemoryStore;
 use alluvium::types::env::testing::env;
@@ -49,7 +50,7 @@ const MAY_WAIT: [ApiKey; 3] = [ApiKey::Fetch, ApiKey::JoinGroup, ApiKey::SyncGro
 /// Bit of the first byte: a second broker starts from the store.
 const RESTART: u8 = 0x80;
 /// How a piece is sent, by the lowest bits of its first byte; every other value sends a request.
-const FRAMED: u8 = 6;
+pub const FRAMED: u8 = 6;
 const RAW: u8 = 7;
 
 pub fn run(data: &[u8]) {
@@ -267,6 +268,7 @@ impl Broker {
             store,
             env: env(seed),
             listener: Accepted(accepted),
+            dial: Arc::new(Network::default()),
             advertised: ("fuzz".to_owned(), 9092),
             metrics: Metrics::new(),
             readiness: watch::Sender::new(Readiness::NotReady("starting".to_owned())),

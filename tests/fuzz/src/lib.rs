@@ -10,6 +10,7 @@ pub mod edges;
 pub mod entries;
 pub mod footers;
 pub mod inspect;
+pub mod links;
 pub mod memory;
 pub mod metadata;
 pub mod mutate;

@@ -8,7 +8,9 @@ use alluvium::types::{PartitionId, SessionId, TopicId};
 use alluvium::wire::batch::HEADER_BYTES;
 use alluvium::wire::build::{BatchBuilder, BatchOptions, NewRecord};
 use alluvium::wire::codec::{Codec, compress};
+use alluvium::wire::link::{Answer, Ask, encode_answer, encode_ask};
 use alluvium::wire::table::{API_TABLE, ApiRow};
+use alluvium_fuzz::connection::FRAMED;
 use alluvium_fuzz::messages::{Gen, random_body};
 use alluvium_fuzz::samples::{NOW_MS, batch, create_topics, head, piece};
 use alluvium_fuzz::{mutate, pieces};
@@ -48,6 +50,20 @@ fn main() {
     extreme_entries(&out);
     settings(&out);
     offsets(&out);
+    links(&out);
+}
+
+/// Also to a whole broker, as a frame.
+fn links(out: &Out) {
+    let session = SessionId { revision: 3, random: 4 };
+    for (name, number) in [("small", 1), ("large", u64::MAX)] {
+        let ask = encode_ask(7, Ask { revision: number });
+        let (committed, nonce, age_ms, revision) = (number, number, number, number);
+        let answer = encode_answer(7, &Answer { session, committed, nonce, age_ms, revision });
+        out.put("links", &format!("ask-{name}"), &ask[4..]);
+        out.put("links", &format!("answer-{name}"), &answer[4..]);
+        out.put("connection", &format!("ask-{name}"), [&[0, FRAMED], &ask[4..]].concat());
+    }
 }
 
 fn golden(name: &str) -> Vec<u8> {

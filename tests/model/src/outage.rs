@@ -4,7 +4,10 @@
 //! lands within a moment. Another watches it, and may look at any time. The store is away once, altogether or for writes only, for however
 //! long. Nothing here is needed for what is true (a fence is always safe), and clocks go alike.
 //!
-//! The rule that holds is a proposal: `src/log/suspicion.rs` has that of [`Mutant::CommittedOnce`].
+//! While their connection is up the watcher is told of each segment within a moment, and looks only when it must: when the connection is
+//! down, or nothing new was told for half a ttl. The connection may be cut and mended at any time. The first of the looks, if it finds what
+//! was told last, counts the wait from when that was told, unless that is too long ago. The watched broker may die, or be cut off
+//! from the store only, and then it has to be fenced in time.
 
 use crate::Run;
 use crate::explore::{Spec, bits};
@@ -14,6 +17,10 @@ const TICK: u8 = 2;
 const TTL: u8 = 12;
 const THIRD: u8 = TTL / 3;
 const HALF: u8 = TTL / 2;
+/// What was told so long ago is no beginning of a wait.
+const TOLD_LASTS: u8 = TTL * 2 / 3;
+/// Who writes no more is fenced so long after the last moment at which it might have written.
+const LATEST: u8 = TTL + TICK;
 
 /// One rule of the design, left out.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -22,6 +29,16 @@ enum Mutant {
     WatcherIdle,
     /// One segment of the watcher's own, first sent after the wait began, is enough: it may be the first that landed after an outage.
     CommittedOnce,
+    /// A connection that is cut starts the fence, not the looks.
+    CutIsDeath,
+    /// Who answers lives, whatever he tells.
+    AnswerHides,
+    /// What was told counts however long ago it was, also before the watcher itself was cut off.
+    ToldOfAnyAge,
+    /// Looks do not begin when the connection is down.
+    NoLooks,
+    /// How old a segment is counts from when it was told, not from what is told of its age.
+    AgeNotTold,
 }
 
 struct Outage {
@@ -36,6 +53,11 @@ const RUNS: &[(&str, bool, Option<Mutant>)] = &[
     ("looks_far_apart", false, None),
     ("watcher_idle", true, Some(Mutant::WatcherIdle)),
     ("committed_once", true, Some(Mutant::CommittedOnce)),
+    ("cut_is_death", true, Some(Mutant::CutIsDeath)),
+    ("answer_hides", true, Some(Mutant::AnswerHides)),
+    ("told_of_any_age", true, Some(Mutant::ToldOfAnyAge)),
+    ("no_looks", true, Some(Mutant::NoLooks)),
+    ("age_not_told", true, Some(Mutant::AgeNotTold)),
 ];
 
 pub fn runs() -> Vec<Run> {
@@ -52,9 +74,26 @@ enum Store {
     Away,
 }
 
+/// What became of the watched broker.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+enum Fate {
+    Lives,
+    /// It answers, and writes no more.
+    CutOff,
+    Died,
+    /// It ended, and was fenced.
+    Fenced,
+}
+
 /// Ages stop when they are long enough.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 struct State {
+    fate: Fate,
+    /// Since it ended, if it did.
+    ended: u8,
+    /// The connection to it, and since when its newest segment was told, if that was told.
+    up: bool,
+    told: Option<u8>,
     store: Store,
     /// It was away, and will not be again.
     over: bool,
@@ -80,10 +119,14 @@ enum Step {
     Send,
     Commit,
     Look,
+    Link { up: bool },
+    Tell,
+    Ends { fate: Fate },
     Fence,
 }
 
 const FENCED_ALIVE: &str = "a session that lives was fenced";
+const NOT_FENCED: &str = "a session that writes no more was not fenced in time";
 
 impl Spec for Outage {
     type State = State;
@@ -91,6 +134,10 @@ impl Spec for Outage {
 
     fn start(&self) -> State {
         State {
+            fate: Fate::Lives,
+            ended: 0,
+            up: true,
+            told: Some(0),
             store: Store::Up,
             over: false,
             silent: 0,
@@ -106,16 +153,14 @@ impl Spec for Outage {
 
     fn steps(&self, state: &State, take: &mut dyn FnMut(Step, State)) {
         let up = state.store == Store::Up;
-        let watcher_is_late = state.landed >= THIRD;
-        if !up || (state.silent < THIRD && !watcher_is_late) {
-            let older = |age: u8| (age + TICK).min(TTL + TICK);
-            let under_way = state.under_way.map(older);
-            let (silent, landed, sent) = (older(state.silent), older(state.landed), older(state.sent));
-            let (since, looked) = (older(state.since), older(state.looked));
-            take(Step::Tick, State { silent, landed, sent, under_way, since, looked, ..*state });
+        if state.fate == Fate::Fenced {
+            return;
+        }
+        if !self.is_due(state) {
+            take(Step::Tick, tick(state));
         }
         match state.store {
-            Store::Up if !state.over => {
+            Store::Up if !state.over && state.fate == Fate::Lives => {
                 for store in [Store::ReadOnly, Store::Away] {
                     take(Step::Turn { store }, State { store, over: true, ..*state });
                 }
@@ -125,8 +170,18 @@ impl Spec for Outage {
                 take(Step::Turn { store: Store::Up }, State { store: Store::Up, ..*state })
             }
         }
-        if up {
-            take(Step::Write, State { silent: 0, moved: true, ..*state });
+        if up && state.fate == Fate::Lives {
+            take(Step::Write, State { silent: 0, moved: true, told: None, ..*state });
+            for fate in [Fate::CutOff, Fate::Died] {
+                let up = state.up && fate == Fate::CutOff;
+                take(Step::Ends { fate }, State { fate, up, ..*state });
+            }
+        }
+        if state.fate != Fate::Died {
+            take(Step::Link { up: !state.up }, State { up: !state.up, ..*state });
+        }
+        if state.up && state.told.is_none() {
+            take(Step::Tell, State { told: Some(0), ..*state });
         }
         match state.under_way {
             None => take(Step::Send, State { under_way: Some(0), ..*state }),
@@ -136,29 +191,49 @@ impl Spec for Outage {
             }
             Some(_) => {}
         }
-        if state.store != Store::Away {
+        if state.store != Store::Away && !(self.has(Mutant::NoLooks) && !state.up) {
             take(Step::Look, self.look(state));
         }
         if up && self.is_dead(state) {
-            take(Step::Fence, State { broken: Some(FENCED_ALIVE), ..*state });
+            let broken = (state.fate == Fate::Lives).then_some(FENCED_ALIVE);
+            take(Step::Fence, State { broken, fate: Fate::Fenced, ..*state });
         }
     }
 
     fn broken(&self, state: &State) -> Option<&'static str> {
-        state.broken
+        let late = matches!(state.fate, Fate::CutOff | Fate::Died) && state.ended > LATEST;
+        state.broken.or(late.then_some(NOT_FENCED))
     }
 
     fn situations(&self) -> &'static [&'static str] {
         &[
             "the other was silent for a ttl and the watcher saw it",
             "the store was back, and the other had not written yet",
+            "who was cut off from the store was fenced while it answered",
+            "who died was fenced a ttl after what it told last",
         ]
     }
 
     fn reached(&self, step: Step, state: &State) -> u32 {
         let silent = state.silent > TTL;
-        bits(&[silent && matches!(step, Step::Look), silent && state.store == Store::Up])
+        bits(&[
+            silent && matches!(step, Step::Look),
+            silent && state.store == Store::Up && state.fate == Fate::Lives,
+            matches!(step, Step::Fence) && state.up,
+            matches!(step, Step::Fence) && !state.up && state.told.is_some_and(|told| told == TTL),
+        ])
     }
+}
+
+/// Time passes.
+fn tick(state: &State) -> State {
+    let older = |age: u8| (age + TICK).min(TTL + TICK);
+    let (landed, sent) = (older(state.landed), older(state.sent));
+    let (since, looked) = (older(state.since), older(state.looked));
+    let (under_way, told) = (state.under_way.map(older), state.told.map(older));
+    let ended = if state.fate == Fate::Lives { 0 } else { (state.ended + TICK).min(LATEST + TICK) };
+    let silent = older(state.silent);
+    State { ended, silent, landed, sent, under_way, told, since, looked, ..*state }
 }
 
 impl Outage {
@@ -166,11 +241,38 @@ impl Outage {
         self.mutant == Some(mutant)
     }
 
+    /// Whether something has to happen before time passes: the other writes, both tell, the watcher writes, looks and fences.
+    fn is_due(&self, state: &State) -> bool {
+        if state.store != Store::Up {
+            return false;
+        }
+        let writes = state.fate == Fate::Lives && state.silent >= THIRD;
+        let tells = state.up && state.told.is_none();
+        let looks = !self.trusts(state) && state.looked > 0 && !(self.has(Mutant::NoLooks) && !state.up);
+        writes || tells || state.landed >= THIRD || looks || self.is_dead(state)
+    }
+
+    /// The watcher need not look.
+    fn trusts(&self, state: &State) -> bool {
+        let age = match self.mutant {
+            Some(Mutant::AnswerHides) => 0,
+            Some(Mutant::AgeNotTold) => state.told.unwrap_or(0),
+            _ => state.silent,
+        };
+        state.up && state.told.is_some() && age < HALF
+    }
+
     /// The wait starts anew when the end moved, when nobody looked for a third of the ttl, and when nothing of the watcher's own landed
     /// for half of it: then it is the store that is silent.
     fn look(&self, state: &State) -> State {
         let gap = state.looked > THIRD && self.looks_count;
-        let since = if state.moved || gap || self.was_cut_off(state) { 0 } else { state.since };
+        let any_age = self.has(Mutant::ToldOfAnyAge);
+        let told = state.told.filter(|told| any_age || *told <= TOLD_LASTS).unwrap_or(0);
+        let since = match state.moved || gap {
+            _ if self.was_cut_off(state) && !any_age => 0,
+            true => told,
+            false => state.since,
+        };
         State { since, looked: 0, moved: false, ..*state }
     }
 
@@ -184,6 +286,9 @@ impl Outage {
             Some(Mutant::CommittedOnce) => state.sent < state.since,
             _ => state.landed <= HALF,
         };
+        if self.has(Mutant::CutIsDeath) && !state.up && state.silent > 0 {
+            return true;
+        }
         // It is decided right after a look.
         state.since >= TTL && state.looked == 0 && !state.moved && committed
     }

@@ -5,6 +5,10 @@
 //! end of the look that first saw the end at which the fence stands. Then the successor serves, and whatever the old holder answers is old.
 //! The clocks' rates change all the time, and one may be slower than the other by a quarter; nothing else of them is relied on.
 //!
+//! Over a connection the holder tells which segment is the newest that it knows to be committed, and by which nonce to know it; such an
+//! answer may be heard long after it was given, and anybody may lie there. Who looks, and finds the very segment that he was told of and nothing
+//! behind it, counts the wait from when he was told: that is when he first saw it.
+//!
 //! What keeps an outage from ending in everybody fencing everybody is in `outage`; what is shown does not depend on it.
 
 use crate::Run;
@@ -38,14 +42,22 @@ enum Mutant {
     FenceAboveSeen,
     /// The wait counts from the fence's creation, though looks saw nothing before.
     NoWait,
+    /// What was told counts though the segment that is found is another than the one told of.
+    ToldNotCompared,
+    /// What was told stands for a look.
+    ToldIsLook,
+    /// An answer names a segment that is not sealed yet.
+    ToldBeforeSealed,
 }
 
 struct Proof {
     segments: u8,
+    /// There is a connection.
+    connected: bool,
     mutant: Option<Mutant>,
 }
 
-/// Name, segments of the holder, and the rule that is left out.
+/// Name, segments of the holder, and the rule that is left out. With four segments nothing is told.
 const RUNS: &[(&str, u8, Option<Mutant>)] = &[
     ("two_segments", 2, None),
     ("four_segments", 4, None),
@@ -58,11 +70,19 @@ const RUNS: &[(&str, u8, Option<Mutant>)] = &[
     ("wait_from_beginning", 2, Some(Mutant::WaitFromBeginning)),
     ("fence_above_seen", 2, Some(Mutant::FenceAboveSeen)),
     ("no_wait", 2, Some(Mutant::NoWait)),
+    ("told_not_compared", 2, Some(Mutant::ToldNotCompared)),
+    ("told_is_look", 2, Some(Mutant::ToldIsLook)),
+    ("told_before_sealed", 2, Some(Mutant::ToldBeforeSealed)),
 ];
 
 pub fn runs() -> Vec<Run> {
     let run = |(name, segments, mutant): &(&'static str, u8, Option<Mutant>)| {
-        Run::new("proof", name, mutant.is_some(), Proof { segments: *segments, mutant: *mutant })
+        Run::new(
+            "proof",
+            name,
+            mutant.is_some(),
+            Proof { segments: *segments, connected: *segments < 4, mutant: *mutant },
+        )
     };
     RUNS.iter().map(run).collect()
 }
@@ -84,6 +104,8 @@ struct State {
     read_under_way: bool,
     look: Option<Look>,
     seen: Option<Seen>,
+    /// What was told last, and since when it is told.
+    told: Option<(Said, u8)>,
     /// The session is closed, and its successor serves.
     closed: bool,
     broken: Option<&'static str>,
@@ -94,6 +116,13 @@ struct State {
 struct Look {
     since: u8,
     found: Option<u8>,
+}
+
+/// An end that somebody tells, and whether the nonce is that of the segment below it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+struct Said {
+    end: u8,
+    true_nonce: bool,
 }
 
 /// An end, and since when it is known.
@@ -116,6 +145,7 @@ enum Step {
     LookBegins,
     LookReads { end: u8 },
     LookEnds,
+    Hear { said: Said },
     Fence,
     FenceSession,
 }
@@ -137,6 +167,7 @@ impl Spec for Proof {
             read_under_way: false,
             look: None,
             seen: None,
+            told: None,
             closed: false,
             broken: None,
         }
@@ -166,13 +197,16 @@ impl Spec for Proof {
     }
 
     fn situations(&self) -> &'static [&'static str] {
-        &[
+        let all = &[
             "a session was closed",
             "a session was closed whose last segment it does not know to be committed",
             "a segment was long under way, and its proof held",
             "a fence met more segments than had been seen",
             "a proof was just over when the session was closed",
-        ]
+            "a wait counted from what was told",
+            "a lie was told of the end at which the fence stands",
+        ];
+        if self.connected { all } else { &all[..5] }
     }
 
     fn reached(&self, step: Step, state: &State) -> u32 {
@@ -182,6 +216,8 @@ impl Spec for Proof {
             matches!(step, Step::Learn) && state.proof >= PROOF_LASTS - 4 && self.proven(state),
             state.fence && state.seen.is_some_and(|seen| seen.end < state.stand),
             matches!(step, Step::FenceSession) && state.proof == PROOF_LASTS,
+            matches!(step, Step::LookEnds) && state.seen.is_some_and(|seen| seen.since > TTL / 2),
+            state.fence && state.told.is_some_and(|(said, _)| !said.true_nonce && said.end == state.stand),
         ])
     }
 }
@@ -195,6 +231,7 @@ fn tick(state: &State, holder: u8, other: u8) -> State {
         proof: holders(state.proof),
         look: state.look.map(|look| Look { since: others(look.since), ..look }),
         seen: state.seen.map(|seen| Seen { since: others(seen.since), ..seen }),
+        told: state.told.map(|(said, since)| (said, others(since))),
         ..*state
     }
 }
@@ -247,21 +284,43 @@ impl Proof {
             }
             Some(Look { since, found: Some(end) }) => {
                 let since = if self.has(Mutant::WaitFromBeginning) { since } else { 0 };
+                let told = state.told.filter(|(said, _)| said.end == end && self.counts(*said));
+                let since = told.map_or(since, |(_, told)| told.max(since));
                 let new = state.seen.is_none_or(|seen| end > seen.end);
                 let seen = if new { Some(Seen { end, since }) } else { state.seen };
                 take(Step::LookEnds, State { look: None, seen, ..*state });
             }
         }
+        self.answer_steps(state, take);
         if !state.fence {
             take(Step::Fence, State { fence: true, ..*state });
         }
         let waited = match (self.mutant, state.seen) {
             (Some(Mutant::NoWait), _) => true,
+            (Some(Mutant::ToldIsLook), _) => {
+                state.told.is_some_and(|(said, since)| said.end == state.stand && since >= TTL)
+            }
             (_, Some(seen)) => seen.since >= TTL && (seen.end == state.stand || self.has(Mutant::FenceAboveSeen)),
             (_, None) => false,
         };
         if state.fence && waited {
             take(Step::FenceSession, State { closed: true, ..*state });
         }
+    }
+
+    /// Whatever was known to be committed once may be heard now, and any lie.
+    fn answer_steps(&self, state: &State, take: &mut impl FnMut(Step, State)) {
+        let known = if self.has(Mutant::ToldBeforeSealed) { self.segments } else { state.known };
+        for end in (1..=self.segments).filter(|_| self.connected) {
+            for true_nonce in [false, true].into_iter().filter(|true_nonce| !true_nonce || end <= known) {
+                let said = Said { end, true_nonce };
+                let told = state.told.filter(|(told, _)| *told == said).or(Some((said, 0)));
+                take(Step::Hear { said }, State { told, ..*state });
+            }
+        }
+    }
+
+    fn counts(&self, said: Said) -> bool {
+        said.true_nonce || self.has(Mutant::ToldNotCompared)
     }
 }

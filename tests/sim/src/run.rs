@@ -12,6 +12,7 @@ use std::time::Duration;
 use alluvium::admin::Readiness;
 use alluvium::broker::{BrokerError, Ports, run_with};
 use alluvium::config::Settings;
+use alluvium::links::{Dial, Stream};
 use alluvium::meta::MetaOptions;
 use alluvium::segment::{Tail, parse_run_key, parse_segment_key, parse_tail};
 use alluvium::server::Listener;
@@ -542,6 +543,7 @@ fn meta_options(plan: &Plan) -> MetaOptions {
         propose_timeout: Duration::from_secs(6),
         read_timeout: Duration::from_secs(3),
         append_timeout: Duration::from_secs(3),
+        ..MetaOptions::default()
     }
 }
 
@@ -552,6 +554,15 @@ impl Listener for SimListener {
 
     async fn accept(&mut self) -> std::io::Result<(TcpStream, SocketAddr)> {
         self.0.accept().await
+    }
+}
+
+struct SimDial;
+
+#[async_trait::async_trait]
+impl Dial for SimDial {
+    async fn dial(&self, host: &str, port: u16) -> std::io::Result<Box<dyn Stream>> {
+        Ok(Box::new(TcpStream::connect((host, port)).await?))
     }
 }
 
@@ -571,6 +582,7 @@ async fn live(
         store: store.store.clone(),
         env: world.env(host, life),
         listener: SimListener(TcpListener::bind(("0.0.0.0", 9092)).await?),
+        dial: Arc::new(SimDial),
         advertised: (host.to_owned(), 9092),
         metrics: Metrics::new(),
         readiness: watch::Sender::new(Readiness::NotReady("starting".to_owned())),

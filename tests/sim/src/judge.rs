@@ -424,13 +424,21 @@ impl Judge {
     /// Records of one producer stand in the order that it was promised.
     fn order(&mut self, place: &Place, start: i64) {
         let log = &self.logs[place];
-        let mut last: BTreeMap<&str, u64> = BTreeMap::new();
+        let mut last: BTreeMap<&str, (i64, u64)> = BTreeMap::new();
         let mut faults = Vec::new();
+        // What lies before the log's start was perhaps seen in part only: the last offset that follows one that nobody saw.
+        let (mut next, mut unseen_before) = (0, 0);
         for (offset, value) in &log.values {
+            if *offset != next {
+                unseen_before = *offset;
+            }
+            next = offset + 1;
             let Some(sent) = self.sent.get(value).filter(|sent| sent.order != Order::Any) else { continue };
-            let before = last.insert(&sent.producer, sent.index);
+            let before = last.insert(&sent.producer, (*offset, sent.index));
+            let all_seen = before.map_or(0, |(offset, _)| offset + 1) > unseen_before || unseen_before == 0;
+            let before = before.map(|(_, index)| index);
             let follows = match (before, sent.order) {
-                (Some(before), Order::Whole) => sent.index == before + 1,
+                (Some(before), Order::Whole) if all_seen => sent.index == before + 1,
                 (None, Order::Whole) => sent.index == 0 || start > 0,
                 (before, _) => before.is_none_or(|before| before < sent.index),
             };

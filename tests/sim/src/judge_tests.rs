@@ -294,6 +294,20 @@ fn each_anomaly_is_found() {
     }
 }
 
+/// Records of which nobody saw some, and which were deleted since, may be whole all the same; what was seen may not be out of order.
+#[test]
+fn what_nobody_saw_is_not_missing() {
+    for (indexes, objections) in [([0, 4], 0), ([4, 0], 1)] {
+        let mut judge = judge();
+        let values = send(&mut judge, "p", Order::Whole, 5);
+        for (offset, index) in [0, 4].into_iter().zip(indexes) {
+            judge.shown(&place(), offset, 5, &[(offset, values[index].clone())]);
+        }
+        judge.final_log(&place(), 5, 5, &[]);
+        assert_eq!(judge.violations().len(), objections, "{:?}", judge.violations());
+    }
+}
+
 /// What a broker that was replaced may still show for a while, and no longer.
 #[test]
 fn staleness_is_allowed_for_its_time() {

@@ -58,8 +58,17 @@ impl Plan {
         self.flush_interval_ms = dice.between(50, 200);
     }
 
+    /// Between what a broker may show and when another may go on there is time then for clients to see both.
+    fn long_ttl(&mut self, dice: &Dice) {
+        if dice.chance(30) {
+            self.ttl_ms = dice.between(1_500, 4_000);
+            self.latency_ms.1 = dice.between(3, 8);
+        }
+    }
+
     /// Each of two brokers dies, leaves, is cut off from its clients or from the store, or stands still for longer than the other waits.
     pub(crate) fn two_neighbours(&mut self, dice: &Dice, length: u64) -> u64 {
+        self.long_ttl(dice);
         let length = length + 2 * self.ttl_ms;
         self.busy_handovers(dice);
         self.settle_clients(dice);
@@ -155,6 +164,7 @@ impl Plan {
 
     /// Some are there from the beginning, others come later; who is not needed any more leaves.
     pub(crate) fn cluster(&mut self, dice: &Dice, length: u64) -> (u64, Vec<&'static str>) {
+        self.long_ttl(dice);
         let length = length + dice.between(2, 5) * self.ttl_ms;
         if dice.chance(30) {
             self.busy_handovers(dice);

@@ -42,6 +42,7 @@ func (e *Errors) Log(_ kgo.LogLevel, message string, values ...any) {
 			if !strings.Contains(value, "_") || message != "produced" && message != "fetch stripped partitions" {
 				continue
 			}
+			value = behind.ReplaceAllStringFunc(value, func(string) string { e.note(behindLost); return "" })
 			for _, code := range codes.FindAllString(value, -1) {
 				if err := byMessage[code]; err != nil {
 					e.count(message, err, values)
@@ -49,6 +50,12 @@ func (e *Errors) Log(_ kgo.LogLevel, message string, values ...any) {
 			}
 		}
 	}
+}
+
+func (e *Errors) note(what string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.counts[what]++
 }
 
 func (e *Errors) count(message string, err error, values []any) {
@@ -68,7 +75,12 @@ func (e *Errors) count(message string, err error, values []any) {
 	}
 }
 
+// behindLost is the answer to a batch that another one of the same client should have preceded, which was lost with its connection. The
+// client passes over it: it sends both again.
+const behindLost = "OUT_OF_ORDER_SEQUENCE_NUMBER behind a lost batch"
+
 var (
+	behind    = regexp.MustCompile(`skipped@[^}]*OUT_OF_ORDER_SEQUENCE_NUMBER[^}]*}`)
 	codes     = regexp.MustCompile(`[A-Z]+(_[A-Z]+)+`)
 	byMessage = func() map[string]error {
 		all := map[string]error{}

@@ -120,7 +120,7 @@ impl Producers {
             producer.batches.pop_front();
         }
         producer.batches.push_back(written);
-        self.refused.forget(claim.producer_id, claim.epoch);
+        self.refused.written(claim.producer_id, claim.epoch, claim.last_sequence);
     }
 
     /// Remembers that a batch was refused with an error that its producer will retry, see [`Refusals`].
@@ -257,6 +257,32 @@ mod tests {
         producers.refuse(refused(5), 101 + COMES_AGAIN_MS / 2);
         assert_eq!(producers.judge(claim(0, 5, 1), 100 + COMES_AGAIN_MS), Verdict::OutOfOrder, "3 does not come again");
         assert_eq!(producers.judge(claim(0, 3, 1), 101), Verdict::New);
+    }
+
+    /// Batches 3 to 5 are refused, 3 comes again before the client has heard of 4 and 5, and 6, which it never sent before, behind it.
+    #[test]
+    fn the_first_of_several_refused_batches_does_not_stand_for_the_others() {
+        let refused = |first_sequence| RefusedBatch { producer_id: 7, epoch: 0, first_sequence };
+        for absorbed in [false, true] {
+            let (mut producers, mut early) = (after(&[(0, 0, 3)]), Refusals::default());
+            for sequence in [3, 4, 5] {
+                if absorbed { early.remember(refused(sequence), 100) } else { producers.refuse(refused(sequence), 100) }
+            }
+            producers.recall(early);
+            for sequence in [3, 4] {
+                assert_eq!(producers.judge(claim(0, sequence, 1), 101), Verdict::New);
+                producers.write(claim(0, sequence, 1), written(claim(0, sequence, 1), i64::from(sequence)), 101);
+                assert_eq!(
+                    producers.judge(claim(0, 6, 1), 101),
+                    Verdict::TooEarly,
+                    "{sequence} is there, and 5 is not"
+                );
+                assert_eq!(producers.judge(claim(0, 6, 1), 100 + COMES_AGAIN_MS), Verdict::OutOfOrder);
+            }
+            producers.write(claim(0, 5, 1), written(claim(0, 5, 1), 5), 101);
+            assert_eq!(producers.judge(claim(0, 6, 1), 101), Verdict::New);
+            assert_eq!(producers.judge(claim(0, 7, 1), 101), Verdict::OutOfOrder, "nothing refused is missing");
+        }
     }
 
     #[test]

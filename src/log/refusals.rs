@@ -60,6 +60,8 @@ pub struct Refusals {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Lowest {
     sequence: i32,
+    /// The highest that was refused, which need not have come again when the lowest has.
+    highest: i32,
     /// When it was refused last.
     refused_at: TimestampMs,
     /// When it or any higher one was.
@@ -79,11 +81,13 @@ impl Refusals {
                 self.dropped_at = self.dropped_at.max(Some(at));
             }
         }
-        let refused = Lowest { sequence: batch.first_sequence, refused_at: now, at: now };
+        let sequence = batch.first_sequence;
+        let refused = Lowest { sequence, highest: sequence, refused_at: now, at: now };
         let known = self.lowest.entry(key).or_insert(refused);
         known.at = now.max(known.at);
+        known.highest = sequence.max(known.highest);
         if refused.sequence <= known.sequence {
-            *known = Lowest { at: known.at, ..refused };
+            *known = Lowest { at: known.at, highest: known.highest, ..refused };
         }
     }
 
@@ -100,9 +104,18 @@ impl Refusals {
         lowest.is_some_and(|lowest| claim.first_sequence > lowest.sequence && now - lowest.refused_at < COMES_AGAIN_MS)
     }
 
-    /// The producer is known from now on.
-    pub fn forget(&mut self, producer_id: i64, epoch: i16) {
-        self.lowest.remove(&(producer_id, epoch));
+    /// The producer is known from now on, up to this sequence. What was refused behind it has yet to come again: clients send the
+    /// first of several refused batches while the answers to the others are on their way, and then one that they never sent before.
+    pub fn written(&mut self, producer_id: i64, epoch: i16, last_sequence: i32) {
+        match self.lowest.get_mut(&(producer_id, epoch)) {
+            Some(known) if known.highest > last_sequence => {
+                if known.sequence <= last_sequence {
+                    (known.sequence, known.refused_at) = (last_sequence + 1, known.at);
+                }
+            }
+            Some(_) => drop(self.lowest.remove(&(producer_id, epoch))),
+            None => {}
+        }
     }
 
     pub fn absorb(&mut self, others: Refusals) {
@@ -112,6 +125,7 @@ impl Refusals {
             self.remember(batch, lowest.refused_at);
             if let Some(known) = self.lowest.get_mut(&(producer_id, epoch)) {
                 known.at = known.at.max(lowest.at);
+                known.highest = known.highest.max(lowest.highest);
             }
         }
     }
@@ -270,8 +284,8 @@ mod tests {
         ] {
             refusals.remember(batch, at);
         }
-        refusals.forget(9, 1);
-        refusals.forget(7, 1);
+        refusals.written(9, 1, 4);
+        refusals.written(7, 1, 9);
         let old = 100 + REFUSAL_MEMORY_MS;
         // (producer, epoch, first sequence, when, barred)
         let table = [

@@ -64,7 +64,9 @@ producer = Producer(
         "bootstrap.servers": bootstrap, "client.id": client, "enable.idempotence": True, "acks": "all",
         "max.in.flight.requests.per.connection": 5, "message.timeout.ms": 0, "linger.ms": 2,
         "reconnect.backoff.ms": 50, "reconnect.backoff.max.ms": 300, "retry.backoff.ms": 50,
-        "compression.type": rng.choice(["none", "gzip", "lz4", "zstd", "snappy"]), "error_cb": fatal, "log_level": 0,
+        "compression.type": rng.choice(["none", "gzip", "lz4", "zstd", "snappy"]), "error_cb": fatal,
+        # To standard error: when and why it began a new epoch.
+        "log_level": 7, "debug": "eos",
     }
 )
 threading.Thread(target=lambda: (sys.stdin.read(), stop.set()), daemon=True).start()

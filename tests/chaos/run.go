@@ -215,7 +215,12 @@ func start(writers, readers context.Context, c config, run *workload.Run) (*crew
 		w.writing.Go(func() { p.Run(writers) })
 	}
 	if c.python != "" {
-		if w.python, err = workload.StartLibrdkafka(run, c.python, os.Getenv("CHAOS_SCRIPT"), "rdkafka"); err != nil {
+		log, err := os.Create(filepath.Join(c.dir, "rdkafka.log"))
+		if err != nil {
+			return nil, err
+		}
+		defer log.Close() // the process has its own
+		if w.python, err = workload.StartLibrdkafka(run, c.python, os.Getenv("CHAOS_SCRIPT"), "rdkafka", log); err != nil {
 			return nil, err
 		}
 	}

@@ -19,10 +19,10 @@ type Librdkafka struct {
 	done chan error
 }
 
-// StartLibrdkafka starts the script with the interpreter of an environment that has confluent-kafka.
-func StartLibrdkafka(run *Run, python, script, client string) (*Librdkafka, error) {
+// StartLibrdkafka starts the script with the interpreter of an environment that has confluent-kafka. What the library logs goes to log.
+func StartLibrdkafka(run *Run, python, script, client string, log *os.File) (*Librdkafka, error) {
 	cmd := exec.Command(python, script, run.Bootstrap, client, fmt.Sprint(run.Seed), run.places(), fmt.Sprint(max(1, run.Pace)))
-	cmd.Stderr = os.Stderr
+	cmd.Stderr = log
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		return nil, err

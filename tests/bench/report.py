@@ -26,6 +26,7 @@ COLUMNS = [
     ("peak_rss_MiB", "peak RSS MiB", 0, False),
     ("puts_s", "PUTs/s", 1, None),
     ("gets", "GETs", 0, None),
+    ("reader_gets", "of readers", 0, None),
 ]
 TITLES = {"kafka": "Apache Kafka", "local": "Alluvium, local directory", "minio": "Alluvium, MinIO", "store": "MinIO's own PUT"}
 # At most or at least so many times Kafka's figure: target, load, figure, at least, factor.
@@ -130,7 +131,7 @@ def requests(loads):
         share, puts, limit, load = max(rounds)
         yield "minio: PUTs/s", f"≤ {limit:.1f}: 1/interval + bytes/{FLUSH_MIB} MiB", f"{puts:.1f} ({load})", share <= 1
     for target in ("local", "minio"):
-        tailing = [gets for load in loads if load.startswith("e2e") for gets in figures_of(loads, load, target, "gets")]
+        tailing = [gets for load in loads if load.startswith("e2e") for gets in figures_of(loads, load, target, "reader_gets")]
         if tailing:
             yield f"{target}: GETs while tailing", "0", number(sum(tailing), 0), sum(tailing) == 0
 

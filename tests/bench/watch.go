@@ -18,8 +18,10 @@ type watch struct {
 	// CPU seconds and requests to the store at the beginning.
 	cpu            float64
 	creates, reads float64
-	peak           atomic.Int64
-	done           chan struct{}
+	// Reads by which the block cache answers consumers; the others are those of merges.
+	readers float64
+	peak    atomic.Int64
+	done    chan struct{}
 }
 
 func newWatch(pid int, admin string) *watch {
@@ -29,6 +31,7 @@ func newWatch(pid int, admin string) *watch {
 func (w *watch) begin() {
 	w.cpu = cpuSeconds(w.pid)
 	w.creates, w.reads = w.requests()
+	w.readers = metric(w.admin, "alluvium_cache_gets_total")
 	go func() {
 		for {
 			select {
@@ -56,6 +59,7 @@ func (w *watch) end(records, size int) figures {
 	if w.admin != "" {
 		creates, reads := w.requests()
 		result["puts_s"], result["gets"] = (creates-w.creates)/seconds, reads-w.reads
+		result["reader_gets"] = metric(w.admin, "alluvium_cache_gets_total") - w.readers
 	}
 	return result
 }
@@ -124,6 +128,9 @@ func statFields(pid int) []string {
 
 // metric is the value of a series without labels on the broker's page of metrics.
 func metric(admin, name string) float64 {
+	if admin == "" {
+		return 0
+	}
 	answer, err := http.Get("http://" + admin + "/metrics")
 	if err != nil {
 		return 0

@@ -92,8 +92,6 @@ pub enum Mutant {
     RegainFromMemory,
     /// Who was silent for two fifths of a ttl is closed, while what it shows is still proven.
     CloseEarly,
-    /// A broker that leaves closes its session, and shows what was proven before.
-    LeaveProven,
 }
 
 impl Mutant {
@@ -141,7 +139,6 @@ impl Mutant {
         Mutant::KeepOldIndex,
         Mutant::RegainFromMemory,
         Mutant::CloseEarly,
-        Mutant::LeaveProven,
     ];
 }
 

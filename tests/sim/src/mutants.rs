@@ -51,7 +51,6 @@ pub fn kinds(mutant: Mutant) -> &'static [Kind] {
         Mutant::DuplicateAnsweredEarly => &[Kind::Slow, Kind::Unclear, Kind::CutOff],
         Mutant::RegainFromMemory => &[Kind::Regain],
         Mutant::CloseEarly => &[Kind::Neighbours, Kind::Cluster],
-        Mutant::LeaveProven => &[Kind::Scaling, Kind::Regain, Kind::Cluster],
         Mutant::AckAtSessionEnd => &[Kind::Denied, Kind::Takeover, Kind::Paused, Kind::CutOff],
         _ => &[],
     }

@@ -30,14 +30,9 @@ pub fn show(services: &Services) {
 pub async fn count_groups(services: Arc<Services>) {
     loop {
         let mut states: BTreeMap<&'static str, usize> = State::ALL.iter().map(|state| (state.name(), 0)).collect();
-        let look = |group: &Group| {
-            *states.entry(group.state().name()).or_default() += 1;
-            None::<()>
-        };
         // Partitions that are still loading are counted the next time.
-        if services.groups.read_all(look).await.is_ok() {
-            states.iter().for_each(|(state, count)| services.metrics.set_groups(state, *count));
-        }
+        services.groups.survey(|group: &Group| *states.entry(group.state().name()).or_default() += 1);
+        states.iter().for_each(|(state, count)| services.metrics.set_groups(state, *count));
         tokio::time::sleep(GROUPS_PAUSE).await;
     }
 }

@@ -130,6 +130,15 @@ impl Groups {
         list.map_err(|error| if error == GroupError::NotCoordinator { GroupError::NotAvailable } else { error })
     }
 
+    /// Looks at all groups that are loaded as they stand, committed or not: enough to count them.
+    pub fn survey(&self, mut look: impl FnMut(&Group)) {
+        for shard in self.inner.all_shards() {
+            if let ShardState::Loaded(loaded) = &*shard.state.lock() {
+                loaded.partition.groups().for_each(&mut look);
+            }
+        }
+    }
+
     async fn list<T>(&self, mut look: impl FnMut(&Group) -> Option<T>) -> Result<Vec<T>, GroupError> {
         let mut all = Vec::new();
         let mut receivers = Vec::new();

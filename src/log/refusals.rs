@@ -107,14 +107,12 @@ impl Refusals {
     /// The producer is known from now on, up to this sequence. What was refused behind it has yet to come again: clients send the
     /// first of several refused batches while the answers to the others are on their way, and then one that they never sent before.
     pub fn written(&mut self, producer_id: i64, epoch: i16, last_sequence: i32) {
-        match self.lowest.get_mut(&(producer_id, epoch)) {
-            Some(known) if known.highest > last_sequence => {
-                if known.sequence <= last_sequence {
-                    (known.sequence, known.refused_at) = (last_sequence + 1, known.at);
-                }
-            }
-            Some(_) => drop(self.lowest.remove(&(producer_id, epoch))),
-            None => {}
+        let key = (producer_id, epoch);
+        let Some(known) = self.lowest.get_mut(&key) else { return };
+        if known.highest <= last_sequence {
+            self.lowest.remove(&key);
+        } else if known.sequence <= last_sequence {
+            (known.sequence, known.refused_at) = (last_sequence + 1, known.at);
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Declared sizes are never trusted: 87 bytes can declare gigabytes. Readers give what is really there, in small pieces, and
 //! [`decompress`] stops at the caller's limit. Formats: gzip (members may follow one another), snappy in xerial's framing
-//! or raw, lz4 frames with independent blocks, zstd frames. Source: the classes in `org.apache.kafka.common.compress`.
+//! or raw, lz4 frames (see [`lz4`]), zstd frames. Source: the classes in `org.apache.kafka.common.compress`.
 
 use std::borrow::Cow;
 use std::io::{self, Read, Write};
@@ -10,6 +10,7 @@ use std::io::{self, Read, Write};
 use flate2::bufread::GzDecoder;
 
 use super::batch::BatchError;
+use super::lz4;
 
 /// A batch's compression. The ids are on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -57,25 +58,34 @@ const XERIAL_BLOCK_BYTES: usize = 32 * 1024;
 /// A snappy element of 3 bytes makes at most 64: a block that declares more than this many times its size is refused.
 const SNAPPY_MAX_RATIO: usize = 22;
 
-const LZ4_MAGIC: [u8; 4] = [0x04, 0x22, 0x4d, 0x18];
-/// Version 1 and independent blocks, the only ones that Java clients read.
-const LZ4_FLAGS: u8 = 0b0110_0000;
-const LZ4_FLAGS_MASK: u8 = 0b1110_0000;
+const PIECE_BYTES: usize = 16 * 1024;
 
-/// The uncompressed bytes of a section, in pieces, as they are read.
-pub(super) fn reader(codec: Codec, section: &[u8]) -> io::Result<Box<dyn Read + '_>> {
+/// Uncompressed bytes, a piece at a time. Each codec makes pieces as large as it likes, so that nothing is copied twice.
+pub(super) trait Pieces {
+    /// Puts the next piece in place of what is in `piece`; none is left when it comes out empty.
+    fn fill(&mut self, piece: &mut Vec<u8>) -> io::Result<()>;
+}
+
+/// The pieces of what is read as a stream.
+struct Stream<R>(R);
+
+impl<R: Read> Pieces for Stream<R> {
+    fn fill(&mut self, piece: &mut Vec<u8>) -> io::Result<()> {
+        piece.resize(PIECE_BYTES, 0);
+        let read = self.0.read(piece);
+        piece.truncate(*read.as_ref().unwrap_or(&0));
+        read.map(|_| ())
+    }
+}
+
+/// The uncompressed bytes of a section, in pieces, as they are asked for.
+pub(super) fn pieces(codec: Codec, section: &[u8]) -> io::Result<Box<dyn Pieces + '_>> {
     Ok(match codec {
-        Codec::None => Box::new(section),
-        Codec::Gzip => Box::new(Gzip(GzDecoder::new(section))),
+        Codec::None => Box::new(Stream(section)),
+        Codec::Gzip => Box::new(Stream(Gzip(GzDecoder::new(section)))),
         Codec::Snappy => Box::new(Snappy::new(section)?),
-        Codec::Lz4 => {
-            let descriptor = section.get(..5).filter(|head| head[..4] == LZ4_MAGIC);
-            if descriptor.is_none_or(|head| head[4] & LZ4_FLAGS_MASK != LZ4_FLAGS) {
-                return Err(invalid("no lz4 frame with independent blocks"));
-            }
-            Box::new(lz4::Decoder::new(section)?)
-        }
-        Codec::Zstd => Box::new(zstd::stream::read::Decoder::with_buffer(section)?),
+        Codec::Lz4 => Box::new(lz4::Frame::new(section)?),
+        Codec::Zstd => Box::new(Stream(zstd::stream::read::Decoder::with_buffer(section)?)),
     })
 }
 
@@ -86,13 +96,18 @@ pub fn decompress(codec: Codec, section: &[u8], limit: usize) -> Result<Cow<'_, 
         return if section.len() > limit { Err(BatchError::TooLarge { limit }) } else { Ok(Cow::Borrowed(section)) };
     }
     let corrupt = |error: io::Error| BatchError::Decompress(format!("{}: {error}", codec.name()));
-    let mut bytes = Vec::new();
-    let bound = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
-    reader(codec, section).map_err(corrupt)?.take(bound).read_to_end(&mut bytes).map_err(corrupt)?;
-    if bytes.len() > limit {
-        return Err(BatchError::TooLarge { limit });
+    let (mut bytes, mut piece) = (Vec::new(), Vec::new());
+    let mut pieces = pieces(codec, section).map_err(corrupt)?;
+    loop {
+        pieces.fill(&mut piece).map_err(corrupt)?;
+        if piece.is_empty() {
+            return Ok(Cow::Owned(bytes));
+        }
+        if piece.len() > limit - bytes.len() {
+            return Err(BatchError::TooLarge { limit });
+        }
+        bytes.extend_from_slice(&piece);
     }
-    Ok(Cow::Owned(bytes))
 }
 
 /// Compresses a section. `level` is Kafka's (`compression.gzip.level` 1–9, `.lz4.level` 1–17, `.zstd.level` -131072–22);
@@ -109,11 +124,11 @@ pub fn compress(codec: Codec, level: Option<i32>, section: &[u8]) -> io::Result<
         }
         Codec::Snappy => compress_xerial(section),
         Codec::Lz4 => {
-            let mut encoder = lz4::EncoderBuilder::new()
+            let mut encoder = ::lz4::EncoderBuilder::new()
                 .level(lz4_level(level))
-                .block_size(lz4::BlockSize::Max64KB)
-                .block_mode(lz4::BlockMode::Independent)
-                .checksum(lz4::ContentChecksum::NoChecksum)
+                .block_size(::lz4::BlockSize::Max64KB)
+                .block_mode(::lz4::BlockMode::Independent)
+                .checksum(::lz4::ContentChecksum::NoChecksum)
                 .build(Vec::new())?;
             encoder.write_all(section)?;
             let (bytes, result) = encoder.finish();
@@ -143,7 +158,7 @@ fn compress_xerial(section: &[u8]) -> io::Result<Vec<u8>> {
     Ok(out)
 }
 
-fn invalid(reason: &'static str) -> io::Error {
+pub(super) fn invalid(reason: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, reason)
 }
 
@@ -168,10 +183,6 @@ struct Snappy<'a> {
     rest: &'a [u8],
     raw: bool,
     decoder: snap::raw::Decoder,
-    /// The uncompressed bytes of a block; one buffer for all of them.
-    block: Vec<u8>,
-    /// So many of them are read.
-    at: usize,
 }
 
 impl<'a> Snappy<'a> {
@@ -182,7 +193,7 @@ impl<'a> Snappy<'a> {
         } else {
             section
         };
-        Ok(Snappy { rest, raw: !framed, decoder: snap::raw::Decoder::new(), block: Vec::new(), at: 0 })
+        Ok(Snappy { rest, raw: !framed, decoder: snap::raw::Decoder::new() })
     }
 
     fn next_block(&mut self) -> io::Result<&'a [u8]> {
@@ -197,22 +208,23 @@ impl<'a> Snappy<'a> {
     }
 }
 
-impl Read for Snappy<'_> {
-    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        while self.at == self.block.len() && !self.rest.is_empty() {
+impl Pieces for Snappy<'_> {
+    /// A block at a time.
+    fn fill(&mut self, piece: &mut Vec<u8>) -> io::Result<()> {
+        while !self.rest.is_empty() {
             let block = self.next_block()?;
             let declared = snap::raw::decompress_len(block).map_err(|_| invalid("a block has no length"))?;
             if declared > block.len().saturating_mul(SNAPPY_MAX_RATIO) {
                 return Err(invalid("a block declares more than it can hold"));
             }
-            self.at = 0;
-            self.block.resize(declared, 0);
-            let length = self.decoder.decompress(block, &mut self.block);
-            self.block.truncate(*length.as_ref().unwrap_or(&0));
-            length.map_err(|_| invalid("a block is damaged"))?;
+            piece.resize(declared, 0);
+            let length = self.decoder.decompress(block, piece);
+            piece.truncate(length.map_err(|_| invalid("a block is damaged"))?);
+            if !piece.is_empty() {
+                return Ok(());
+            }
         }
-        let read = (&self.block[self.at..]).read(out)?;
-        self.at += read;
-        Ok(read)
+        piece.clear();
+        Ok(())
     }
 }

@@ -16,6 +16,7 @@ mod fields;
 pub mod frame;
 pub mod guard;
 pub mod link;
+mod lz4;
 pub mod newest;
 pub mod records;
 pub mod table;

@@ -3,17 +3,13 @@
 //! A record is: varint length; attributes; varints timestamp delta, offset delta; key and value, each with a varint length
 //! (negative is null); varint count of headers; headers. Source: DefaultRecord.java.
 
-use std::io::Read;
-
 use super::batch::{self, BatchError, BatchHeader, HEADER_BYTES};
-use super::codec;
+use super::codec::{self, Pieces};
 use crate::types::{Offset, TimestampMs};
 
 /// Most bytes that the records of one batch may decompress to. Real batches are at most `max.message.bytes` before
 /// compression, or some dozen times that where clients fill batches by compressed size; more is a bomb.
 pub const MAX_UNCOMPRESSED_BYTES: usize = 128 * 1024 * 1024;
-
-const PIECE_BYTES: usize = 16 * 1024;
 
 /// A record; deltas are relative to the batch's base offset and base timestamp.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -204,8 +200,8 @@ pub(super) fn walk(header: &BatchHeader, batch: &[u8], mut visit: impl FnMut(See
         }
         return if records.rest.is_empty() { Ok(()) } else { Err(left_over(count)) };
     }
-    let reader = codec::reader(codec, section).map_err(|error| BatchError::Decompress(error.to_string()))?;
-    let mut stream = Stream::new(reader);
+    let pieces = codec::pieces(codec, section).map_err(|error| BatchError::Decompress(error.to_string()))?;
+    let mut stream = Stream::new(pieces);
     for index in 0..count {
         match stream.record(index) {
             Ok(seen) => visit(seen),
@@ -223,8 +219,8 @@ fn left_over(index: usize) -> BatchError {
 }
 
 /// Reads records out of a decompressor, a piece at a time.
-struct Stream<R> {
-    reader: R,
+struct Stream<'a> {
+    pieces: Box<dyn Pieces + 'a>,
     piece: Vec<u8>,
     at: usize,
     /// Bytes of the pieces before this one.
@@ -233,9 +229,9 @@ struct Stream<R> {
     failure: Option<BatchError>,
 }
 
-impl<R: Read> Stream<R> {
-    fn new(reader: R) -> Self {
-        Stream { reader, piece: Vec::new(), at: 0, before: 0, failure: None }
+impl<'a> Stream<'a> {
+    fn new(pieces: Box<dyn Pieces + 'a>) -> Self {
+        Stream { pieces, piece: Vec::new(), at: 0, before: 0, failure: None }
     }
 
     /// The next piece, or an error at the end.
@@ -243,15 +239,10 @@ impl<R: Read> Stream<R> {
     fn refill(&mut self) -> Result<(), Reason> {
         self.before += self.piece.len();
         self.at = 0;
-        self.piece.resize(PIECE_BYTES, 0);
-        let read = self.reader.read(&mut self.piece);
-        let (length, failure) = match read {
-            Ok(length) => (length, None),
-            Err(error) => (0, Some(BatchError::Decompress(error.to_string()))),
-        };
-        self.piece.truncate(length);
-        self.failure = failure;
-        if self.before + length > MAX_UNCOMPRESSED_BYTES {
+        if let Err(error) = self.pieces.fill(&mut self.piece) {
+            self.failure = Some(BatchError::Decompress(error.to_string()));
+            self.piece.clear();
+        } else if self.before + self.piece.len() > MAX_UNCOMPRESSED_BYTES {
             self.failure = Some(BatchError::TooLarge { limit: MAX_UNCOMPRESSED_BYTES });
             self.piece.clear();
         }

@@ -274,7 +274,7 @@ fn too_slow(taken: Duration, arrived: usize, pressure: bool) -> bool {
 /// Waits for room for the bytes of a frame that have arrived; nothing more is read meanwhile.
 async fn room(budget: &Budget, guest: &Guest, arrived: usize, charged: usize) -> Charge {
     let others = || guest.unanswered.load(Ordering::Relaxed);
-    while budget.under_pressure() && others() + arrived > budget.total() / 16 {
+    while !budget.is_fair(others() + arrived) {
         tokio::time::sleep(PRESSURE_PAUSE).await;
     }
     // A frame larger than the whole budget has to do with the whole budget.

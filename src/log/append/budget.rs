@@ -45,9 +45,17 @@ impl Budget {
         self.total - self.free.available_permits()
     }
 
-    /// Less than half is left: a single connection may then hold a sixteenth only.
+    /// Less than half is left: holders are held to [`Self::is_fair`].
     pub fn under_pressure(&self) -> bool {
         self.free.available_permits() < self.total / 2
+    }
+
+    /// Whether a single connection may hold `bytes`. Under pressure that is twice what is left to all others (of n that want all they can
+    /// get, each gets 2 parts of 2n+1 and one part stays free for who comes), or a sixteenth of the whole. So who is alone with
+    /// a large request is not stopped by what merging holds. Source: Choudhury and Hahne, "Dynamic Queue Length Thresholds".
+    pub fn is_fair(&self, bytes: usize) -> bool {
+        let free = self.free.available_permits();
+        free >= self.total / 2 || bytes <= (self.total / 16).max(2 * free)
     }
 }
 
@@ -85,5 +93,27 @@ mod tests {
         drop(first);
         assert_eq!(budget.used(), 0);
         assert_eq!(budget.charge(1000).await.bytes(), 100, "more than all waits for all");
+    }
+
+    #[tokio::test]
+    async fn under_pressure_a_single_one_may_hold_twice_what_is_left() {
+        // (taken of 160, held by one, may it)
+        let table = [
+            (0, 160, true),
+            (80, 160, true),
+            (81, 159, false),
+            (81, 158, true),
+            (120, 80, true),
+            (120, 81, false),
+            (156, 10, true),
+            (156, 11, false),
+            (160, 10, true),
+            (160, 11, false),
+        ];
+        for (taken, held, expected) in table {
+            let budget = Budget::new(160);
+            let _taken = budget.charge(taken).await;
+            assert_eq!(budget.is_fair(held), expected, "{held} with {taken} taken");
+        }
     }
 }

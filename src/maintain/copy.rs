@@ -4,6 +4,7 @@
 //! from is deleted later: a batch that does not match its own checksum is read again, and then stops the merge.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use futures::stream::iter;
 use futures::{FutureExt, StreamExt};
@@ -15,7 +16,7 @@ use crate::log::append::budget::{Budget, Charge};
 use crate::segment::{segment_key, verify_batch};
 use crate::store::retry::{ReadPolicy, read_retrying};
 use crate::store::{ReadRange, StoreError};
-use crate::types::aligned::AlignedBuffer;
+use crate::types::aligned::{AlignedBuffer, Spare};
 use crate::types::mutant::{self, Mutant};
 use crate::types::{SegmentNumber, SessionId};
 
@@ -82,15 +83,17 @@ pub(super) fn in_memory(draft: &Draft) -> usize {
 }
 
 impl Maintenance {
-    /// The body of the object, with room for `more` bytes behind it.
+    /// The body of the object, with room for `more` bytes behind it, in the memory of the one before it.
     pub(super) async fn fill(
         &self,
         session: SessionId,
         draft: &Draft,
         more: usize,
+        spare: &Arc<Spare>,
     ) -> Result<AlignedBuffer, MergeError> {
         let length = usize::try_from(draft.length).map_err(|_| MergeError::TooLarge(draft.length))?;
-        let mut body = AlignedBuffer::with_capacity(length + more);
+        // The pieces cover all of it.
+        let mut body = spare.take(length + more, length);
         while body.len() < length {
             body.extend_zeros(STEP_BYTES.min(length - body.len()));
             tokio::task::yield_now().await;

@@ -27,6 +27,7 @@ use crate::segment::{
 use crate::store::StoreError;
 use crate::store::create::{CreateError, CreateOnce, CreatePolicy, Created, create_once};
 use crate::store::retry::Backoff;
+use crate::types::aligned::Spare;
 use crate::types::mutant::{self, Mutant};
 use crate::types::{LeaseEpoch, Offset, PartitionId, RunId, SegmentNumber, SessionId, TopicId};
 
@@ -348,13 +349,20 @@ impl Maintenance {
     async fn write_run(&self, claimed: Claimed, segments: &Segments) -> Result<Option<Arc<Manifest>>, MergeError> {
         let env = &self.log.env;
         let created_ms = env.clock.wall_ms();
-        let mut objects = Vec::new();
-        for (number, draft) in (0..).zip(lay_out(segments, self.limits.object_bytes)) {
+        let footer = |(number, draft): (u64, &Draft)| {
             let nonce = env.entropy.next_u64();
-            let footer = RunFooter { run: claimed.run, number, nonce, created_ms, extents: draft.extents.clone() };
-            self.write_object(claimed.session, &draft, &footer).await?;
-            objects.push(footer);
+            RunFooter { run: claimed.run, number, nonce, created_ms, extents: draft.extents.clone() }
+        };
+        let drafts = lay_out(segments, self.limits.object_bytes);
+        let objects: Vec<RunFooter> = (0..).zip(&drafts).map(footer).collect();
+        // One after the other in the same memory.
+        let most = drafts.iter().zip(&objects).map(|(draft, footer)| in_memory(draft) + footer.room()).max();
+        let _held = hold(&self.log.budget, most.unwrap_or(0)).await;
+        let spare = Arc::default();
+        for (draft, footer) in drafts.iter().zip(&objects) {
+            self.write_object(claimed.session, draft, footer, &spare).await?;
         }
+        drop(spare);
         if objects.is_empty() {
             return Ok(None);
         }
@@ -380,9 +388,14 @@ impl Maintenance {
         }
     }
 
-    async fn write_object(&self, session: SessionId, draft: &Draft, footer: &RunFooter) -> Result<(), MergeError> {
-        let _held = hold(&self.log.budget, in_memory(draft) + footer.room()).await;
-        let body = self.fill(session, draft, footer.room()).await?;
+    async fn write_object(
+        &self,
+        session: SessionId,
+        draft: &Draft,
+        footer: &RunFooter,
+        spare: &Arc<Spare>,
+    ) -> Result<(), MergeError> {
+        let body = self.fill(session, draft, footer.room(), spare).await?;
         let key = run_object_key(footer.run, footer.number);
         self.create(&key, footer.seal(body)?).await?;
         match self.log.footers.run_tail(&key).await? {

@@ -12,6 +12,8 @@ pub const PAGE: usize = 4096;
 pub struct AlignedBuffer {
     bytes: Vec<u8>,
     start: usize,
+    /// Where the memory goes back to.
+    home: Weak<Spare>,
 }
 
 impl AlignedBuffer {
@@ -20,7 +22,7 @@ impl AlignedBuffer {
         let mut bytes: Vec<u8> = Vec::with_capacity(capacity + PAGE);
         let start = bytes.as_ptr().align_offset(PAGE).min(PAGE);
         bytes.resize(start, 0);
-        AlignedBuffer { bytes, start }
+        AlignedBuffer { bytes, start, home: Weak::new() }
     }
 
     /// `length` zeros.
@@ -53,6 +55,9 @@ impl AlignedBuffer {
     }
 
     pub fn freeze(self) -> Bytes {
+        if self.home.strong_count() > 0 {
+            return Bytes::from_owner(Lent(Some(self)));
+        }
         Bytes::from(self.bytes).slice(self.start..)
     }
 }
@@ -60,6 +65,45 @@ impl AlignedBuffer {
 impl AsRef<[u8]> for AlignedBuffer {
     fn as_ref(&self) -> &[u8] {
         &self.bytes[self.start..]
+    }
+}
+
+/// Memory for large bodies that are made one after the other: it is not given back between them, so that it is neither taken
+/// afresh nor filled with zeros for each.
+#[derive(Default)]
+pub struct Spare(Mutex<Option<AlignedBuffer>>);
+
+impl Spare {
+    /// Room for `capacity` bytes. At most `used` bytes are in it already, with whatever the last user left in them.
+    pub fn take(self: &Arc<Self>, capacity: usize, used: usize) -> AlignedBuffer {
+        let mut buffer = match self.0.lock().take() {
+            Some(kept) if kept.bytes.capacity() - kept.start >= capacity => kept,
+            _ => AlignedBuffer::with_capacity(capacity.next_multiple_of(SPARE_STEP)),
+        };
+        buffer.bytes.truncate(buffer.start + used);
+        buffer.home = Arc::downgrade(self);
+        buffer
+    }
+}
+
+/// Bodies of about the same size find room in each other's memory.
+const SPARE_STEP: usize = 4 << 20;
+
+/// Goes back where it came from.
+struct Lent(Option<AlignedBuffer>);
+
+impl AsRef<[u8]> for Lent {
+    fn as_ref(&self) -> &[u8] {
+        self.0.as_ref().map_or(&[], AsRef::as_ref)
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        let Some(buffer) = self.0.take() else { return };
+        if let Some(home) = buffer.home.upgrade() {
+            *home.0.lock() = Some(buffer);
+        }
     }
 }
 
@@ -146,6 +190,33 @@ mod tests {
             assert!(size == 0 || (bytes.as_ptr() as usize).is_multiple_of(PAGE));
             assert!(bytes.iter().all(|byte| *byte == 7));
         }
+    }
+
+    #[test]
+    fn memory_is_used_again_when_nobody_reads_it_any_more() {
+        let spare = Arc::new(Spare::default());
+        let mut first = spare.take(10_000, 10_000);
+        assert!(first.is_empty());
+        first.extend(&[7; 9000]);
+        let first = first.freeze();
+        let (at, slice) = (first.as_ptr(), first.slice(8000..));
+        assert!((at as usize).is_multiple_of(PAGE) && first.len() == 9000);
+        drop(first);
+        let other = spare.take(10_000, 0);
+        assert!(other.as_ref().as_ptr() != at && slice.iter().all(|byte| *byte == 7), "it is still read");
+        drop(other);
+        drop(slice);
+        // (asked for, already in it, the same memory, bytes in it)
+        for (capacity, used, same, length) in
+            [(9000, 5000, true, 5000), (9000, 9999, true, 5000), (1, 0, true, 0), (5 << 20, 9, false, 0)]
+        {
+            let buffer = spare.take(capacity, used);
+            assert_eq!((buffer.as_ref().as_ptr() == at, buffer.len()), (same, length), "{capacity}");
+            drop(buffer.freeze());
+        }
+        let orphan = spare.take(1, 0);
+        drop(spare);
+        assert!(orphan.freeze().is_empty());
     }
 
     #[test]

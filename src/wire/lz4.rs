@@ -25,6 +25,9 @@ const BLOCK_RESERVED: u8 = 0b1000_1111;
 const STORED: u32 = 1 << 31;
 /// A byte of a compressed block makes at most so many: those of a match's length.
 const MAX_RATIO: usize = 255;
+/// Most blocks hold less than this, or than this many times their length.
+const LIKELY_BYTES: usize = 64 << 10;
+const LIKELY_RATIO: usize = 4;
 
 /// The blocks of one frame.
 pub struct Frame<'a> {
@@ -86,11 +89,7 @@ impl Pieces for Frame<'_> {
                 piece.clear();
                 piece.extend_from_slice(block);
             } else {
-                let room = self.block_bytes.min(block.len() * MAX_RATIO);
-                piece.resize(room, 0);
-                let room = i32::try_from(room).map_err(io::Error::other)?;
-                let made = lz4::block::decompress_to_buffer(block, Some(room), piece);
-                piece.truncate(made.map_err(|_| invalid("an lz4 block can't be decompressed"))?);
+                decompress(block, self.block_bytes.min(block.len() * MAX_RATIO), piece)?;
             }
             if !piece.is_empty() {
                 return Ok(());
@@ -98,6 +97,24 @@ impl Pieces for Frame<'_> {
         }
         piece.clear();
         Ok(())
+    }
+}
+
+/// Puts the content of a block, at most `bound` bytes, in place of what is in `piece`. Frames allow blocks far larger than what is in them,
+/// and to fill so much memory with zeros takes as long as to decompress: more room is made when it proves too small.
+fn decompress(block: &[u8], bound: usize, piece: &mut Vec<u8>) -> io::Result<()> {
+    let mut room = bound.min(LIKELY_BYTES.max(block.len() * LIKELY_RATIO));
+    loop {
+        piece.resize(room, 0);
+        let size = i32::try_from(room).map_err(io::Error::other)?;
+        match lz4::block::decompress_to_buffer(block, Some(size), piece) {
+            Ok(made) => {
+                piece.truncate(made);
+                return Ok(());
+            }
+            Err(_) if room < bound => room = bound.min(room * LIKELY_RATIO),
+            Err(_) => return Err(invalid("an lz4 block can't be decompressed")),
+        }
     }
 }
 

@@ -20,6 +20,8 @@ type watch struct {
 	creates, reads float64
 	// Reads by which the block cache answers consumers; the others are those of merges.
 	readers float64
+	// Segments committed: the creates that acknowledgements wait for; the others are those of merges and of metadata.
+	segments float64
 	peak    atomic.Int64
 	done    chan struct{}
 }
@@ -32,6 +34,7 @@ func (w *watch) begin() {
 	w.cpu = cpuSeconds(w.pid)
 	w.creates, w.reads = w.requests()
 	w.readers = metric(w.admin, "alluvium_cache_gets_total")
+	w.segments = metric(w.admin, "alluvium_segments_committed_total")
 	go func() {
 		for {
 			select {
@@ -60,6 +63,7 @@ func (w *watch) end(records, size int) figures {
 		creates, reads := w.requests()
 		result["puts_s"], result["gets"] = (creates-w.creates)/seconds, reads-w.reads
 		result["reader_gets"] = metric(w.admin, "alluvium_cache_gets_total") - w.readers
+		result["segments_s"] = (metric(w.admin, "alluvium_segments_committed_total") - w.segments) / seconds
 	}
 	return result
 }

@@ -16,10 +16,13 @@
 //! **Crash.** Left are temporary names (swept at the next start) and names that are visible but perhaps not yet durable;
 //! therefore all folders are fsynced at start, before the first read. A half-written file never has a final name.
 //!
+//! **Creates first.** Few long reads ask the disk at a time, and while creates come they do so bit by bit, see [`gate`].
+//!
 //! **Full disk.** A reserve file keeps room for what must still be written then, see [`reserve`].
 
 mod files;
 mod folders;
+mod gate;
 mod listing;
 mod pool;
 mod reserve;
@@ -37,6 +40,7 @@ use parking_lot::Mutex;
 
 use self::files::{Direct, Linking};
 use self::folders::{Failure, Folders};
+use self::gate::Gate;
 use self::pool::WriterPool;
 use self::reserve::Reserve;
 use super::key::{check_key, check_prefix};
@@ -77,6 +81,7 @@ struct Inner {
     linking: Linking,
     /// For reads of one block.
     buffers: Arc<AlignedPool>,
+    gate: Gate,
     /// Keys whose link may be visible and is not durable yet, with the number of creates that are at it.
     unsynced: Mutex<BTreeMap<String, usize>>,
     dead: AtomicBool,
@@ -95,6 +100,7 @@ impl LocalStore {
             direct: started.direct,
             linking: started.linking,
             buffers: AlignedPool::new(BLOCK_READ_BYTES, BLOCK_BUFFERS_IDLE),
+            gate: Gate::new(),
             root: started.root,
             unsynced: Mutex::default(),
             dead: AtomicBool::new(false),
@@ -137,6 +143,7 @@ impl Inner {
 
     fn create(&self, key: &str, body: &Bytes) -> Result<(), StoreError> {
         self.check_alive(key)?;
+        let _creating = self.gate.create();
         self.reserve.admit(body.len()).map_err(|error| map_error(key, &error))?;
         let result = match self.attempt(key, body) {
             Err(Failure::Io(error)) if reserve::is_full(&error) && self.reserve.give_up(body.len()) => {
@@ -203,7 +210,7 @@ impl Inner {
     }
 
     fn read(&self, key: &str, range: &ReadRange) -> Result<ReadBytes, StoreError> {
-        let read = files::read(&self.root.join(key), range, self.direct, &self.buffers);
+        let read = files::read(&self.root.join(key), range, self.direct, &self.buffers, &self.gate);
         let read = read.map_err(|error| map_read_error(key, range, &error))?;
         self.sync_if_new(key)?;
         Ok(read)
@@ -211,7 +218,7 @@ impl Inner {
 
     fn read_blocks(&self, key: &str, range: Range<u64>) -> Result<ReadBlocks, StoreError> {
         if self.direct == Direct::Yes {
-            let read = files::read_blocks(&self.root.join(key), &range, &self.buffers);
+            let read = files::read_blocks(&self.root.join(key), &range, &self.buffers, &self.gate);
             if let Some(read) = read.map_err(|error| map_read_error(key, &ReadRange::Range(range.clone()), &error))? {
                 self.sync_if_new(key)?;
                 return Ok(read);
@@ -271,12 +278,17 @@ impl Store for LocalStore {
     async fn read(&self, key: &str, range: ReadRange) -> Result<ReadBytes, StoreError> {
         check_key(key)?;
         let owned = key.to_owned();
+        let _entered = match &range {
+            ReadRange::Range(range) if files::is_long(range) => self.inner.gate.enter().await,
+            _ => None,
+        };
         self.blocking(key, move |inner| inner.read(&owned, &range)).await
     }
 
     async fn read_blocks(&self, key: &str, range: Range<u64>) -> Result<ReadBlocks, StoreError> {
         check_key(key)?;
         let owned = key.to_owned();
+        let _entered = if files::is_long(&range) { self.inner.gate.enter().await } else { None };
         self.blocking(key, move |inner| inner.read_blocks(&owned, range)).await
     }
 

@@ -15,6 +15,7 @@ use rustix::fs::{AtFlags, OFlags, RenameFlags};
 
 use super::super::{BLOCK_READ_BYTES, ReadBlocks, ReadBytes, ReadRange};
 use super::folders::TemporaryFolder;
+use super::gate::Gate;
 use crate::types::aligned::{AlignedBuffer, AlignedPool, PAGE, PooledBuffer};
 
 /// Whether files are written past the page cache.
@@ -142,8 +143,19 @@ impl From<io::Error> for ReadError {
 /// Shorter reads go through the page cache: they are of footers and of the little that consumers at the tail miss.
 const DIRECT_READ_BYTES: usize = 128 << 10;
 
+/// Whether a read of so much is one that others may have to wait for.
+pub fn is_long(range: &Range<u64>) -> bool {
+    range.end.saturating_sub(range.start) >= DIRECT_READ_BYTES as u64
+}
+
 /// Reads a range of a file that never changes. Long reads go past the page cache, in which nobody would look for them again.
-pub fn read(path: &Path, range: &ReadRange, direct: Direct, pool: &Arc<AlignedPool>) -> Result<ReadBytes, ReadError> {
+pub fn read(
+    path: &Path,
+    range: &ReadRange,
+    direct: Direct,
+    pool: &Arc<AlignedPool>,
+    gate: &Gate,
+) -> Result<ReadBytes, ReadError> {
     let mut file = File::open(path)?;
     let metadata = file.metadata()?;
     if metadata.is_dir() {
@@ -153,7 +165,7 @@ pub fn read(path: &Path, range: &ReadRange, direct: Direct, pool: &Arc<AlignedPo
     let range = range.resolve(object_size).ok_or(ReadError::OutOfRange(object_size))?;
     let length = usize::try_from(range.end - range.start).map_err(io::Error::other)?;
     if direct == Direct::Yes && length >= DIRECT_READ_BYTES {
-        let bytes = read_direct(path, range.start, length, pool)?;
+        let bytes = read_direct(path, range.start, length, pool, gate)?;
         return Ok(ReadBytes { bytes, start: range.start, object_size });
     }
     let mut bytes = Vec::new();
@@ -168,8 +180,13 @@ pub fn read(path: &Path, range: &ReadRange, direct: Direct, pool: &Arc<AlignedPo
 
 /// Reads blocks that lie side by side with one call of the kernel, past the page cache, each into the buffer that it stays in. `None`:
 /// a range that does not begin on a page, one that is short, or a file that can't be read so; see [`read`].
-pub fn read_blocks(path: &Path, range: &Range<u64>, pool: &Arc<AlignedPool>) -> Result<Option<ReadBlocks>, ReadError> {
-    if !range.start.is_multiple_of(PAGE as u64) || range.end.saturating_sub(range.start) < DIRECT_READ_BYTES as u64 {
+pub fn read_blocks(
+    path: &Path,
+    range: &Range<u64>,
+    pool: &Arc<AlignedPool>,
+    gate: &Gate,
+) -> Result<Option<ReadBlocks>, ReadError> {
+    if !range.start.is_multiple_of(PAGE as u64) || !is_long(range) {
         return Ok(None);
     }
     let Ok(file) = open_direct(path) else { return Ok(None) };
@@ -179,7 +196,7 @@ pub fn read_blocks(path: &Path, range: &Range<u64>, pool: &Arc<AlignedPool>) -> 
     let lengths = || (0..length).step_by(BLOCK_READ_BYTES).map(|at| BLOCK_READ_BYTES.min(length - at));
     let mut buffers: Vec<PooledBuffer> = lengths().map(|length| pool.take_for(length)).collect();
     let mut slices: Vec<&mut [u8]> = buffers.iter_mut().map(PooledBuffer::as_mut_slice).collect();
-    fill_direct(&file, range.start, &mut slices, length)?;
+    fill_direct(&file, range.start, &mut slices, length, gate)?;
     let blocks = buffers.into_iter().zip(lengths()).map(|(buffer, length)| buffer.freeze(length)).collect();
     Ok(Some(ReadBlocks { blocks, object_size }))
 }
@@ -189,21 +206,22 @@ fn open_direct(path: &Path) -> io::Result<File> {
 }
 
 /// Reads whole pages around the range into a buffer at a page boundary; into one of the pool's if it is just as long.
-fn read_direct(path: &Path, start: u64, length: usize, pool: &Arc<AlignedPool>) -> io::Result<Bytes> {
+fn read_direct(path: &Path, start: u64, length: usize, pool: &Arc<AlignedPool>, gate: &Gate) -> io::Result<Bytes> {
     let file = open_direct(path)?;
     let before = usize::try_from(start % PAGE as u64).map_err(io::Error::other)?;
     let mut buffer = pool.take_for(before + length);
-    fill_direct(&file, start - before as u64, &mut [buffer.as_mut_slice()], before + length)?;
+    fill_direct(&file, start - before as u64, &mut [buffer.as_mut_slice()], before + length, gate)?;
     Ok(buffer.freeze(before + length).slice(before..))
 }
 
 /// Reads from `start` on into one buffer after the other, each of whole pages, until `wanted` bytes of them are those of the file.
-fn fill_direct(file: &File, start: u64, buffers: &mut [&mut [u8]], wanted: usize) -> io::Result<()> {
+fn fill_direct(file: &File, start: u64, buffers: &mut [&mut [u8]], wanted: usize, gate: &Gate) -> io::Result<()> {
     let mut read = 0;
     // The last page of the file comes short; any other short read goes on where it stopped, at a page boundary.
     while read < wanted {
         let from = read - read % PAGE;
-        match rustix::io::preadv(file, &mut behind(buffers, from), start + from as u64) {
+        let step = |most| rustix::io::preadv(file, &mut behind(buffers, from, most), start + from as u64);
+        match gate.step(step) {
             Ok(more) if from + more > read => read = from + more,
             Ok(_) => return Err(io::Error::from(io::ErrorKind::UnexpectedEof)),
             Err(rustix::io::Errno::INTR) => {}
@@ -213,14 +231,16 @@ fn fill_direct(file: &File, start: u64, buffers: &mut [&mut [u8]], wanted: usize
     Ok(())
 }
 
-/// What lies behind the first `skip` bytes of the buffers.
-fn behind<'a>(buffers: &'a mut [&mut [u8]], mut skip: usize) -> Vec<IoSliceMut<'a>> {
+/// What lies behind the first `skip` bytes of the buffers, `most` bytes of it.
+fn behind<'a>(buffers: &'a mut [&mut [u8]], mut skip: usize, mut most: usize) -> Vec<IoSliceMut<'a>> {
     let mut slices = Vec::with_capacity(buffers.len());
     for buffer in buffers {
         let begin = skip.min(buffer.len());
         skip -= begin;
-        if begin < buffer.len() {
-            slices.push(IoSliceMut::new(&mut buffer[begin..]));
+        let end = buffer.len().min(begin.saturating_add(most));
+        most -= end - begin;
+        if begin < end {
+            slices.push(IoSliceMut::new(&mut buffer[begin..end]));
         }
     }
     slices
@@ -250,8 +270,10 @@ mod tests {
             (10..BLOCK, None),
             (0..100, None),
         ];
-        for (range, lengths) in table {
-            let read = match read_blocks(&path, &range, &pool) {
+        let gate = Gate::new();
+        for ((range, lengths), busy) in table.iter().flat_map(|case| [(case.clone(), false), (case.clone(), true)]) {
+            let _create = busy.then(|| gate.create());
+            let read = match read_blocks(&path, &range, &pool, &gate) {
                 Ok(read) => read,
                 Err(ReadError::Io(error)) => panic!("{range:?}: {error}"),
                 Err(ReadError::OutOfRange(size)) => panic!("{range:?} of {size}"),
@@ -264,18 +286,30 @@ mod tests {
                 assert!(read.object_size == size && read.blocks.concat() == body[range.clone()], "{range:?}");
             }
         }
-        let outside = read_blocks(&path, &(size.next_multiple_of(BLOCK)..size * 2), &pool);
+        let outside = read_blocks(&path, &(size.next_multiple_of(BLOCK)..size * 2), &pool, &gate);
         assert!(matches!(outside, Err(ReadError::OutOfRange(found)) if found == size));
     }
 
     #[test]
     fn a_short_read_goes_on_where_it_stopped() {
-        for (skip, expected) in [(0, vec![2, 3, 1]), (1, vec![1, 3, 1]), (2, vec![3, 1]), (4, vec![1, 1]), (6, vec![])]
-        {
+        let all = usize::MAX;
+        let table: [(usize, usize, &[usize]); 10] = [
+            (0, all, &[2, 3, 1]),
+            (1, all, &[1, 3, 1]),
+            (2, all, &[3, 1]),
+            (4, all, &[1, 1]),
+            (6, all, &[]),
+            (0, 2, &[2]),
+            (0, 3, &[2, 1]),
+            (1, 5, &[1, 3, 1]),
+            (1, 2, &[1, 1]),
+            (5, 4, &[1]),
+        ];
+        for (skip, most, expected) in table {
             let (mut a, mut b, mut c) = ([0; 2], [0; 3], [0; 1]);
             let mut buffers: [&mut [u8]; 3] = [&mut a, &mut b, &mut c];
-            let lengths: Vec<usize> = behind(&mut buffers, skip).iter().map(|slice| slice.len()).collect();
-            assert_eq!(lengths, expected, "{skip}");
+            let lengths: Vec<usize> = behind(&mut buffers, skip, most).iter().map(|slice| slice.len()).collect();
+            assert_eq!(lengths, expected, "{skip} {most}");
         }
     }
 }

@@ -10,7 +10,7 @@ use kafka_protocol::protocol::{Decodable, Encodable};
 
 use super::context::{CoordinatorLocator, RequestContext};
 use super::ports::AdminServices;
-use super::turns::after_step;
+use super::turns::{after_step, uncut};
 use super::{
     Chunks, Services, alter_configs, alter_partition_reassignments, alter_replica_log_dirs, api_versions, create_acls,
     create_delegation_token, create_partitions, create_topics, delete_acls, delete_groups, delete_records,
@@ -55,6 +55,8 @@ struct To {
     correlation_id: i32,
     key: ApiKey,
     version: i16,
+    /// Of the request, records left out.
+    bytes: usize,
 }
 
 /// Reads a frame; runs what must run in the order of arrival.
@@ -66,13 +68,13 @@ pub async fn begin(services: &Arc<Services>, request: Request) -> Answer {
         Ok(opened) => opened,
         Err(Refused::Close(reason)) => return ready(Reply::Close(reason)),
         Err(Refused::Unknown(correlation_id)) => {
-            let to = To { correlation_id, key: ApiKey::ApiVersions, version: 0 };
+            let to = To { correlation_id, key: ApiKey::ApiVersions, version: 0, bytes: 0 };
             return ready(send(to, &api_versions::unknown_version()));
         }
     };
     let services = services.clone();
     if to.key == ApiKey::Produce {
-        return match decode::<m::ProduceRequest>(body, to.version) {
+        return match decode_now::<m::ProduceRequest>(body, to.version) {
             Ok(body) => {
                 let client_id = context.client_id.as_deref();
                 let admitted = produce::admit(&services, to.version, client_id, body, &request.charge).await;
@@ -123,14 +125,17 @@ fn open(request: &Request) -> Result<(To, RequestContext, Bytes), Refused> {
         return Err(Refused::Close(format!("{} version {} is not served", row.name, head.api_version)));
     }
     let body = request.frame.slice(head.body_start..);
-    guard::check(head.api_key, head.api_version, &body)
+    // Records are passed over, however long they are.
+    let bytes = if row.key == ApiKey::Produce { 0 } else { body.len() };
+    uncut(bytes, || guard::check(head.api_key, head.api_version, &body))
         .map_err(|error| Refused::Close(format!("{} version {}: {error}", row.name, head.api_version)))?;
     let context = RequestContext {
         api_version: head.api_version,
         client_id: head.client_id.map(str::to_owned),
         client_host: request.client_host.to_string(),
     };
-    Ok((To { correlation_id: head.correlation_id, key: row.key, version: head.api_version }, context, body))
+    let to = To { correlation_id: head.correlation_id, key: row.key, version: head.api_version, bytes };
+    Ok((to, context, body))
 }
 
 async fn answer_produce(services: &Services, to: To, admitted: produce::Admitted) -> Reply {
@@ -141,8 +146,12 @@ async fn answer_produce(services: &Services, to: To, admitted: produce::Admitted
     }
 }
 
-fn decode<T: Decodable>(mut body: Bytes, version: i16) -> Result<T, String> {
+fn decode_now<T: Decodable>(mut body: Bytes, version: i16) -> Result<T, String> {
     T::decode(&mut body, version).map_err(|error| format!("malformed request: {error}"))
+}
+
+fn decode<T: Decodable>(body: Bytes, version: i16) -> Result<T, String> {
+    uncut(body.len(), || decode_now(body, version))
 }
 
 /// As [`decode`]; other tasks have their turn before a long request is worked on.
@@ -154,7 +163,7 @@ async fn read<T: Decodable>(body: Bytes, version: i16) -> Result<T, String> {
 }
 
 fn send<T: Encodable>(to: To, response: &T) -> Reply {
-    match encode_response(to.correlation_id, to.key, to.version, response) {
+    match uncut(to.bytes, || encode_response(to.correlation_id, to.key, to.version, response)) {
         Ok(frame) => Reply::Send(vec![frame], Charge::none()),
         Err(error) => {
             tracing::error!(%error, "an answer could not be encoded");

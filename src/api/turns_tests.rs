@@ -178,3 +178,20 @@ async fn long_requests_about_groups_give_way() {
         OffsetDeleteRequest::default().with_group_id(GroupId(string("g"))).with_topics(names().map(delete).collect());
     check("OffsetDelete", offset_delete::handle(&groups, &Nothing, &cx(0), request)).await;
 }
+
+#[test]
+fn others_go_on_beside_a_long_step() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().expect("a runtime");
+    let (sender, receiver) = std::sync::mpsc::channel();
+    runtime.block_on(async {
+        let step = tokio::spawn(async move { uncut(LONG_STEP_BYTES, || receiver.recv()) });
+        // On the only thread, which waits for it.
+        tokio::spawn(async move { sender.send(7) }).await.expect("it runs").expect("it is waited for");
+        assert_eq!(step.await.expect("it runs"), Ok(7));
+    });
+}
+
+#[tokio::test]
+async fn a_runtime_of_one_thread_runs_long_steps_itself() {
+    assert_eq!(uncut(LONG_STEP_BYTES, || std::thread::current().id()), std::thread::current().id());
+}

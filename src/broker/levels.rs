@@ -17,7 +17,7 @@ const LOOK_PAUSE: Duration = Duration::from_secs(1);
 /// Looks until it is dropped.
 pub async fn run(services: Arc<Services>) {
     let settings = &services.settings;
-    let allowed = settings.feature_level.unwrap_or(FEATURE_LEVEL);
+    let allowed = settings.feature_level.unwrap_or(FEATURE_LEVEL).min(services.meta.supports());
     let mut settling = Settling::new(allowed, Duration::from_millis(settings.feature_level_settle_ms));
     let mut told = false;
     loop {

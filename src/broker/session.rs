@@ -114,7 +114,7 @@ pub async fn open<L>(ports: &Ports<L>, meta: &Arc<Metadata>, settings: &Arc<Sett
         endpoints: vec![Endpoint { listener: LISTENER.to_owned(), host, port }],
         rack: settings.rack.clone(),
         session_ttl_ms: settings.session_ttl_ms,
-        feature_level: settings.feature_level.unwrap_or(FEATURE_LEVEL),
+        feature_level: settings.feature_level.unwrap_or(FEATURE_LEVEL).min(meta.supports()),
     };
     let patient = CreatePolicy { deadline: Some(Duration::from_secs(60)), ..CreatePolicy::default() };
     let opened = session::open(meta, &footers, &patient, &identity).await?;

@@ -7,6 +7,8 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use crate::segment::{Fence, IDENTITY_BYTES, Tail, parse_segment_key, segment_key, session_prefix};
 use crate::store::ListedObject;
 use crate::store::create::{CreateError, CreateOnce, CreatePolicy, Created, create_once};
@@ -100,7 +102,8 @@ async fn put(
         number,
         fencer: Some(fencer),
     };
-    let request = CreateOnce { key: key.clone(), body: fence.encode(), identity_bytes: IDENTITY_BYTES };
+    let body = if mutant::on(Mutant::EmptyFence) { Bytes::new() } else { fence.encode() };
+    let request = CreateOnce { key: key.clone(), body, identity_bytes: IDENTITY_BYTES };
     match create_once(reader.store.as_ref(), &reader.env, request, policy).await? {
         Created::Ours => Ok(true),
         Created::Theirs { .. } => match reader.tail(&key).await? {

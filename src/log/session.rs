@@ -17,7 +17,7 @@ use crate::meta::{Metadata, ProposeError, level};
 use crate::segment::{IDENTITY_BYTES, SegmentDraft, SegmentError, build, segment_key};
 use crate::store::create::{CreateError, CreateOnce, CreatePolicy, Created, create_once};
 use crate::types::mutant::{self, Mutant};
-use crate::types::{FEATURE_LEVEL, NodeId, SegmentNumber, SessionId};
+use crate::types::{NodeId, SegmentNumber, SessionId};
 
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -65,7 +65,7 @@ pub async fn open(
     identity: &Identity,
 ) -> Result<OpenedSession, OpenError> {
     let random = reader.env.entropy.next_u64();
-    let own = identity.clone();
+    let (own, supports) = (identity.clone(), meta.supports());
     let opened = propose(meta, move |image| {
         let mut changes = Vec::new();
         if image.session_ttl_ms == 0 {
@@ -75,7 +75,7 @@ pub async fn open(
         changes.push(Change::OpenSession {
             node_id: own.node_id.unwrap_or_else(|| free_node_id(image, &own)),
             random: format!("{random:016x}"),
-            endpoints: own.endpoints.iter().cloned().chain([level::endpoint(FEATURE_LEVEL)]).collect(),
+            endpoints: own.endpoints.iter().cloned().chain([level::endpoint(supports)]).collect(),
             rack: own.rack.clone(),
         });
         changes
@@ -145,9 +145,9 @@ pub fn close(image: &Image, session: SessionId, end: u64) -> Vec<Change> {
     vec![Change::FenceSession { session, end, ready: ready.collect() }]
 }
 
-/// Grants what nobody holds to those that are ready: a session may be closed when nobody else is.
+/// Grants what nobody holds to those that are ready: a session may be closed when nobody else is. Older programs do not.
 pub async fn grant_vacant(meta: &Metadata) -> Result<(), OpenError> {
-    if meta.read(has_vacant) {
+    if meta.supports() >= level::TAKE_VACANT && meta.read(has_vacant) {
         propose(meta, grants_of_vacant).await?;
     }
     Ok(())
@@ -166,7 +166,8 @@ fn grants_of_vacant(image: &Image) -> Vec<Change> {
 fn predecessors(image: &Image, own: SessionId, node_id: NodeId) -> Vec<SessionId> {
     let open = |state: SessionState| !matches!(state, SessionState::Fenced { .. });
     let sessions = image.sessions.iter().filter(|(id, session)| {
-        **id != own && id.revision < own.revision && session.node_id == node_id && open(session.state)
+        let same = session.node_id == node_id || mutant::on(Mutant::CloseOthersAtStart);
+        **id != own && id.revision < own.revision && same && open(session.state)
     });
     sessions.map(|(id, _)| *id).collect()
 }

@@ -68,7 +68,7 @@ struct Head {
 /// Why the body of a revision is not an entry that this program may apply. The broker stops; it never skips.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EntryError {
-    #[error("{}", newer("entry", *.0))]
+    #[error("{}", newer("entry", *.0, ENTRY_VERSION))]
     Version(u64),
     #[error("it is damaged, or a newer Alluvium wrote it: {0}")]
     Unreadable(String),
@@ -76,10 +76,10 @@ pub enum EntryError {
     Misplaced(Revision),
 }
 
-/// What to say of an entry or a snapshot of a version above the known.
-pub(super) fn newer(what: &str, version: u64) -> String {
+/// What to say of an entry or a snapshot of a version above the supported.
+pub(super) fn newer(what: &str, version: u64, supported: u16) -> String {
     format!(
-        "{what} version {version} is unknown to this program, which supports feature levels up to {ENTRY_VERSION}: the cluster is at feature \
+        "{what} version {version} is unknown to this program, which supports feature levels up to {supported}: the cluster is at feature \
          level {version} or above; start a newer Alluvium, one that supports it"
     )
 }

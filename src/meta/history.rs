@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::MetaOptions;
-use super::entry::{Change, Entry};
+use super::entry::{Change, Entry, newer};
 use super::error::MetaError;
 use super::image::Image;
 use super::retry::{Objects, Pauses, READS_BEFORE_BELIEF, until};
@@ -36,6 +36,8 @@ pub(super) struct History {
     pub read_timeout: Duration,
     /// Time for one attempt of an append; what takes longer is unknown.
     pub append_timeout: Duration,
+    /// Entries and snapshots up to this version are understood.
+    pub supports: u16,
 }
 
 /// What follows a revision.
@@ -90,6 +92,7 @@ impl History {
             moved_at: 0,
             read_timeout: options.read_timeout,
             append_timeout: options.append_timeout,
+            supports: options.supports,
         }
     }
 
@@ -104,7 +107,12 @@ impl History {
 
     /// The image of the newest snapshot, or of nothing.
     pub async fn newest_snapshot(&self) -> Result<Image, MetaError> {
-        Ok(snapshot::newest(self.large_objects()).await?.unwrap_or_default())
+        let image = snapshot::newest(self.large_objects()).await?.unwrap_or_default();
+        if image.level > self.supports && !mutant::on(Mutant::SkipUnknown) {
+            let reason = newer("snapshot", u64::from(image.level), self.supports);
+            return Err(MetaError::unreadable(snapshot::key(image.revision), reason));
+        }
+        Ok(image)
     }
 
     /// The newest snapshot, after `at`'s successor was found truncated: it must lie beyond that generation.
@@ -172,7 +180,15 @@ impl History {
     }
 
     fn decode(&self, revision: Revision, body: &[u8]) -> Result<Entry, MetaError> {
-        Entry::decode(revision, body).map_err(|error| MetaError::unreadable(self.object_name(revision), error))
+        let unreadable = |reason: String| MetaError::unreadable(self.object_name(revision), reason);
+        let entry = Entry::decode(revision, body).map_err(|error| unreadable(error.to_string()))?;
+        if entry.version > self.supports && mutant::on(Mutant::SkipUnknown) {
+            return Ok(Entry { version: 1, changes: vec![Change::Nop {}], ..entry });
+        }
+        if entry.version > self.supports {
+            return Err(unreadable(newer("entry", u64::from(entry.version), self.supports)));
+        }
+        Ok(entry)
     }
 
     fn object_name(&self, revision: Revision) -> String {

@@ -20,6 +20,7 @@ use std::time::Duration;
 use super::entry::{Change, Endpoint};
 use super::image::{Image, Session};
 use crate::types::FEATURE_LEVEL;
+use crate::types::mutant::{self, Mutant};
 
 /// From here on leases are handed over between sessions that live.
 pub const HAND_OVER: u16 = 2;
@@ -68,7 +69,8 @@ pub fn supported_by_all(image: &Image) -> Option<u16> {
 
 /// Raises the level to `wanted` if all open sessions support it, and otherwise as far as they do.
 pub fn raise(image: &Image, wanted: u16) -> Vec<Change> {
-    let level = supported_by_all(image).map_or(wanted, |all| all.min(wanted));
+    let all = supported_by_all(image).filter(|_| !mutant::on(Mutant::RaiseOverOlder));
+    let level = all.map_or(wanted, |all| all.min(wanted));
     if level > image.level { vec![Change::RaiseLevel { level }] } else { Vec::new() }
 }
 

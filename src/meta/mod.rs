@@ -46,8 +46,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::store::StoreRef;
-use crate::types::Revision;
 use crate::types::env::Env;
+use crate::types::{FEATURE_LEVEL, Revision};
 use entry::Change;
 pub use error::{MetaError, ProposeError};
 use history::{History, Tail};
@@ -78,6 +78,8 @@ pub struct MetaOptions {
     pub append_timeout: Duration,
     /// The table is polled so often while nobody tells of changes.
     pub poll_interval: Duration,
+    /// The feature level that this program supports; a lower one makes it an older program.
+    pub supports: u16,
 }
 
 impl Default for MetaOptions {
@@ -89,6 +91,7 @@ impl Default for MetaOptions {
             read_timeout: Duration::from_secs(10),
             append_timeout: Duration::from_secs(10),
             poll_interval: Duration::from_secs(2),
+            supports: FEATURE_LEVEL,
         }
     }
 }
@@ -138,6 +141,11 @@ impl Metadata {
     /// call nothing of `Metadata` in it.
     pub fn read<R>(&self, look: impl FnOnce(&Image) -> R) -> R {
         look(&self.shared.image.read())
+    }
+
+    /// The feature level that this program supports.
+    pub fn supports(&self) -> u16 {
+        self.options.supports
     }
 
     /// 128 random bits in Kafka's 22 characters.

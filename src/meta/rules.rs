@@ -140,8 +140,10 @@ fn at_level(image: &Image, change: &Change) -> Result<(), RuleError> {
             )?;
             let mut open = image.open_sessions().map(|(id, session)| (id, session.level()));
             match open.find(|(_, supported)| supported < level) {
-                Some((session, supported)) => Err(RuleError::Unsupported { level: *level, session, supported }),
-                None => Ok(()),
+                Some((session, supported)) if !mutant::on(Mutant::RaiseOverOlder) => {
+                    Err(RuleError::Unsupported { level: *level, session, supported })
+                }
+                _ => Ok(()),
             }
         }
         _ => ensure(needed <= image.level, RuleError::Level { needed, level: image.level }),

@@ -84,7 +84,7 @@ pub fn decode(revision: Revision, bytes: &[u8]) -> Result<Image, MetaError> {
     let bad_head = |error: serde_json::Error| unreadable(format!("its head is damaged: {error}"));
     let version = serde_json::from_slice::<HeadVersion>(head).map_err(bad_head)?.version;
     if !(1..=u64::from(SNAPSHOT_VERSION)).contains(&version) {
-        return Err(unreadable(newer("snapshot", version)));
+        return Err(unreadable(newer("snapshot", version, SNAPSHOT_VERSION)));
     }
     let head: Head = serde_json::from_slice(head).map_err(bad_head)?;
     if head.format != FORMAT || head.revision != revision {

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use futures::FutureExt;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 
@@ -20,6 +21,7 @@ use super::answers;
 use super::frames::{Frames, Unfinished};
 use super::places::{Guest, Place};
 use crate::api::{self, Reply, Request, Services};
+use crate::types::mutant::{self, Mutant};
 
 /// Requests of one connection that wait for their answers.
 const UNANSWERED_MAX: usize = 64;
@@ -134,7 +136,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         loop {
             let begun = tokio::select! {
                 biased;
-                () = stops.accepting.cancelled() => Err(Ended::Stopping),
+                () = stops.accepting.cancelled(), if !mutant::on(Mutant::LeaveProven) => Err(Ended::Stopping),
                 () = queue.closed() => return,
                 begun = self.next() => begun,
             };
@@ -150,6 +152,12 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         let held = Held::new(frame.len(), &self.guest);
         self.guest.used(self.services.env.clock.boot());
         let request = Request { frame, charge: Arc::new(charge), client_host: self.host.clone() };
+        if mutant::on(Mutant::ParkedIsOvertaken) {
+            let services = self.services.clone();
+            let mut begun = Box::pin(async move { api::begin(&services, request).await });
+            let answer = (&mut begun).now_or_never().unwrap_or_else(|| Box::pin(async { begun.await.await }));
+            return Ok(Pending { answer, held });
+        }
         Ok(Pending { answer: api::begin(&self.services, request).await, held })
     }
 }

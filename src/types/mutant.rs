@@ -92,6 +92,18 @@ pub enum Mutant {
     RegainFromMemory,
     /// Who was silent for two fifths of a ttl is closed, while what it shows is still proven.
     CloseEarly,
+    /// A broker that leaves goes on reading requests while its session is closed, and shows what was proven before.
+    LeaveProven,
+    /// The feature level is raised although a program that does not support it has an open session.
+    RaiseOverOlder,
+    /// An entry of the metadata table of a version that the program does not know is skipped.
+    SkipUnknown,
+    /// A session that opens closes those of other nodes, too, at once.
+    CloseOthersAtStart,
+    /// Fences are empty objects.
+    EmptyFence,
+    /// A request that has to wait for its partition is overtaken by those behind it on its connection.
+    ParkedIsOvertaken,
 }
 
 impl Mutant {
@@ -139,6 +151,12 @@ impl Mutant {
         Mutant::KeepOldIndex,
         Mutant::RegainFromMemory,
         Mutant::CloseEarly,
+        Mutant::LeaveProven,
+        Mutant::RaiseOverOlder,
+        Mutant::SkipUnknown,
+        Mutant::CloseOthersAtStart,
+        Mutant::EmptyFence,
+        Mutant::ParkedIsOvertaken,
     ];
 }
 

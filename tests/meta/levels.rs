@@ -1,9 +1,12 @@
 //! Feature levels: what may be appended when, who may raise them, and what older programs can read.
 
+use std::sync::Arc;
+
 use alluvium::meta::entry::{Change, Endpoint, Entry, TransferredPartitions};
 use alluvium::meta::image::Image;
 use alluvium::meta::rules::{self, RuleError};
-use alluvium::meta::{ProposeError, level, snapshot};
+use alluvium::meta::table::bucket::BucketTable;
+use alluvium::meta::{MetaError, ProposeError, level, snapshot};
 use alluvium::types::{FEATURE_LEVEL, RunId, TopicId};
 
 use crate::golden::golden;
@@ -154,4 +157,29 @@ async fn an_older_session_that_opens_first_keeps_the_level() {
     a.propose(always(vec![of_version_2().remove(1)])).await.expect_err("not at level 1");
     a.propose(always(vec![raise(2), of_version_2().remove(1)])).await.unwrap();
     assert_eq!(a.read(|image| image.level), 2, "one entry may raise the level and use it");
+}
+
+/// What the simulation has for older programs: they end at the first entry or snapshot above what they support.
+#[tokio::test(start_paused = true)]
+async fn an_older_program_ends_at_what_it_does_not_know() {
+    for generation in [10, 1000] {
+        let mut world = World::new();
+        (world.options.generation, world.options.snapshot_every) = (generation, generation);
+        let newer = world.broker(1).await;
+        world.options.supports = 1;
+        let older = world.broker(2).await;
+        newer.propose(always(vec![open_session_at(1, 7, 2)])).await.unwrap();
+        assert_eq!((older.catch_up().await.unwrap(), older.supports()), (1, 1));
+        newer.propose(always(vec![raise(2)])).await.unwrap();
+        let error = older.catch_up().await.unwrap_err().to_string();
+        assert!(error.contains("version 2 is unknown") && error.contains("up to 1"), "{error}");
+        assert!(matches!(older.propose(always(vec![ttl(5)])).await, Err(ProposeError::Meta(MetaError::Stopped(_)))));
+        // With generations of 10 a snapshot is all that is left of the beginning.
+        for count in 0..30 {
+            newer.propose(always(vec![ttl(10_000 + count)])).await.unwrap();
+        }
+        let what = if generation == 10 { "snapshot version 2 is unknown" } else { "entry version 2 is unknown" };
+        let Err(error) = world.open(3, Arc::new(BucketTable::new(world.store.clone()))).await else { panic!("opens") };
+        assert!(error.to_string().contains(what), "{error}");
+    }
 }

@@ -131,6 +131,10 @@ impl Store for Bottom {
             let landed = self.truth.lock().landed((self.host, key, &body), there, self.world.now());
             landed.states.into_iter().for_each(reached);
             self.world.hosts[self.host].handed_to.lock().extend(landed.handed_to);
+            self.world.hosts[self.host].closed_itself.fetch_or(landed.closed_itself, Ordering::Relaxed);
+            if let Some((rule, what)) = landed.wrong {
+                self.world.judge(|judge, _| judge.object(rule, what));
+            }
             words = landed.words;
         } else if self.now(key).is_some_and(|object| self.truth.lock().met_fence(self.host, key, &object)) {
             reached("fence: in the way of a session that writes");

@@ -235,6 +235,15 @@ impl Judge {
         }
     }
 
+    /// A fetch sent at `asked` was told that `from`, where its reader had come to, is out of range.
+    pub fn out_of_range(&mut self, place: &Place, from: i64, asked: Duration) {
+        let end = self.end(place, asked);
+        let deleted = self.log(place).delete_asked;
+        if (deleted..=end).contains(&from) {
+            self.object("lost-its-place", format_args!("{place:?}: {from} is out of range, the end was {end}"));
+        }
+    }
+
     /// Records from `from` on, as one fetch gave them.
     pub fn shown(&mut self, place: &Place, from: i64, end: i64, records: &[(i64, String)]) {
         let mut expected = from;

@@ -58,6 +58,8 @@ fn a_history_without_fault_is_let_pass() {
     judge.delete_asked(&place(), 1);
     judge.delete_acked(&place(), 1, at(6));
     judge.shown_start(&place(), 1, judge.deleted(&place(), at(7)));
+    judge.out_of_range(&place(), 0, at(7));
+    judge.out_of_range(&place(), 4, at(7));
     judge.commits("g", &place(), 2);
     judge.committed("g", &place(), 2, at(6));
     judge.shown_committed("g", &place(), 2, at(7));
@@ -277,6 +279,10 @@ const BAD: &[(&str, &str, History)] = &[
         judge.shown_topics(&BTreeSet::new());
     }),
     ("a topic is gone that nobody deleted", "topic-gone-without-cause", |judge| judge.topic_is_gone("id")),
+    ("where a reader had come to is out of range", "lost-its-place", |judge| {
+        three(judge);
+        judge.out_of_range(&place(), 3, at(4));
+    }),
     ("a deleted topic answers again", "deleted-topic-is-back", |judge| {
         judge.deletes_topic("id");
         judge.topic_deleted("id", at(1));

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use alluvium::wire::batch::{HEADER_BYTES, batches, crc_matches};
@@ -24,21 +25,20 @@ use kafka_protocol::messages::{
     ProduceResponse, TopicName,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, StrBytes};
-use turmoil::net::TcpStream;
 
 use crate::client::Client;
 use crate::judge::Place;
+use crate::net::{Net, Stream};
 use crate::world::Dice;
 
 const PRODUCE: i16 = 11;
 const FETCH: i16 = 12;
-const PORT: u16 = 9092;
 
 /// Stands for "the batch's CRC is wrong" where Kafka has an error code.
 pub const DAMAGED: i16 = -2;
 
 pub struct Conn {
-    client: Client<TcpStream>,
+    client: Client<Stream>,
     pub host: &'static str,
     pub patience: Duration,
 }
@@ -68,8 +68,8 @@ pub struct Fetched {
 }
 
 impl Conn {
-    pub async fn open(host: &'static str, patience: Duration) -> io::Result<Conn> {
-        let stream = tokio::time::timeout(patience, TcpStream::connect((host, PORT))).await.map_err(|_| late())??;
+    pub async fn open(net: &Arc<Net>, from: &'static str, host: &'static str, patience: Duration) -> io::Result<Conn> {
+        let stream = tokio::time::timeout(patience, net.connect(from, host)).await.map_err(|_| late())??;
         Ok(Conn { client: Client::new(stream), host, patience })
     }
 

@@ -5,7 +5,7 @@
 //!
 //! [`plan`] makes the fault plan of a seed, [`run`](mod@run) puts the hosts together and drives them, [`roles`] and
 //! [`producers`] are the clients,
-//! [`judge`] objects to what must not be seen, [`bucket`] is the store with its faults, [`world`] is what they share.
+//! [`hosts`] has their runtimes and clocks, [`net`] what is between them, [`judge`] objects to what must not be seen, [`bucket`] is the store with its faults, [`world`] is what they share.
 
 pub mod bucket;
 pub mod child;
@@ -13,11 +13,13 @@ pub mod churn;
 #[path = "../../broker/client.rs"]
 #[allow(dead_code, reason = "the broker's own tests use more of it")]
 pub mod client;
+pub mod hosts;
 pub mod judge;
 #[cfg(test)]
 mod judge_tests;
 pub mod kafka;
 pub mod mutants;
+pub mod net;
 pub mod plan;
 pub mod producers;
 pub mod roles;

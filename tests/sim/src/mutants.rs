@@ -51,6 +51,9 @@ pub fn kinds(mutant: Mutant) -> &'static [Kind] {
         Mutant::DuplicateAnsweredEarly => &[Kind::Slow, Kind::Unclear, Kind::CutOff],
         Mutant::RegainFromMemory => &[Kind::Regain],
         Mutant::CloseEarly => &[Kind::Neighbours, Kind::Cluster],
+        Mutant::LeaveProven | Mutant::RaiseOverOlder | Mutant::SkipUnknown => &[Kind::Upgrade],
+        Mutant::CloseOthersAtStart => &[Kind::Neighbours, Kind::Cluster, Kind::Scaling],
+        Mutant::ParkedIsOvertaken => &[Kind::Crashes, Kind::Unclear, Kind::Neighbours, Kind::Cluster, Kind::Scaling],
         Mutant::AckAtSessionEnd => &[Kind::Denied, Kind::Takeover, Kind::Paused, Kind::CutOff],
         _ => &[],
     }

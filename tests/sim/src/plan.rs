@@ -44,6 +44,8 @@ pub enum Kind {
     Cluster,
     /// From one broker to three, to five, to two.
     Scaling,
+    /// A cluster of older programs that are exchanged one after the other, until its feature level rises.
+    Upgrade,
     /// A lease is handed over by a broker that does not hear of it, and comes back before it does.
     Regain,
     /// A broker stands still for minutes or hours.
@@ -65,7 +67,7 @@ pub const KINDS: [Kind; 16] = [
     Kind::Neighbours,
     Kind::Cluster,
     Kind::Scaling,
-    Kind::Cluster,
+    Kind::Upgrade,
     Kind::Regain,
     Kind::Long,
 ];
@@ -104,6 +106,16 @@ impl Objects {
     }
 }
 
+/// Which program a broker is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Program {
+    /// It supports feature level 1: what it meets of level 2 ends it.
+    Older,
+    /// This one, told to leave the level at 1.
+    Held,
+    Newest,
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
     /// May be started, from now on.
@@ -116,6 +128,8 @@ pub enum Action {
     Leave(&'static str),
     /// Dies and stays away until [`Action::Start`].
     Die(&'static str),
+    /// Is this program from its next start on.
+    Exchange(&'static str, Program),
     Cut(&'static str, &'static str, Way),
     Mend(&'static str, &'static str),
     /// What is sent waits for [`Action::Release`].
@@ -160,6 +174,8 @@ pub enum Part {
     /// What goes wrong, and how it ends.
     Fault(Vec<(Duration, Action)>),
     AtHandover(AtHandover),
+    /// Who closes its own session hears nothing from the metadata table from then on, for so many milliseconds.
+    AtClose(u64),
     /// The clock of this host runs at so many thousandths of time.
     Rate(&'static str, u64),
     Merging(Merging),
@@ -175,6 +191,7 @@ impl fmt::Display for Part {
                 write!(out, "{}", text.join(", "))
             }
             Part::AtHandover(what) => write!(out, "at a hand-over: {what:?}"),
+            Part::AtClose(ms) => write!(out, "who closes its session is deaf for {ms} ms"),
             Part::Rate(host, permille) => write!(out, "the clock of {host} runs at {permille} ‰"),
             Part::Merging(merging) => write!(out, "{merging:?}"),
         }
@@ -202,6 +219,8 @@ pub struct Plan {
     pub parts: Vec<Part>,
     /// The brokers have node ids of their own, and share the partitions.
     pub neighbours: bool,
+    /// The feature level is raised when all brokers have supported that for so long.
+    pub settle_ms: u64,
     /// In the quiet phases everything must have come back within this.
     pub limit: Duration,
     /// Everything takes so many times as long as usual: the steps of the simulation, too.
@@ -283,12 +302,16 @@ impl Plan {
             Kind::Takeover | Kind::Paused | Kind::CutOff | Kind::Neighbours => 2,
             Kind::Cluster => dice.between(2, 6) as usize,
             Kind::Scaling => 5,
+            Kind::Upgrade => dice.between(2, 5) as usize,
             Kind::Regain | Kind::Long => dice.between(2, 4) as usize,
             _ => 1,
         };
         let clients = clients(dice, kind);
         let busy_table = kind == Kind::CutOff || dice.chance(25);
-        let neighbours = matches!(kind, Kind::Neighbours | Kind::Cluster | Kind::Scaling | Kind::Regain | Kind::Long);
+        let neighbours = matches!(
+            kind,
+            Kind::Neighbours | Kind::Cluster | Kind::Scaling | Kind::Upgrade | Kind::Regain | Kind::Long
+        );
         let mut plan = Plan {
             kind,
             hosts: HOSTS[..brokers].to_vec(),
@@ -310,6 +333,7 @@ impl Plan {
             frame: Vec::new(),
             parts: clients.into_iter().map(Part::Client).collect(),
             neighbours,
+            settle_ms: 600_000,
             limit: ms(match kind {
                 Kind::Slow => 150_000,
                 Kind::Damage => 6_000,
@@ -355,6 +379,11 @@ impl Plan {
         self.parts.iter().find_map(what).unwrap_or(AtHandover::Nothing)
     }
 
+    /// For how many milliseconds who closes its own session hears nothing.
+    pub fn at_close(&self) -> Option<u64> {
+        self.parts.iter().find_map(|part| if let Part::AtClose(ms) = part { Some(*ms) } else { None })
+    }
+
     /// How fast the clock of a host runs, in thousandths.
     pub fn rate(&self, host: &str) -> u64 {
         let rate = |part: &Part| match part {
@@ -371,7 +400,8 @@ impl Plan {
             .actions()
             .into_iter()
             .any(|(_, action)| matches!(action, Action::CutStore(..) | Action::PauseStore(..) | Action::LateReads(..)));
-        if silent || self.at_handover() != AtHandover::Nothing { *end } else { ms(0) }
+        let deaf = self.at_handover() != AtHandover::Nothing || self.at_close().is_some();
+        if silent || deaf { *end } else { ms(0) }
     }
 
     pub(crate) fn fault(&mut self, actions: impl IntoIterator<Item = (u64, Action)>) {
@@ -442,6 +472,7 @@ impl Plan {
             }
             Kind::Cluster => return self.cluster(dice, length),
             Kind::Scaling => return self.scaling(dice, length),
+            Kind::Upgrade => return self.upgrade(dice, length),
             Kind::Regain => return self.regain(dice, length),
             Kind::Long => return self.long(dice),
         }

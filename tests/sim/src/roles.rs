@@ -69,6 +69,10 @@ impl Ctx {
         }
     }
 
+    async fn open(&self, host: &'static str, patience: Duration) -> io::Result<Conn> {
+        Conn::open(&self.world.net, self.name, host, patience).await
+    }
+
     /// A connection to some broker; in quiet phases to one that is meant to be alive.
     pub async fn connect(&self) -> Conn {
         loop {
@@ -80,7 +84,7 @@ impl Ctx {
                 self.pause(20, 120).await;
                 continue;
             };
-            match Conn::open(host, Duration::from_millis(500)).await {
+            match self.open(host, Duration::from_millis(500)).await {
                 Ok(mut conn) => {
                     // A join waits for the members that died.
                     conn.patience = if self.storm() { self.patience } else { self.patience.max(LONG_PATIENCE) };
@@ -95,7 +99,7 @@ impl Ctx {
     /// After a refusal: most clients look who leads the partition, and go there. On a connection of its own: answers may be due on this.
     pub async fn seek(&self, conn: &Conn, place: &Place) {
         if self.world.hosts.len() > 1 && self.dice.chance(70) {
-            let leader = match Conn::open(conn.host, self.patience).await {
+            let leader = match self.open(conn.host, self.patience).await {
                 Ok(mut fresh) => fresh.leader(place).await.unwrap_or_default(),
                 Err(_) => None,
             };
@@ -106,7 +110,7 @@ impl Ctx {
     /// The same for the coordinator of a group.
     pub async fn seek_coordinator(&self, conn: &Conn, group: &str) {
         if self.world.hosts.len() > 1 && self.dice.chance(70) {
-            let found = match Conn::open(conn.host, self.patience).await {
+            let found = match self.open(conn.host, self.patience).await {
                 Ok(mut fresh) => fresh.coordinator(group).await.unwrap_or_default(),
                 Err(_) => None,
             };
@@ -200,6 +204,7 @@ async fn read_once(ctx: &Ctx, conn: &mut Conn, at: &mut BTreeMap<Place, i64>) ->
                 at.insert(place, records.last().map_or(from, |(offset, _)| offset + 1));
             }
             OUT_OF_RANGE => {
+                ctx.world.judge(|judge, _| judge.out_of_range(&place, from, asked));
                 let (code, start) = conn.list_offset(&place, -2).await?;
                 if code != 0 {
                     ctx.check_code("list offsets", code);
@@ -262,7 +267,7 @@ pub async fn asker(ctx: Ctx) {
     wait_for_topic(&ctx).await;
     let home = ctx.home.expect("askers have one");
     while ctx.storm() {
-        let Ok(mut conn) = Conn::open(home, Duration::from_millis(500)).await else {
+        let Ok(mut conn) = ctx.open(home, Duration::from_millis(500)).await else {
             ctx.pause(20, 120).await;
             continue;
         };

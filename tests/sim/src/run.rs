@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::mem::ManuallyDrop;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
@@ -24,13 +25,14 @@ use bytes::Bytes;
 use futures::FutureExt;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use turmoil::Sim;
-use turmoil::net::{TcpListener, TcpStream};
 
 use crate::bucket::{self, Bucket, HostStore};
+use crate::hosts::Hosts;
 use crate::judge::Judge;
-use crate::plan::{A, Action, AtHandover, HOSTS, Kind, Objects, Plan, Way};
+use crate::net::{self, Listening, Net};
+use crate::plan::{A, Action, AtHandover, HOSTS, Kind, Objects, Plan, Program, Way};
 use crate::roles::{self, Besides, Ctx};
+use crate::states::reached;
 use crate::world::{Dice, Exit, Phase, World, until};
 use crate::{churn, producers, states, team};
 
@@ -88,7 +90,8 @@ pub fn run(seed: u64, options: &Options) -> Outcome {
     let hearsay = if plan.neighbours { HEARSAY + plan.longest_silence() } else { staleness };
     let world = World::new(seed, Judge::new(staleness, hearsay), &plan, options.keep_trace);
     mutant::plant(options.mutant);
-    let simulated = catch_unwind(AssertUnwindSafe(|| Run::new(&world, &plan).drive()));
+    // After a panic nothing of it may run any more; the process ends with the run.
+    let simulated = catch_unwind(AssertUnwindSafe(|| ManuallyDrop::new(Run::new(&world, &plan)).drive()));
     mutant::plant(None);
     let simulated = simulated.unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
@@ -114,7 +117,7 @@ pub fn run(seed: u64, options: &Options) -> Outcome {
 struct Run<'a> {
     world: Arc<World>,
     plan: &'a Plan,
-    sim: Sim<'a>,
+    sim: Hosts,
     stores: BTreeMap<&'static str, HostStore>,
     bucket: Bucket,
     /// Asks the present life of a host to end cleanly.
@@ -127,35 +130,21 @@ struct Run<'a> {
 
 impl<'a> Run<'a> {
     fn new(world: &Arc<World>, plan: &'a Plan) -> Run<'a> {
-        let mut sim = turmoil::Builder::new()
-            .rng_seed(world.seed)
-            .tick_duration(TICK * u32::try_from(plan.scale).expect("small"))
-            .simulation_duration(Duration::from_secs(20 * 3600))
-            .min_message_latency(Duration::from_micros(200))
-            .max_message_latency(Duration::from_millis(6))
-            .tcp_capacity(4096)
-            .epoch(std::time::UNIX_EPOCH + Duration::from_secs(1_700_000_000))
-            .build();
+        let tick = TICK * u32::try_from(plan.scale).expect("small");
+        let mut sim = Hosts::new(world.net.clone(), Dice::new(world.entropy("hosts", 5)), tick);
         let (bucket, landing) = Bucket::new(world.clone(), Duration::from_millis(plan.merging().grace_ms));
-        let landing = RefCell::new(Some(landing));
-        sim.host("bucket", move || {
-            let landing = landing.borrow_mut().take().expect("the bucket never crashes");
-            async move {
-                bucket::land(landing).await;
-                Ok(())
-            }
-        });
+        sim.besides(bucket::land(landing));
         let stops = Rc::new(RefCell::new(BTreeMap::new()));
         let mut stores = BTreeMap::new();
-        for host in &plan.hosts {
+        for host in plan.hosts.iter().copied() {
             let store = bucket.for_host(host, plan.latency_ms);
-            stores.insert(*host, store.clone());
+            stores.insert(host, store.clone());
             let (world, settings, options, stops) =
                 (world.clone(), settings(plan, host), meta_options(plan), stops.clone());
-            sim.host(*host, move || {
+            sim.broker(host, move || {
                 let stop = CancellationToken::new();
-                stops.borrow_mut().insert(*host, stop.clone());
-                live(world.clone(), host, store.clone(), settings.clone(), options.clone(), stop)
+                stops.borrow_mut().insert(host, stop.clone());
+                Box::pin(live(world.clone(), host, store.clone(), settings.clone(), options.clone(), stop))
             });
         }
         let dice = Dice::new(world.entropy("run", 3));
@@ -183,17 +172,11 @@ impl<'a> Run<'a> {
         let groups = clients.iter().filter_map(|name| group_of(name)).collect();
         let has = |what: &str| clients.iter().any(|name| name.starts_with(what));
         let besides = Besides { team: has("member"), churn: has("churn") };
-        self.sim.client("maker", async move {
-            roles::make_topic(&maker).await;
-            Ok(())
-        });
-        self.sim.client("verifier", async move {
-            roles::verifier(verifier, groups, besides).await;
-            Ok(())
-        });
+        self.sim.client(async move { roles::make_topic(&maker).await });
+        self.sim.client(roles::verifier(verifier, groups, besides));
         let (producer_pace, admin_pace, deletes) = (plan.producer_pace_ms, plan.admin_pace_ms, plan.deletes);
         for ctx in contexts {
-            self.sim.client(ctx.name, async move {
+            self.sim.client(async move {
                 match (ctx.name.split('-').next(), group_of(ctx.name)) {
                     (Some("idem"), _) => producers::idempotent(ctx, producer_pace).await,
                     (Some("plain"), _) => producers::plain(ctx).await,
@@ -204,12 +187,11 @@ impl<'a> Run<'a> {
                     (_, Some(group)) => roles::consumer(ctx, group).await,
                     _ => roles::admin(ctx, admin_pace, deletes).await,
                 }
-                Ok(())
             });
         }
     }
 
-    fn drive(mut self) -> Duration {
+    fn drive(&mut self) -> Duration {
         let mut actions = std::collections::VecDeque::from(self.plan.actions());
         let mut quiet_since = None;
         let mut reborn = false;
@@ -242,13 +224,8 @@ impl<'a> Run<'a> {
             if late || !self.world.judge.lock().violations().is_empty() {
                 break;
             }
-            match self.sim.step() {
-                Ok(true) => break,
-                Ok(false) => {}
-                Err(error) => {
-                    self.world.judge(|judge, _| judge.object("simulation", error));
-                    break;
-                }
+            if self.sim.step() {
+                break;
             }
         }
         let left = at_once(self.bucket.memory.list("", None, 1_000_000));
@@ -260,15 +237,25 @@ impl<'a> Run<'a> {
         self.sim.elapsed()
     }
 
-    /// Whoever just handed leases over, with segments that may still be uploading, dies or stands still, or does not hear of it.
+    /// Whoever just handed leases over, with segments that may still be uploading, dies or stands still, or does not hear of it; or it
+    /// closed its session and does not hear of that.
     fn look_for_handovers(&mut self) {
-        let now = self.world.now();
-        for host in self.plan.hosts.clone() {
+        let (now, plan) = (self.world.now(), self.plan);
+        if let Some(deaf_ms) = plan.at_close() {
+            for host in plan.hosts.iter().copied() {
+                let closed = self.world.hosts[host].closed_itself.swap(false, Ordering::Relaxed);
+                if closed && self.world.phase() == Phase::Storm {
+                    self.act(Action::CutStore(host, Objects::Metadata, Way::Back));
+                    self.later.push((now + Duration::from_millis(deaf_ms), Action::MendStore(host)));
+                }
+            }
+        }
+        for host in plan.hosts.iter().copied() {
             let handed_to = std::mem::take(&mut *self.world.hosts[host].handed_to.lock());
             if handed_to.is_empty() || self.world.phase() != Phase::Storm || self.dice.chance(50) {
                 continue;
             }
-            match self.plan.at_handover() {
+            match plan.at_handover() {
                 AtHandover::Nothing => {}
                 AtHandover::Crash => self.act(Action::Crash(host)),
                 AtHandover::StandStill(pause) => {
@@ -294,7 +281,7 @@ impl<'a> Run<'a> {
     fn revive(&mut self, now: Duration) {
         for host in &self.plan.hosts {
             let Some(exit) = self.world.hosts[host].exited.lock().take() else { continue };
-            self.sim.crash(*host);
+            self.sim.crash(host);
             let survivor = self.world.phase() != Phase::Storm && self.world.alive.lock().contains(host);
             if exit == Exit::Other || survivor {
                 self.restarts.push((now + RESTART_AFTER, host));
@@ -325,6 +312,7 @@ impl<'a> Run<'a> {
                 self.crash(host);
             }
             Action::Restart(host) => self.tell_to_stop(host),
+            Action::Exchange(host, program) => *self.world.hosts[host].program.lock() = program,
             Action::Leave(host) => {
                 self.world.hosts[host].allowed.send_replace(false);
                 self.tell_to_stop(host);
@@ -332,27 +320,28 @@ impl<'a> Run<'a> {
             Action::Cut(one, other, way) => {
                 if self.is_there(one) && self.is_there(other) {
                     self.world.count("network: cut", 1);
-                    match way {
-                        Way::Both => self.sim.partition(one, other),
-                        Way::There => self.sim.partition_oneway(one, other),
-                        Way::Back => self.sim.partition_oneway(other, one),
+                    if way != Way::Back {
+                        self.world.net.cut(one, other);
+                    }
+                    if way != Way::There {
+                        self.world.net.cut(other, one);
                     }
                 }
             }
             Action::Mend(one, other) => {
                 if self.is_there(one) && self.is_there(other) {
-                    self.sim.repair(one, other);
+                    self.world.net.open(one, other);
                 }
             }
             Action::Hold(one, other) => {
                 if self.is_there(one) && self.is_there(other) {
                     self.world.count("network: held", 1);
-                    self.sim.hold(one, other);
+                    self.world.net.hold(one, other);
                 }
             }
             Action::Release(one, other) => {
                 if self.is_there(one) && self.is_there(other) {
-                    self.sim.release(one, other);
+                    self.world.net.open(one, other);
                 }
             }
             Action::Rates(host, rates) => self.stores[host].faults.set_rates(rates),
@@ -412,9 +401,9 @@ impl<'a> Run<'a> {
             switches.paused.send_replace(false);
             *switches.cut.lock() = None;
             switches.late_reads_ms.store(0, Ordering::Relaxed);
+            *switches.program.lock() = Program::Newest;
             for other in others.iter().chain(&plan.hosts[at + 1..]) {
-                self.sim.release(*other, host);
-                self.sim.repair(*other, host);
+                self.world.net.open(other, host);
             }
             switches.allowed.send_replace(alive.contains(&host));
             if !alive.contains(&host) {
@@ -424,7 +413,7 @@ impl<'a> Run<'a> {
         self.restarts.retain(|(_, host)| alive.contains(host));
         for host in &alive {
             let coming = self.restarts.iter().any(|(_, other)| other == host);
-            if !coming && !self.sim.is_host_running(*host) {
+            if !coming && !self.sim.is_running(host) {
                 self.bounce(host);
             }
         }
@@ -528,6 +517,7 @@ fn settings(plan: &Plan, host: &str) -> Settings {
         merge_unmerged_max: Some(merging.unmerged_max),
         collect_grace_ms: merging.grace_ms,
         tail_cache_bytes: merging.tail_bytes,
+        feature_level_settle_ms: plan.settle_ms,
         ..Settings::default()
     };
     settings.kafka.offsets_topic_num_partitions = 2;
@@ -547,22 +537,26 @@ fn meta_options(plan: &Plan) -> MetaOptions {
     }
 }
 
-struct SimListener(TcpListener);
+struct SimListener(Listening);
 
 impl Listener for SimListener {
-    type Stream = TcpStream;
+    type Stream = net::Stream;
 
-    async fn accept(&mut self) -> std::io::Result<(TcpStream, SocketAddr)> {
+    async fn accept(&mut self) -> std::io::Result<(net::Stream, SocketAddr)> {
         self.0.accept().await
     }
 }
 
-struct SimDial;
+struct SimDial {
+    net: Arc<Net>,
+    host: &'static str,
+}
 
 #[async_trait::async_trait]
 impl Dial for SimDial {
-    async fn dial(&self, host: &str, port: u16) -> std::io::Result<Box<dyn Stream>> {
-        Ok(Box::new(TcpStream::connect((host, port)).await?))
+    async fn dial(&self, host: &str, _: u16) -> std::io::Result<Box<dyn Stream>> {
+        let host = HOSTS.into_iter().find(|known| *known == host).ok_or(std::io::ErrorKind::NotFound)?;
+        Ok(Box::new(self.net.connect(self.host, host).await?))
     }
 }
 
@@ -571,24 +565,30 @@ async fn live(
     world: Arc<World>,
     host: &'static str,
     store: HostStore,
-    settings: Settings,
-    options: MetaOptions,
+    mut settings: Settings,
+    mut options: MetaOptions,
     stop: CancellationToken,
-) -> turmoil::Result {
+) {
     let switches = &world.hosts[host];
     until(&switches.allowed, |allowed| *allowed).await;
     let life = switches.lives.fetch_add(1, Ordering::Relaxed);
+    let program = *switches.program.lock();
+    match program {
+        Program::Older => options.supports = 1,
+        Program::Held => settings.feature_level = Some(1),
+        Program::Newest => {}
+    }
     let ports = Ports {
         store: store.store.clone(),
         env: world.env(host, life),
-        listener: SimListener(TcpListener::bind(("0.0.0.0", 9092)).await?),
-        dial: Arc::new(SimDial),
+        listener: SimListener(world.net.listen(host)),
+        dial: Arc::new(SimDial { net: world.net.clone(), host }),
         advertised: (host.to_owned(), 9092),
         metrics: Metrics::new(),
         readiness: watch::Sender::new(Readiness::NotReady("starting".to_owned())),
     };
     let ready = |_node_id| {
-        world.note(host, format_args!("life {life} serves"));
+        world.note(host, format_args!("life {life} serves ({program:?})"));
     };
     let end = run_with(ports, settings, options, stop, ready).await;
     let exit = match &end {
@@ -598,6 +598,12 @@ async fn live(
     match &end {
         Ok(()) => world.note(host, format_args!("life {life} ended as asked")),
         Err(error) => world.note(host, format_args!("life {life} ended: {error}")),
+    }
+    if let Err(BrokerError::Metadata(error)) = &end
+        && program == Program::Older
+        && error.to_string().contains("is unknown to this program")
+    {
+        reached("level: an older program ended at what it does not know");
     }
     if let Err(BrokerError::Broken(reason)) = &end {
         world.judge(|judge, _| judge.object("broken", reason));

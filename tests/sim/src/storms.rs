@@ -1,9 +1,9 @@
-//! What befalls brokers with node ids of their own: two neighbours, clusters of two to five, leases that come back unheard of,
-//! pauses of hours.
+//! What befalls brokers with node ids of their own: two neighbours, clusters of two to five, rolling upgrades, leases that come back
+//! unheard of, pauses of hours.
 
 use alluvium::store::fault::FaultRates;
 
-use crate::plan::{A, Action, AtHandover, B, HOSTS, Objects, Part, Plan, jump, rates, way};
+use crate::plan::{A, Action, AtHandover, B, HOSTS, Objects, Part, Plan, Program, jump, rates, way};
 use crate::world::Dice;
 
 /// Clients that ask one broker only, whatever it says.
@@ -11,7 +11,7 @@ const ASKERS: [&str; 3] = ["asker-1", "asker-2", "asker-3"];
 
 /// Clocks run so fast, in thousandths: the slowest and the fastest differ by less than a quarter.
 const SLOWEST: u64 = 876;
-const FASTEST: u64 = 1140;
+pub(crate) const FASTEST: u64 = 1140;
 
 impl Plan {
     /// Who keeps to one broker shows what that one says when others have gone on without it.
@@ -216,6 +216,53 @@ impl Plan {
             self.mishap(dice, host, from);
         }
         (3 * step + self.ttl_ms, alive)
+    }
+
+    /// A rolling upgrade: who founds the cluster, and most others, know level 1 only, or are told to stay there. They are exchanged one
+    /// after the other, some are taken back, and the level rises when it may, under load. At level 1 who leaves hands nothing over: it
+    /// closes its session, and others write at once, of which it need not have heard.
+    pub(crate) fn upgrade(&mut self, dice: &Dice, length: u64) -> (u64, Vec<&'static str>) {
+        self.long_ttl(dice);
+        let length = length + dice.between(2, 5) * self.ttl_ms + 2_000;
+        self.settle_ms = dice.below(1_500);
+        if dice.chance(60) {
+            self.parts.push(Part::AtClose(dice.between(100, 1_500)));
+        }
+        self.settle_clients(dice);
+        self.drift(dice);
+        for host in self.hosts.clone().into_iter().skip(1) {
+            let at = if dice.chance(70) { dice.between(0, 300) } else { dice.between(300, length) };
+            self.fault([(at, Action::Start(host))]);
+        }
+        for host in self.hosts.clone() {
+            if host != A && dice.chance(30) {
+                continue;
+            }
+            let first = if dice.chance(80) { Program::Older } else { Program::Held };
+            self.fault([(0, Action::Exchange(host, first))]);
+            if dice.chance(15) {
+                continue;
+            }
+            let mut at = dice.between(800, length / 2);
+            self.exchange(dice, host, at, Program::Newest);
+            if dice.chance(25) {
+                for program in [Program::Older, Program::Newest] {
+                    at += dice.between(200, 1_500);
+                    self.exchange(dice, host, at, program);
+                }
+            }
+        }
+        for _ in 0..dice.below(4) {
+            let (host, from) = (self.pick(dice), dice.between(800, length));
+            self.mishap(dice, host, from);
+        }
+        let alive = self.remain(dice);
+        (length, alive)
+    }
+
+    fn exchange(&mut self, dice: &Dice, host: &'static str, at: u64, program: Program) {
+        let end = if dice.chance(80) { Action::Restart(host) } else { Action::Crash(host) };
+        self.fault([(at, Action::Exchange(host, program)), (at, end)]);
     }
 
     /// Who hands leases over does not hear that it is done, while the others are told to leave as soon as they have them. A look at the

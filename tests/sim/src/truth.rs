@@ -6,8 +6,11 @@ use std::time::Duration;
 
 use alluvium::meta::entry::{Change, Entry};
 use alluvium::meta::image::{Image, SessionState};
+use alluvium::meta::level;
 use alluvium::segment::{RUNS_PREFIX, Tail, parse_run_key, parse_segment_key, parse_tail, segment_key};
 use alluvium::types::{Revision, RunId, SegmentNumber, SessionId};
+
+use crate::storms::FASTEST;
 
 const REVISIONS: &str = "meta/log/";
 
@@ -20,6 +23,10 @@ pub struct Landed {
     pub states: Vec<&'static str>,
     /// What a revision says, in words.
     pub words: Option<String>,
+    /// Somebody closed the session that he has.
+    pub closed_itself: bool,
+    /// What must not have landed: the rule that is broken, and how.
+    pub wrong: Option<(&'static str, String)>,
 }
 
 #[derive(Default)]
@@ -38,6 +45,8 @@ pub struct Truth {
     fencers: BTreeMap<SessionId, BTreeSet<&'static str>>,
     /// Up to which segment sessions handed leases over.
     through: BTreeMap<SessionId, SegmentNumber>,
+    /// When segments landed.
+    landed: BTreeMap<(SessionId, SegmentNumber), Duration>,
 }
 
 impl Truth {
@@ -79,10 +88,15 @@ impl Truth {
         now: Duration,
     ) -> Landed {
         if let Ok((session, number)) = parse_segment_key(key) {
-            return Landed { states: self.segment_landed(host, key, body, session, number), ..Landed::default() };
+            let states = self.segment_landed((host, key, body), (session, number), now);
+            return Landed { states, ..Landed::default() };
         }
         if key.starts_with("meta/closed/") {
             return Landed { states: vec!["metadata: a generation was closed"], ..Landed::default() };
+        }
+        if key.starts_with(RUNS_PREFIX) && self.image.level < level::MERGE {
+            let wrong = Some(("above-the-level", format!("{key} at level {}", self.image.level)));
+            return Landed { wrong, ..Landed::default() };
         }
         let Some(revision) = key.strip_prefix(REVISIONS).and_then(|digits| digits.parse().ok()) else {
             return Landed::default();
@@ -95,16 +109,14 @@ impl Truth {
             };
         }
         let Ok(entry) = Entry::decode(revision, body) else { return Landed::default() };
-        self.revision_landed(&entry, there, now)
+        self.revision_landed(host, &entry, there, now)
     }
 
     fn segment_landed(
         &mut self,
-        host: &'static str,
-        key: &str,
-        body: &[u8],
-        session: SessionId,
-        number: SegmentNumber,
+        (host, key, body): (&'static str, &str, &[u8]),
+        (session, number): (SessionId, SegmentNumber),
+        now: Duration,
     ) -> Vec<&'static str> {
         let mut states = Vec::new();
         if self.deleted.contains(key) {
@@ -124,7 +136,10 @@ impl Truth {
             if self.host(session) == host {
                 states.push("fence: by the broker itself, or its next life");
             }
-        } else if self.end_of(session).is_some_and(|end| number > end) {
+            return states;
+        }
+        self.landed.entry((session, number)).or_insert(now);
+        if self.end_of(session).is_some_and(|end| number > end) {
             states.push("late write: behind the end of its session");
         } else if self.fencers.contains_key(&session) {
             states.push("late write: after a fence, below it or above");
@@ -132,13 +147,18 @@ impl Truth {
         states
     }
 
-    fn revision_landed(&mut self, entry: &Entry, there: impl Fn(&str) -> bool, now: Duration) -> Landed {
+    fn revision_landed(&mut self, host: &str, entry: &Entry, there: impl Fn(&str) -> bool, now: Duration) -> Landed {
         let mut landed = Landed::default();
         for change in &entry.changes {
             self.look(change, &there, &mut landed);
+            if let Change::FenceSession { session, end, .. } = change {
+                landed.closed_itself |= self.has(host, *session);
+                landed.wrong = landed.wrong.or_else(|| self.closed_early(host, *session, *end, now));
+            }
         }
         let claims: Vec<RunId> = self.image.merges.claims.keys().copied().collect();
         self.image.apply(entry).expect("it follows");
+        landed.wrong = landed.wrong.or_else(|| self.unreadable(entry));
         for (session, merged) in &self.image.merges.sessions {
             let known = self.merged.entry(*session).or_default();
             if known.last().is_none_or(|(through, _)| *through < merged.through) {
@@ -156,6 +176,47 @@ impl Truth {
         let words: Vec<String> = entry.changes.iter().map(|change| self.words(change)).collect();
         landed.words = Some(words.join("; "));
         landed
+    }
+
+    /// Whether this is the session that a host has, not one of an earlier life.
+    fn has(&self, host: &str, session: SessionId) -> bool {
+        let newest = self.image.open_sessions().filter(|(id, _)| self.host(*id) == host).map(|(id, _)| id).last();
+        newest == Some(session)
+    }
+
+    /// Nothing stands in the table that a program which has an open session does not know.
+    fn unreadable(&self, entry: &Entry) -> Option<(&'static str, String)> {
+        let needed = entry.version.max(self.image.level);
+        let (session, supported) =
+            self.image.open_sessions().map(|(id, session)| (id, session.level())).find(|(_, level)| *level < needed)?;
+        let what = format!(
+            "revision {} is of level {needed}, session {} of {} supports {supported}",
+            entry.revision,
+            session.revision,
+            self.host(session)
+        );
+        Some(("above-the-level", what))
+    }
+
+    /// A session is closed by another node only when its newest segment has stood for a ttl, by whatever clock.
+    fn closed_early(
+        &self,
+        host: &str,
+        session: SessionId,
+        end: SegmentNumber,
+        now: Duration,
+    ) -> Option<(&'static str, String)> {
+        let node = |id: SessionId| self.image.sessions.get(&id).map(|session| session.node_id);
+        let by = self.image.open_sessions().map(|(id, _)| id).filter(|id| self.host(*id) == host).last()?;
+        let landed = *self.landed.get(&(session, end.checked_sub(1)?))?;
+        let stood = now.saturating_sub(landed) + Duration::from_millis(2);
+        let ttl = Duration::from_millis(self.image.session_ttl_ms);
+        if node(session) == node(by) || stood * FASTEST as u32 >= ttl * 1000 {
+            return None;
+        }
+        let what =
+            format!("{host} closes {} of {} after {stood:?}, its ttl is {ttl:?}", session.revision, self.host(session));
+        Some(("closed-too-early", what))
     }
 
     /// What is remarkable about a change of the image as it is.
@@ -192,8 +253,13 @@ impl Truth {
                 if ready.is_empty() {
                     reached("session: closed, nobody is ready");
                 }
+                if self.image.level < level::HAND_OVER {
+                    reached("session: closed at level 1");
+                }
             }
             Change::GrantVacant { .. } => reached("lease: of a vacant partition"),
+            Change::RaiseLevel { .. } if self.image.topics.is_empty() => {}
+            Change::RaiseLevel { .. } => reached("level: raised while there is something"),
             Change::ClaimMerge { session, by, .. } if by != session => {
                 reached("merge: of another broker's session");
             }

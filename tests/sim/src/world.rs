@@ -12,7 +12,8 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::judge::Judge;
-use crate::plan::{Objects, Plan, Way};
+use crate::net::Net;
+use crate::plan::{Objects, Plan, Program, Way};
 
 /// 2023-11-14, where the wall clocks of all hosts begin.
 const EPOCH_MS: i64 = 1_700_000_000_000;
@@ -62,6 +63,10 @@ pub struct HostSwitches {
     pub rate: u64,
     pub booted: Duration,
     pub lives: AtomicU64,
+    /// What the next life is.
+    pub program: Mutex<Program>,
+    /// It closed its own session, and nobody has looked yet.
+    pub closed_itself: AtomicBool,
     /// To whom it handed leases over, and nobody has looked yet.
     pub handed_to: Mutex<Vec<String>>,
     /// Why the process ended by itself, until somebody has seen it.
@@ -87,6 +92,7 @@ pub struct World {
     pub scale: u32,
     pub night: AtomicBool,
     pub counters: Mutex<BTreeMap<&'static str, u64>>,
+    pub net: Arc<Net>,
 }
 
 impl World {
@@ -102,6 +108,8 @@ impl World {
                 rate: plan.rate(name),
                 booted: Duration::from_secs(1000) * (at as u32 + 1),
                 lives: AtomicU64::new(0),
+                program: Mutex::new(Program::Newest),
+                closed_itself: AtomicBool::new(false),
                 handed_to: Mutex::default(),
                 exited: Mutex::new(None),
             };
@@ -118,6 +126,7 @@ impl World {
             scale: u32::try_from(plan.scale).expect("small"),
             night: AtomicBool::new(false),
             counters: Mutex::default(),
+            net: Net::new(Dice::new(Arc::new(SeededEntropy::new(seed.rotate_left(17))))),
         })
     }
 

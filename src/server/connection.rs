@@ -154,6 +154,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         let request = Request { frame, charge: Arc::new(charge), client_host: self.host.clone() };
         if mutant::on(Mutant::ParkedIsOvertaken) {
             let services = self.services.clone();
+            #[expect(clippy::async_yields_async, reason = "the first step and the rest are awaited apart")]
             let mut begun = Box::pin(async move { api::begin(&services, request).await });
             let answer = (&mut begun).now_or_never().unwrap_or_else(|| Box::pin(async { begun.await.await }));
             return Ok(Pending { answer, held });

@@ -141,8 +141,8 @@ fn a_slow_start_among_the_busy_is_in_time_and_not_taken_for_dead() {
         tokio::spawn(async move {
             let entropy = testing::env(7).entropy;
             for number in 1u128.. {
-                // Four changes in three seconds.
-                tokio::time::sleep(Duration::from_millis(entropy.next_u64() % 1500)).await;
+                // A change a second.
+                tokio::time::sleep(Duration::from_millis(entropy.next_u64() % 2000)).await;
                 let topic = move |_: &Image| {
                     Ok::<_, std::convert::Infallible>(vec![Change::CreateTopic {
                         id: TopicId(number),

@@ -275,7 +275,10 @@ async fn recover_once(log: &Arc<Log>, mut wanted: Vec<PartitionId>) -> Left {
             continue;
         }
         match recovered {
-            Ok(partition) => slot.settle(SlotState::Serving(Box::new(partition))),
+            Ok(mut partition) => {
+                partition.taken_over(log.env.clock.wall_ms());
+                slot.settle(SlotState::Serving(Box::new(partition)));
+            }
             Err(error) if error.is_passing() || newest.is_err() => {
                 again.insert(id);
                 reason = Some(error);

@@ -24,7 +24,7 @@ const READ_MAX: usize = 1024;
 
 /// Entries that are likely to follow: a snapshot, while a broker starts; a revision that another broker was first to take, while who wants
 /// to append hurries to be next; any other.
-pub(super) const LIKELY_AT_START: usize = 64;
+pub(super) const LIKELY_AT_START: usize = 16;
 const LIKELY_AFTER_LOSS: usize = 8;
 pub(super) const LIKELY: usize = 1;
 

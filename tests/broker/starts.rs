@@ -110,7 +110,7 @@ fn comes_back(store: StoreRef, next_offset: i64) -> (f64, f64) {
 }
 
 /// The chain of a start: whether the store passed its probe, and whether it still does (2); the cluster (1); the newest snapshot (1, for there
-/// is none yet); revisions, 64 side by side, and the look behind them; OpenSession and the look behind it (2); the predecessor's names, the
+/// is none yet); revisions, 16 side by side, then 32, then 64 each time, and the look behind them; OpenSession and the look behind it (2); the predecessor's names, the
 /// newest of its segments, the fence (3), and beside that segment 0; Ready and the look behind it (2).
 #[test]
 fn a_start_is_a_short_chain_of_round_trips() {

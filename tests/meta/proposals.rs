@@ -306,5 +306,6 @@ async fn who_is_far_away_gets_its_turn_among_the_busy() {
     }
     busy.abort();
     let mean = begun.elapsed() / PROPOSALS;
-    assert!(mean < TRIP * 8, "a change takes {mean:?} of a table that is {TRIP:?} away");
+    println!("a change takes {mean:?}");
+    assert!(mean < TRIP * 6, "a change takes {mean:?} of a table that is {TRIP:?} away");
 }

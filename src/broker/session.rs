@@ -132,14 +132,15 @@ fn build<L>(
     let ttl = ports.store.is_shared().then_some(opened.ttl);
     let env = ports.env.clone();
     let limits = merge_limits(settings, ttl.is_some());
+    let committed = opened.newest.number + 1;
     let context = FlushContext {
         session: opened.id,
-        appender: Arc::new(Appender::new(1, settings.flush_bytes)),
+        appender: Arc::new(Appender::new(committed, settings.flush_bytes)),
         slots: Arc::new(Slots::default()),
         store: ports.store.clone(),
         tail: Arc::new(TailCache::new(settings.tail_cache_bytes)),
         proof: Arc::new(Proof::new(env.clone(), ttl, opened.newest)),
-        unmerged: Arc::new(Unmerged::new(limits.unmerged_max, env.clock.boot())),
+        unmerged: Arc::new(Unmerged::new(limits.unmerged_max, committed, env.clock.boot())),
         env: env.clone(),
         metrics: ports.metrics.clone(),
     };
@@ -171,7 +172,7 @@ fn build<L>(
     Session {
         maintenance,
         services: services(ports, settings, log, opened.node_id),
-        flusher: Flusher::new(context, flush_policy(settings, ttl), opened.footer_zero),
+        flusher: Flusher::new(context, flush_policy(settings, ttl), opened.footers),
         producer_expiration_ms: settings.kafka.producer_id_expiration_ms,
     }
 }

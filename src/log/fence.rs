@@ -3,11 +3,20 @@
 //! Any number of fencers find the same end, and a late fence changes nothing: names are create-only, so the lowest number that holds a
 //! fence is fixed once all below it hold segments. The walk starts at a number that is known to be committed: every segment says how
 //! many of its session were committed when it was sealed, so any segment found, at whatever number, proves a start. Which numbers are
-//! probed to find one is only a matter of speed; the names above are listed, so that a lost object is not taken for the end.
+//! probed to find one is only a matter of speed: the newest of those that a list shows, or, of more than one answer to a list holds, a
+//! high one, and the names above are listed then, so that a lost object is not taken for the end.
+//!
+//! ```text
+//! list ─► the newest segments, side by side ─► a fence ahead of them, and one at the first number that is free, or the next …
+//! ```
+//!
+//! The fence ahead only stops a writer that races, wherever and whenever it lands; so the walk need not wait for it.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::future::{join_all, try_join};
 
 use crate::segment::{Fence, IDENTITY_BYTES, Tail, parse_segment_key, segment_key, session_prefix};
 use crate::store::ListedObject;
@@ -20,6 +29,9 @@ use super::recover::{FooterReader, RecoveryError};
 
 /// The fence that stops a racing writer goes so far ahead of the highest segment seen.
 const AHEAD: SegmentNumber = 16;
+
+/// Of the names in a list the newest are looked at, so many side by side: some more than a writer has in flight, so that the end is near.
+const NEWEST: usize = 8;
 
 /// Names in one answer to a list.
 const LIST_PAGE: usize = 1000;
@@ -45,16 +57,21 @@ pub async fn fence(
     fencer: SessionId,
     merged: SegmentNumber,
 ) -> Result<SegmentNumber, FenceError> {
-    let seen = highest_seen(reader, target, merged).await?;
-    if let Some(highest) = seen.highest.filter(|_| !mutant::on(Mutant::EndFromReads)) {
-        put(reader, policy, target, highest + AHEAD, fencer).await?;
-    }
+    let seen = newest_seen(reader, target, merged).await?;
+    let ahead = async {
+        match seen.highest.filter(|_| !mutant::on(Mutant::EndFromReads)) {
+            Some(highest) => put(reader, policy, target, highest + AHEAD, fencer).await,
+            None => Ok(false),
+        }
+    };
     if mutant::on(Mutant::FenceAheadOnly) {
+        ahead.await?;
         return Ok(seen.highest.map_or(merged, |highest| highest + 1));
     }
     let from_zero = mutant::on(Mutant::FenceFromZero) || mutant::on(Mutant::FenceBelowMerged);
-    let start = if from_zero { 0 } else { seen.committed };
-    walk(reader, policy, target, start, fencer).await
+    let start = if from_zero { 0 } else { seen.first_free() };
+    let (_, end) = try_join(ahead, walk(reader, policy, target, start, fencer)).await?;
+    Ok(end)
 }
 
 /// Fences our own session, whose first `committed` segments are committed and which seals no more. What it may have in flight races
@@ -117,27 +134,74 @@ async fn put(
 struct Seen {
     highest: Option<SegmentNumber>,
     committed: SegmentNumber,
+    /// Numbers at which segments stand.
+    segments: BTreeSet<SegmentNumber>,
+}
+
+impl Seen {
+    /// The first number, from those that are known to be committed on, at which no segment was seen.
+    fn first_free(&self) -> SegmentNumber {
+        (self.committed..).find(|number| !self.segments.contains(number)).unwrap_or(self.committed)
+    }
+
+    fn segment(&mut self, number: SegmentNumber, committed: SegmentNumber) {
+        self.highest = self.highest.max(Some(number));
+        self.committed = self.committed.max(committed);
+        self.segments.insert(number);
+    }
+}
+
+/// Looks at the newest segments of the session, from the first that is not merged on.
+async fn newest_seen(reader: &FooterReader, target: SessionId, merged: SegmentNumber) -> Result<Seen, FenceError> {
+    let mut seen = Seen { highest: None, committed: merged, segments: BTreeSet::new() };
+    let after = merged.checked_sub(1).map(|last| segment_key(target, last));
+    let page = list_retrying(reader, &session_prefix(target), after.as_deref()).await?;
+    if page.len() == LIST_PAGE {
+        highest_seen(reader, target, merged, &mut seen).await?;
+        return Ok(seen);
+    }
+    let numbers: Vec<_> =
+        page.iter().filter_map(|object| parse_segment_key(&object.key).ok()).map(|(_, number)| number).collect();
+    for newest in numbers.rchunks(NEWEST) {
+        let tails = join_all(newest.iter().map(|number| segment_committed(reader, target, *number))).await;
+        for (number, committed) in newest.iter().zip(tails).rev() {
+            match committed {
+                Ok(Some(committed)) => seen.segment(*number, committed),
+                Ok(None) => {}
+                // What is known to be committed need not be read here: recovery does, for the partitions that are in it.
+                Err(_) if *number < seen.committed => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if seen.highest.is_some() {
+            break;
+        }
+    }
+    Ok(seen)
 }
 
 /// Gallops and bisects for a high segment of the session, from the first that is not merged.
-async fn highest_seen(reader: &FooterReader, target: SessionId, merged: SegmentNumber) -> Result<Seen, FenceError> {
-    let mut seen = Seen { highest: None, committed: merged };
+async fn highest_seen(
+    reader: &FooterReader,
+    target: SessionId,
+    merged: SegmentNumber,
+    seen: &mut Seen,
+) -> Result<(), FenceError> {
     let mut above: SegmentNumber = 1;
-    while look(reader, target, merged + above - 1, &mut seen).await? {
+    while look(reader, target, merged + above - 1, seen).await? {
         above *= 2;
     }
     let mut above = merged + above;
     let mut low = seen.highest.map_or(merged, |highest| highest + 1);
     while low < above {
         let middle = low + (above - low) / 2;
-        if look(reader, target, middle, &mut seen).await? {
+        if look(reader, target, middle, seen).await? {
             low = middle + 1;
         } else {
             above = middle;
         }
     }
-    look_above(reader, target, merged, &mut seen).await?;
-    Ok(seen)
+    look_above(reader, target, merged, seen).await
 }
 
 /// Looks at the names above the highest segment found, which probing may have missed: a segment there tells how far its session was
@@ -150,7 +214,7 @@ async fn look_above(
 ) -> Result<(), FenceError> {
     let mut after = segment_key(target, seen.highest.unwrap_or(merged));
     loop {
-        let page = list_retrying(reader, &session_prefix(target), &after).await?;
+        let page = list_retrying(reader, &session_prefix(target), Some(&after)).await?;
         for object in page.iter().rev() {
             let Ok((_, number)) = parse_segment_key(&object.key) else { continue };
             if look(reader, target, number, seen).await? {
@@ -164,11 +228,15 @@ async fn look_above(
     }
 }
 
-async fn list_retrying(reader: &FooterReader, prefix: &str, after: &str) -> Result<Vec<ListedObject>, RecoveryError> {
+async fn list_retrying(
+    reader: &FooterReader,
+    prefix: &str,
+    after: Option<&str>,
+) -> Result<Vec<ListedObject>, RecoveryError> {
     let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
     let deadline = reader.env.clock.boot() + LIST_DEADLINE;
     loop {
-        match reader.store.list(prefix, Some(after), LIST_PAGE).await {
+        match reader.store.list(prefix, after, LIST_PAGE).await {
             Ok(page) => return Ok(page),
             Err(error) if error.is_passing() && reader.env.clock.boot() < deadline => {
                 tokio::time::sleep(backoff.next(reader.env.entropy.as_ref())).await;
@@ -184,10 +252,21 @@ async fn look(
     number: SegmentNumber,
     seen: &mut Seen,
 ) -> Result<bool, FenceError> {
-    let Some(Tail::Segment(segment)) = reader.tail(&segment_key(target, number)).await? else { return Ok(false) };
-    seen.highest = seen.highest.max(Some(number));
-    seen.committed = seen.committed.max(segment.footer.committed);
+    let Some(committed) = segment_committed(reader, target, number).await? else { return Ok(false) };
+    seen.segment(number, committed);
     Ok(true)
+}
+
+/// How many segments of its session were committed when this one was sealed; `None`: there is none.
+async fn segment_committed(
+    reader: &FooterReader,
+    target: SessionId,
+    number: SegmentNumber,
+) -> Result<Option<SegmentNumber>, RecoveryError> {
+    match reader.tail(&segment_key(target, number)).await? {
+        Some(Tail::Segment(segment)) => Ok(Some(segment.footer.committed)),
+        _ => Ok(None),
+    }
 }
 
 #[cfg(test)]
@@ -197,6 +276,7 @@ mod tests {
     use super::*;
     use crate::segment::{SegmentDraft, build};
     use crate::store::Store;
+    use crate::store::distant::DistantStore;
     use crate::store::memory::MemoryStore;
     use crate::types::env::testing::env;
 
@@ -254,6 +334,45 @@ mod tests {
             assert!(!write(&store, *end, *end).await, "the writer can not go on");
             let own = fence_own(&reader, &CreatePolicy::default(), TARGET, *end).await.expect("fences");
             assert_eq!(own, *end);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_is_a_short_chain_of_round_trips_however_much_was_written() {
+        const TRIP: Duration = Duration::from_millis(100);
+        // (segments, what each says was committed when it was sealed: so many less; round trips)
+        for (count, in_flight, most) in [(0, 0, 2), (1, 0, 3), (1, 1, 3), (600, 4, 3), (999, 4, 3), (1500, 4, 45)] {
+            let memory = Arc::new(MemoryStore::shared());
+            for number in 0..count {
+                assert!(write(&memory, number, number.saturating_sub(in_flight)).await);
+            }
+            let reader = FooterReader { store: Arc::new(DistantStore::new(memory, TRIP)), env: env(1) };
+            let begun = tokio::time::Instant::now();
+            let found = fence(&reader, &CreatePolicy::default(), TARGET, FENCER, 0).await.expect("fences");
+            let trips = begun.elapsed().as_millis().div_ceil(TRIP.as_millis());
+            assert_eq!(found, count);
+            assert!(trips <= most, "{count} segments: {trips} round trips");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn damage_below_what_is_known_to_be_committed_is_recoverys_to_meet() {
+        // (number of the object that is spoilt, of ten that each say that all but two before them were committed; the end)
+        for (spoilt, end) in [(3, Some(10)), (6, Some(10)), (8, None), (9, None)] {
+            let store = Arc::new(MemoryStore::shared());
+            for number in 0..10u64 {
+                assert!(write(&store, number, number.saturating_sub(2)).await);
+            }
+            let key = segment_key(TARGET, spoilt);
+            store.delete(&key).await.expect("deletes");
+            store.create(&key, bytes::Bytes::from_static(b"no segment")).await.expect("free");
+            let reader = FooterReader { store, env: env(1) };
+            let found = fence(&reader, &CreatePolicy::default(), TARGET, FENCER, 0).await;
+            match (found, end) {
+                (Ok(found), Some(end)) => assert_eq!(found, end, "{spoilt}"),
+                (Err(error), None) => assert!(error.to_string().contains(&key), "{error}"),
+                (found, _) => panic!("{spoilt}: {found:?}, not {end:?}"),
+            }
         }
     }
 }

@@ -2,7 +2,10 @@
 //!
 //! ```text
 //! park produce and fetch ─► through = the last segment with the partitions' records ─► TransferLease ─► slots close, clients go on there
+//!                                    └► it is sealed at once                 others hear of it, read what was written up to `through`, serve
 //! ```
+//!
+//! What goes to several brokers at one time goes in one entry, so that all hear of it at once.
 //!
 //! No data moves, and the entry may be appended while `through` is still uploading: who takes over waits for it, or for the lower end
 //! of our session. From before the append until its outcome is known the partitions neither take records nor show any: what we
@@ -16,6 +19,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::join_all;
 use tokio::sync::watch;
 
 use super::Log;
@@ -49,9 +53,7 @@ pub async fn run(log: Arc<Log>, mut living: watch::Receiver<BTreeSet<SessionId>>
             }
             continue;
         }
-        for (to, partitions) in moves {
-            hand_over(&log, to, &partitions).await;
-        }
+        hand_all_over(&log, moves).await;
         tokio::time::sleep(STEP_PAUSE).await;
     }
 }
@@ -67,9 +69,7 @@ pub async fn leave(log: &Arc<Log>, alive: &BTreeSet<SessionId>) {
         if moves.is_empty() {
             return;
         }
-        for (to, partitions) in moves {
-            hand_over(log, to, &partitions).await;
-        }
+        hand_all_over(log, moves).await;
     }
 }
 
@@ -137,10 +137,16 @@ fn serves(log: &Log, id: PartitionId) -> bool {
     log.slots.get(id).is_some_and(|slot| slot.lock().partition().is_ok())
 }
 
+/// Hands partitions over to the sessions given: proposals that wait together are one entry.
+async fn hand_all_over(log: &Arc<Log>, moves: BTreeMap<SessionId, Vec<PartitionId>>) {
+    join_all(moves.iter().map(|(to, partitions)| hand_over(log, *to, partitions))).await;
+}
+
 /// Hands partitions over to a session; returns when it is known whether they went.
 async fn hand_over(log: &Arc<Log>, to: SessionId, partitions: &[PartitionId]) {
     let slots: Vec<Arc<PartitionSlot>> =
         partitions.iter().filter_map(|id| log.slots.get(*id)).filter(|slot| slot.begin_handover()).collect();
+    let begun = log.env.clock.boot();
     let through = log.appender.last_of_what_is_in();
     let own = log.session;
     let ids: Arc<[PartitionId]> = slots.iter().map(|slot| slot.id).collect();
@@ -163,7 +169,8 @@ async fn hand_over(log: &Arc<Log>, to: SessionId, partitions: &[PartitionId]) {
     log.reconcile();
     let is_ours = |id: PartitionId| log.meta.read(|image| image.holder(id)).is_some_and(|(holder, _)| holder == own);
     let kept: Vec<_> = slots.iter().filter(|slot| is_ours(slot.id)).collect();
-    tracing::info!(%to, through, partitions = slots.len() - kept.len(), kept = kept.len(), "handed leases over");
+    let seconds = (log.env.clock.boot() - begun).as_secs_f64();
+    tracing::info!(%to, through, partitions = slots.len() - kept.len(), kept = kept.len(), seconds, "handed leases over");
     kept.into_iter().for_each(|slot| slot.end_handover());
 }
 

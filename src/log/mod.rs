@@ -177,8 +177,8 @@ impl Log {
         }
     }
 
-    /// Partitions as the image has them now, and what was merged of their sessions. Those that are gone are left out.
-    fn to_recover(&self, wanted: &[PartitionId]) -> (Vec<(PartitionId, PartitionState)>, Merges) {
+    /// Partitions as the image has them now, what was merged of their sessions, and which of these live. Partitions that are gone are left out.
+    fn to_recover(&self, wanted: &[PartitionId]) -> (Vec<(PartitionId, PartitionState)>, Merges, BTreeSet<SessionId>) {
         self.meta.read(|image| {
             let state = |id: &PartitionId| Some((*id, image.partition(*id)?.clone()));
             let states: Vec<_> = wanted.iter().filter_map(state).collect();
@@ -186,8 +186,9 @@ impl Log {
                 states.iter().flat_map(|(_, state)| &state.tenures).map(|tenure| tenure.session).collect();
             let merged = |session: SessionId| Some((session, image.merges.sessions.get(&session)?.clone()));
             let merges =
-                Merges { claims: BTreeMap::new(), sessions: sessions.into_iter().filter_map(merged).collect() };
-            (states, merges)
+                Merges { claims: BTreeMap::new(), sessions: sessions.iter().copied().filter_map(merged).collect() };
+            let living = image.open_sessions().map(|(id, _)| id).filter(|id| sessions.contains(id)).collect();
+            (states, merges, living)
         })
     }
 
@@ -256,13 +257,15 @@ struct Left {
 /// something was merged meanwhile: they may have looked for what is deleted by now, or know the segments and not the run. And those
 /// that were handed over while the holder's last segments were uploading.
 async fn recover_once(log: &Arc<Log>, mut wanted: Vec<PartitionId>) -> Left {
-    let (states, merges) = log.to_recover(&wanted);
+    let (states, merges, living) = log.to_recover(&wanted);
     let mut again = BTreeSet::new();
     let mut reason = None;
-    let recovered = recover::recover(&log.footers, &states, &merges).await;
+    // Beside it, so that most of what must be done again is known then; what is whole does not wait for a later image.
+    let recovering = recover::recover(&log.footers, &states, &merges, &living);
+    let (recovered, read) = tokio::join!(recovering, log.meta.catch_up_hint());
     // What is missing was merged and deleted, perhaps: only the newest image can tell.
     let stopped = recovered.iter().any(|(_, found)| found.as_ref().is_err_and(|error| !error.is_passing()));
-    let newest = if stopped { log.meta.catch_up().await } else { log.meta.catch_up_hint().await };
+    let newest = if stopped { log.meta.catch_up().await } else { read };
     for ((id, recovered), (_, state)) in recovered.into_iter().zip(&states) {
         let Some(slot) = log.slots.get(id) else { continue };
         // Under this lock nothing is switched: what is switched later finds the slot open.
@@ -272,7 +275,10 @@ async fn recover_once(log: &Arc<Log>, mut wanted: Vec<PartitionId>) -> Left {
             continue;
         }
         match recovered {
-            Ok(partition) => slot.settle(SlotState::Serving(Box::new(partition))),
+            Ok(mut partition) => {
+                partition.taken_over(log.env.clock.wall_ms());
+                slot.settle(SlotState::Serving(Box::new(partition)));
+            }
             Err(error) if error.is_passing() || newest.is_err() => {
                 again.insert(id);
                 reason = Some(error);

@@ -217,6 +217,11 @@ impl Partition {
         self.producers.recall(refused);
     }
 
+    /// See [`Producers::taken_over`].
+    pub fn taken_over(&mut self, now: TimestampMs) {
+        self.producers.taken_over(now);
+    }
+
     /// Shows an extent whose segment, and all before it, are committed.
     pub fn commit(&mut self, object: ObjectRef, extent: &ExtentMeta) {
         self.show(IndexedExtent::new(object, extent));

@@ -69,7 +69,14 @@ pub struct Producers {
     by_id: BTreeMap<i64, Producer>,
     /// Sequences refused with a retriable error.
     refused: Refusals,
+    /// When the partition was taken over from another session.
+    taken_over_at: Option<TimestampMs>,
 }
+
+/// After a partition was taken over no unknown producer starts above 0 for so long. What it sent before may be on its way to the broker that
+/// had the partition, which answers nobody any more, while what follows it comes here: were that taken, the first one would be "out of
+/// order" whenever it came again, for ever. Longer than clients wait for an answer; who is unknown since it wrote nothing for a day waits so long.
+const STRAGGLERS_MS: i64 = 60_000;
 
 impl Producers {
     pub fn judge(&self, claim: Claim, now: TimestampMs) -> Verdict {
@@ -77,6 +84,9 @@ impl Producers {
             return Verdict::New;
         }
         let Some(producer) = self.by_id.get(&claim.producer_id) else {
+            if claim.first_sequence > 0 && self.may_straggle(now) {
+                return Verdict::TooEarly;
+            }
             return if self.refused.bar(claim, now) { self.gap(claim, now) } else { Verdict::New };
         };
         if claim.epoch < producer.epoch {
@@ -98,6 +108,15 @@ impl Producers {
             Some(last) if !follows(last.last_sequence, claim.first_sequence) => self.gap(claim, now),
             _ => Verdict::New,
         }
+    }
+
+    /// The partition was another session's until now.
+    pub fn taken_over(&mut self, now: TimestampMs) {
+        self.taken_over_at = Some(now);
+    }
+
+    fn may_straggle(&self, now: TimestampMs) -> bool {
+        self.taken_over_at.is_some_and(|at| (0..STRAGGLERS_MS).contains(&now.saturating_sub(at)))
     }
 
     fn gap(&self, claim: Claim, now: TimestampMs) -> Verdict {
@@ -243,6 +262,21 @@ mod tests {
             max_timestamp: -1,
             segment: None,
         }
+    }
+
+    /// The first batch is on its way to the broker that had the partition, and never heard of there; the second one comes here.
+    #[test]
+    fn who_is_unknown_begins_at_the_beginning_where_a_partition_came_from_elsewhere() {
+        let mut producers = Producers::default();
+        assert_eq!(producers.judge(claim(0, 2, 1), 100), Verdict::New, "it may have been forgotten");
+        producers.taken_over(100);
+        assert_eq!(producers.judge(claim(0, 2, 1), 100), Verdict::TooEarly);
+        assert_eq!(producers.judge(claim(0, 2, 1), 99 + STRAGGLERS_MS), Verdict::TooEarly);
+        assert_eq!(producers.judge(claim(0, 2, 1), 100 + STRAGGLERS_MS), Verdict::New, "nothing comes any more");
+        assert_eq!(producers.judge(claim(0, 2, 1), 0), Verdict::New, "a wall clock that jumped bars nobody for long");
+        assert_eq!(producers.judge(claim(0, 0, 2), 101), Verdict::New);
+        producers.write(claim(0, 0, 2), written(claim(0, 0, 2), 0), 101);
+        assert_eq!(producers.judge(claim(0, 2, 1), 102), Verdict::New);
     }
 
     /// A known producer's batches 3 and 4 are refused while the partition moves, then 5 comes.

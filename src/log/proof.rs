@@ -32,7 +32,7 @@ pub struct Proof {
 }
 
 impl Proof {
-    /// `ttl`: the session's, on a shared store. `newest`: segment 0.
+    /// `ttl`: the session's, on a shared store. `newest`: the last segment that opened it.
     pub fn new(env: Env, ttl: Option<Duration>, newest: Newest) -> Proof {
         Proof {
             env,

@@ -5,11 +5,12 @@
 //! before it. Whatever is missing, damaged or
 //! does not fit stops the recovery of the partitions that need it, with an error that names the object: nothing is ever skipped.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::iter;
+use tokio::time::Instant;
 
 use super::index::ObjectRef;
 use super::partition::{Partition, RecoverError};
@@ -18,7 +19,7 @@ use crate::segment::{
     ExtentMeta, Footer, Manifest, PartitionCheckpoint, RunExtent, RunTail, SegmentError, SegmentTail, Tail,
     manifest_key, parse_run_tail, parse_tail, segment_key,
 };
-use crate::store::retry::{ReadPolicy, read_retrying};
+use crate::store::retry::{Backoff, ReadPolicy, read_retrying};
 use crate::store::{ReadRange, StoreError, StoreRef};
 use crate::types::env::Env;
 use crate::types::mutant::{self, Mutant};
@@ -27,9 +28,14 @@ use crate::types::{LeaseEpoch, PartitionId, RunId, SegmentNumber, SessionId, Tim
 /// Segments that repeat footers are this far apart (written by the flusher).
 const REPEAT_EVERY: SegmentNumber = 64;
 
-/// Reads of one session side by side, and sessions.
+/// Reads of one session side by side, and sessions. In a cluster whose brokers come and go a partition has many tenures, most of them short.
 const PARALLEL: usize = 32;
-const PARALLEL_SESSIONS: usize = 4;
+const PARALLEL_SESSIONS: usize = 16;
+
+/// A segment of a session that lives is waited for so long, and looked for so often.
+const PATIENCE: Duration = Duration::from_secs(1);
+const FIRST_AWAITED_PAUSE: Duration = Duration::from_millis(5);
+const LONGEST_AWAITED_PAUSE: Duration = Duration::from_millis(100);
 
 /// An object that looks damaged is read so often again.
 const DAMAGED_LOOKS: usize = 2;
@@ -73,6 +79,25 @@ impl FooterReader {
         match self.tail(&key).await? {
             Some(Tail::Segment(segment)) => Ok(segment),
             _ => Err(RecoveryError::Missing { object: key }),
+        }
+    }
+
+    /// The same of a segment that may be under way.
+    async fn awaited_segment(
+        &self,
+        session: SessionId,
+        number: SegmentNumber,
+        patience: Duration,
+    ) -> Result<SegmentTail, RecoveryError> {
+        let deadline = Instant::now() + patience;
+        let mut backoff = Backoff::new(FIRST_AWAITED_PAUSE, LONGEST_AWAITED_PAUSE);
+        loop {
+            match self.segment(session, number).await {
+                Err(RecoveryError::Missing { .. }) if Instant::now() < deadline => {
+                    tokio::time::sleep(backoff.next(self.env.entropy.as_ref())).await;
+                }
+                result => return result,
+            }
         }
     }
 
@@ -139,17 +164,28 @@ impl FooterReader {
         from: SegmentNumber,
         end: SegmentNumber,
     ) -> Result<Vec<Footer>, RecoveryError> {
+        self.awaited_footers(session, from, end, Duration::ZERO).await
+    }
+
+    /// The same; for those that are missing it waits so long.
+    async fn awaited_footers(
+        &self,
+        session: SessionId,
+        from: SegmentNumber,
+        end: SegmentNumber,
+        patience: Duration,
+    ) -> Result<Vec<Footer>, RecoveryError> {
         let mut footers: BTreeMap<SegmentNumber, Footer> = BTreeMap::new();
         let first = from / REPEAT_EVERY + 1;
         let repeating: Vec<_> = (first..).map(|n| n * REPEAT_EVERY).take_while(|n| *n < end).collect();
-        for segment in self.read_all(session, repeating).await? {
+        for segment in self.read_all(session, repeating, patience).await? {
             footers.extend(segment.repeated.into_iter().map(|footer| (footer.number, footer)));
             footers.insert(segment.footer.number, segment.footer);
         }
         footers.retain(|number, _| *number >= from);
         let believed = if mutant::on(Mutant::RepeatedAreAll) { end - end % REPEAT_EVERY } else { 0 };
         let missing: Vec<_> = (believed.max(from)..end).filter(|number| !footers.contains_key(number)).collect();
-        for segment in self.read_all(session, missing).await? {
+        for segment in self.read_all(session, missing, patience).await? {
             footers.insert(segment.footer.number, segment.footer);
         }
         Ok(footers.into_values().collect())
@@ -159,8 +195,9 @@ impl FooterReader {
         &self,
         session: SessionId,
         numbers: Vec<SegmentNumber>,
+        patience: Duration,
     ) -> Result<Vec<SegmentTail>, RecoveryError> {
-        let mut reads = iter(numbers).map(|number| self.segment(session, number)).buffered(PARALLEL);
+        let mut reads = iter(numbers).map(|number| self.awaited_segment(session, number, patience)).buffered(PARALLEL);
         let mut segments = Vec::new();
         while let Some(segment) = reads.next().await {
             match segment {
@@ -173,11 +210,13 @@ impl FooterReader {
 }
 
 /// Rebuilds the partitions given; `merges` is the image's, at least for their sessions. What can't be read of a session fails all
-/// partitions that need it, and only these.
+/// partitions that need it, and only these. Last segments of sessions in `living`, which handed something over, may be under way: they are
+/// waited for a moment, so that nothing else need be read again.
 pub async fn recover(
     reader: &FooterReader,
     wanted: &[(PartitionId, PartitionState)],
     merges: &Merges,
+    living: &BTreeSet<SessionId>,
 ) -> Vec<(PartitionId, Result<Partition, RecoveryError>)> {
     let mut ends: BTreeMap<SessionId, SegmentNumber> = BTreeMap::new();
     for tenure in wanted.iter().flat_map(|(_, state)| &state.tenures) {
@@ -190,7 +229,14 @@ pub async fn recover(
     let needed: Needed = wanted.iter().filter_map(|(id, state)| Some((*id, last(state)?))).collect();
     let needed = &needed;
     let mut reads = iter(ends)
-        .map(|(session, end)| async move { (session, read_session(reader, session, end, merges, needed).await) })
+        .map(|(session, end)| async move {
+            let patience = if living.contains(&session) && !mutant::on(Mutant::ServeBeforeThrough) {
+                PATIENCE
+            } else {
+                Duration::ZERO
+            };
+            (session, read_session(reader, session, end, merges, needed, patience).await)
+        })
         .buffer_unordered(PARALLEL_SESSIONS);
     let mut sessions = BTreeMap::new();
     while let Some((session, found)) = reads.next().await {
@@ -220,27 +266,33 @@ struct Written {
 
 type SessionLog = BTreeMap<PartitionId, Written>;
 
-/// Manifests of its runs, then footers of the segments behind them.
+/// Manifests of its runs, and beside them footers of the segments behind: what was merged is known beforehand.
 async fn read_session(
     reader: &FooterReader,
     session: SessionId,
     end: SegmentNumber,
     merges: &Merges,
     needed: &Needed,
+    patience: Duration,
 ) -> Result<SessionLog, RecoveryError> {
     let mut log = SessionLog::new();
     let ids: Vec<RunId> = merges.runs(session).iter().map(|run| run.id).collect();
-    let mut manifests = iter(ids).map(|run| reader.manifest(run)).buffered(PARALLEL);
-    while let Some(manifest) = manifests.next().await {
-        match manifest {
-            Err(_) if mutant::on(Mutant::IgnoreRuns) || mutant::on(Mutant::SkipDamaged) => {}
-            manifest => take_run(&mut log, manifest?, needed),
+    let runs = async {
+        let mut manifests = iter(ids).map(|run| reader.manifest(run)).buffered(PARALLEL);
+        while let Some(manifest) = manifests.next().await {
+            match manifest {
+                Err(_) if mutant::on(Mutant::IgnoreRuns) || mutant::on(Mutant::SkipDamaged) => {}
+                manifest => take_run(&mut log, manifest?, needed),
+            }
         }
-    }
+        Ok::<_, RecoveryError>(())
+    };
     let merged = merges.merged(session);
-    if merged < end {
-        take_segments(&mut log, reader.footers(session, merged, end).await?, needed);
-    }
+    let segments = async {
+        if merged < end { reader.awaited_footers(session, merged, end, patience).await } else { Ok(Vec::new()) }
+    };
+    let ((), footers) = tokio::try_join!(runs, segments)?;
+    take_segments(&mut log, footers, needed);
     Ok(log)
 }
 
@@ -310,157 +362,5 @@ fn rebuild(
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use bytes::Bytes;
-
-    use super::*;
-    use crate::meta::image::Tenure;
-    use crate::segment::{BatchMeta, ExtentDraft, SegmentDraft, build};
-    use crate::store::Store;
-    use crate::store::fault::{Call, Fault, FaultRates, FaultStore};
-    use crate::store::memory::MemoryStore;
-    use crate::types::TopicId;
-    use crate::types::env::testing::{SeededEntropy, env};
-
-    const A: SessionId = SessionId { revision: 1, random: 1 };
-    const B: SessionId = SessionId { revision: 2, random: 2 };
-
-    fn id(index: i32) -> PartitionId {
-        PartitionId { topic: TopicId(1), index }
-    }
-
-    /// (partition, epoch, base offset, batches of one record)
-    type Written = (i32, i32, i64, i64);
-
-    fn extent((index, epoch, base, count): &Written) -> ExtentDraft {
-        let batch = |base_offset| BatchMeta {
-            base_offset,
-            last_offset_delta: 0,
-            length: 61,
-            record_count: 1,
-            max_timestamp: 0,
-            producer_id: 9,
-            producer_epoch: 0,
-            base_sequence: i32::try_from(base_offset).expect("few records"),
-            transactional: false,
-            log_append_time: false,
-            control: None,
-        };
-        let batches = (*base..base + count).map(|base| (Bytes::from_static(&[0; 61]), batch(base))).collect();
-        ExtentDraft { partition: id(*index), epoch: *epoch, batches }
-    }
-
-    async fn write(store: &dyn Store, session: SessionId, segments: &[&[Written]]) {
-        for (number, extents) in (0..).zip(segments) {
-            let extents = extents.iter().map(extent).collect();
-            let draft = SegmentDraft {
-                session,
-                number,
-                nonce: 1,
-                created_ms: 0,
-                committed: number,
-                extents,
-                repeated: Vec::new(),
-            };
-            let sealed = build(draft).expect("a segment");
-            store.create(&segment_key(session, number), sealed.bytes).await.expect("free");
-        }
-    }
-
-    fn reader(store: StoreRef) -> FooterReader {
-        FooterReader { store, env: env(1) }
-    }
-
-    fn state(tenures: &[(SessionId, i32, Option<u64>)], log_start: i64) -> PartitionState {
-        let tenure = |(session, epoch, end): &(SessionId, i32, Option<u64>)| Tenure {
-            session: *session,
-            epoch: *epoch,
-            end: *end,
-        };
-        let epoch = tenures.last().map_or(0, |(_, epoch, _)| *epoch);
-        PartitionState { epoch, holder: None, tenures: tenures.iter().map(tenure).collect(), log_start }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn each_tenure_gives_what_it_committed() {
-        let store = Arc::new(MemoryStore::shared());
-        write(&*store, A, &[&[], &[(0, 0, 0, 2)], &[(0, 0, 2, 1), (1, 0, 0, 3)], &[(0, 0, 3, 1), (0, 2, 4, 1)]]).await;
-        write(&*store, B, &[&[], &[(0, 1, 3, 1)], &[(1, 1, 3, 1), (2, 0, 1, 1)]]).await;
-        let a_b = [(A, 0, Some(3)), (B, 1, Some(3))];
-        // (partition, tenures, log start, next offset or the object and offset of the error)
-        let table: &[(i32, &[_], i64, Result<i64, &str>)] = &[
-            (0, &[], 0, Ok(0)),
-            (0, &[], 7, Ok(7)),
-            (0, &a_b[..1], 0, Ok(3)),
-            (0, &a_b, 0, Ok(4)),
-            (0, &a_b, 2, Ok(4)),
-            (0, &a_b, 9, Ok(9)),
-            (1, &a_b, 0, Ok(4)),
-            (0, &[(A, 0, Some(2))], 0, Ok(2)),
-            (0, &[(A, 0, None)], 0, Ok(0)),
-            (0, &[(A, 0, Some(3)), (B, 1, Some(3)), (A, 2, Some(4))], 0, Ok(5)),
-            (0, &[(A, 0, Some(2)), (B, 1, Some(3))], 0, Err("expected offset 2, found an extent from 3")),
-            (0, &[(B, 1, Some(3)), (A, 0, Some(3))], 0, Err("expected offset 0, found an extent from 3")),
-            (2, &a_b, 0, Ok(0)),
-            (2, &[(B, 0, Some(3))], 0, Err("expected offset 0, found an extent from 1")),
-            (0, &[(A, 0, Some(5))], 0, Err("00000000000000000004: a committed segment is missing")),
-        ];
-        for (index, tenures, log_start, expected) in table {
-            let wanted = [(id(*index), state(tenures, *log_start))];
-            let (_, found) = recover(&reader(store.clone()), &wanted, &Merges::default()).await.remove(0);
-            match (found, expected) {
-                (Ok(partition), Ok(next)) => {
-                    let ends = (partition.next_offset(), partition.high_watermark(), partition.log_start());
-                    assert_eq!(ends, (*next, *next, *log_start), "{wanted:?}");
-                    assert_eq!(
-                        partition.producers().len(),
-                        usize::from(partition.index().iter().count() > 0 || *log_start == 9)
-                    );
-                }
-                (Err(error), Err(expected)) => assert!(error.to_string().contains(expected), "{wanted:?}: {error}"),
-                (found, expected) => panic!("{wanted:?}: {found:?}, not {expected:?}"),
-            }
-        }
-        // Side by side each has its own end, and the failure of one is not the other's.
-        let both =
-            [(id(0), state(&[(A, 0, Some(2))], 0)), (id(1), state(&a_b, 0)), (id(2), state(&[(B, 0, Some(3))], 0))];
-        let next: Vec<_> = recover(&reader(store), &both, &Merges::default())
-            .await
-            .into_iter()
-            .map(|(_, p)| p.ok().map(|p| p.next_offset()))
-            .collect();
-        assert_eq!(next, [Some(2), Some(4), None]);
-    }
-
-    /// The end may fall on a segment that would repeat footers: it need not be there.
-    #[tokio::test(start_paused = true)]
-    async fn nothing_is_read_behind_the_end() {
-        let store = Arc::new(MemoryStore::shared());
-        let extents: Vec<[Written; 1]> = (0..130).map(|at| [(0, 0, at, 1)]).collect();
-        let segments: Vec<&[Written]> = extents.iter().map(|extent| &extent[..]).collect();
-        write(&*store, A, &segments[..128]).await;
-        for end in [1, 63, 64, 65, 127, 128] {
-            let footers = reader(store.clone()).footers(A, 0, end).await.expect("all are there");
-            assert_eq!(footers.iter().map(|footer| footer.number).collect::<Vec<_>>(), (0..end).collect::<Vec<_>>());
-        }
-        let missing = reader(store).footers(A, 0, 129).await.expect_err("one is missing").to_string();
-        assert!(missing.contains(&segment_key(A, 128)), "{missing}");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_footer_is_read_again_when_it_is_long_or_damaged() {
-        let memory = Arc::new(MemoryStore::shared());
-        write(&*memory, A, &[&[]]).await;
-        write(&*memory, B, &[&[(0, 0, 0, 20_000)]]).await;
-        let store = FaultStore::new(memory, Arc::new(SeededEntropy::new(1)), FaultRates::default());
-        let long = reader(store.clone()).segment(B, 0).await.expect("it is there");
-        assert_eq!(long.footer.extents[0].next_offset, 20_000);
-        for (looks, good) in [(0, true), (1, true), (DAMAGED_LOOKS, true), (DAMAGED_LOOKS + 1, false)] {
-            store.script(Call::Read, "", vec![Fault::Corrupt; looks]);
-            let read = reader(store.clone()).segment(A, 0).await;
-            assert_eq!(read.is_ok(), good, "damaged {looks} times: {read:?}");
-        }
-    }
-}
+#[path = "recover_tests.rs"]
+mod tests;

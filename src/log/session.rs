@@ -1,12 +1,28 @@
 //! Opens a session: a name in the metadata table, segment 0 in the bucket, then the right to leases.
 //!
-//! `OpenSession` → segment 0 → `Ready` → fence the predecessors of the same node id, which grants their partitions to us, → grant what
-//! nobody holds. A crash anywhere leaves a session that the next life of this node id fences like any other.
+//! ```text
+//! OpenSession ─► segment 0, and another one every third of the ttl while this takes longer
+//!             └► fences behind the predecessors of our node ─► Ready, and in the same entry: the predecessors are closed, which grants
+//!                                                              their partitions to us, and what nobody holds is granted
+//! ```
+//!
+//! Only the fences wait for nothing but `OpenSession`: from then on it is certain that the predecessors are to end. That they are closed
+//! stands behind `Ready` in its entry, for only who is ready is granted anything. A crash anywhere leaves a session that the next life of
+//! this node id fences like any other, and fences that whoever closes their session finds.
+//!
+//! A start is a chain of round trips to a store and a table that may be slow and that others write to meanwhile: each entry costs as many as
+//! others come first. So there are two. And the others watch: they would close a session that is silent for a ttl, also one that is
+//! still being opened.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::future::try_join;
+use futures::stream::{StreamExt, TryStreamExt, iter};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
 
 use super::fence::{FenceError, fence};
 use super::proof::Newest;
@@ -14,20 +30,25 @@ use super::recover::FooterReader;
 use crate::meta::entry::{Change, Endpoint};
 use crate::meta::image::{Image, Session, SessionState};
 use crate::meta::{Metadata, ProposeError, level};
-use crate::segment::{IDENTITY_BYTES, SegmentDraft, SegmentError, build, segment_key};
+use crate::segment::{IDENTITY_BYTES, RepeatedFooter, SegmentDraft, SegmentError, build, segment_key};
 use crate::store::create::{CreateError, CreateOnce, CreatePolicy, Created, create_once};
 use crate::types::mutant::{self, Mutant};
 use crate::types::{NodeId, SegmentNumber, SessionId};
+
+/// Sessions that are fenced side by side.
+const PARALLEL: usize = 4;
 
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     #[error("the metadata table: {0}")]
     Metadata(String),
-    #[error("segment 0: {0}")]
+    #[error("the first segments: {0}")]
     Create(#[from] CreateError),
-    #[error("segment 0: {0}")]
+    #[error("the first segments: {0}")]
     Segment(#[from] SegmentError),
-    #[error("{0}: somebody else's object has the name of our first segment")]
+    #[error(
+        "{0}: somebody else's object has the name of our segment, perhaps the fence of a broker that took us for dead before we served"
+    )]
     NameTaken(String),
     #[error("fencing session {session}: {error}")]
     Fence { session: SessionId, error: FenceError },
@@ -51,8 +72,9 @@ pub struct Identity {
 pub struct OpenedSession {
     pub id: SessionId,
     pub node_id: NodeId,
-    pub footer_zero: Bytes,
-    /// Segment 0.
+    /// Of segment 0 and those behind it.
+    pub footers: Vec<RepeatedFooter>,
+    /// The last of these.
     pub newest: Newest,
     pub ttl: Duration,
 }
@@ -83,15 +105,43 @@ pub async fn open(
     let id = SessionId { revision: opened.await?, random };
     let node_id = meta.read(|image| Some(image.sessions.get(&id)?.node_id));
     let node_id = node_id.ok_or_else(|| OpenError::Metadata(format!("session {id} was opened and is not there")))?;
-    let (footer_zero, newest) = create_segment_zero(reader, policy, id).await?;
-    propose(meta, move |_| vec![Change::Ready { session: id }]).await?;
-    for predecessor in meta.read(|image| predecessors(image, id, node_id)) {
-        let end = end(meta, reader, policy, predecessor, id).await?;
-        tracing::info!(session = %predecessor, end, "closed an earlier session of this node");
-    }
-    grant_vacant(meta).await?;
     let ttl = Duration::from_millis(meta.read(|image| image.session_ttl_ms));
-    Ok(OpenedSession { id, node_id, footer_zero, newest, ttl })
+    let (begun, done) = (watch::Sender::new(false), CancellationToken::new());
+    let settle = async {
+        let ends = fence_all(meta, reader, policy, meta.read(|image| predecessors(image, id, node_id)), id).await?;
+        let mut stands = begun.subscribe();
+        // Its sender lives as long as this.
+        let _ = stands.wait_for(|begun| *begun).await;
+        become_ready(meta, reader, policy, id, ends).await?;
+        done.cancel();
+        Ok::<_, OpenError>(())
+    };
+    let ((footers, newest), ()) = try_join(beat(reader, policy, id, ttl / 3, &begun, &done), settle).await?;
+    Ok(OpenedSession { id, node_id, footers, newest, ttl })
+}
+
+/// Writes segment 0, says that it has `begun`, and another empty one after each `pause`, until the rest is `done`. A segment that is under way
+/// then is waited for: its number is used.
+async fn beat(
+    reader: &FooterReader,
+    policy: &CreatePolicy,
+    session: SessionId,
+    pause: Duration,
+    begun: &watch::Sender<bool>,
+    done: &CancellationToken,
+) -> Result<(Vec<RepeatedFooter>, Newest), OpenError> {
+    let (mut footers, mut number) = (Vec::new(), 0);
+    loop {
+        let next = Instant::now() + pause;
+        let (footer_bytes, newest) = create_empty(reader, policy, session, number).await?;
+        footers.push(RepeatedFooter { number, footer_bytes });
+        begun.send_replace(true);
+        tokio::select! {
+            biased;
+            () = done.cancelled() => return Ok((footers, newest)),
+            () = sleep_until(next) => number += 1,
+        }
+    }
 }
 
 /// The node id that a broker had before, if nobody else has it now: it is known by where clients reach it, or, where there is only one
@@ -104,45 +154,91 @@ fn free_node_id(image: &Image, who: &Identity) -> NodeId {
     before.filter(|id| !taken.contains(id)).unwrap_or_else(|| (1..).find(|id| !taken.contains(id)).unwrap_or(1))
 }
 
-/// Fences a session and closes it in the table. What is merged meanwhile by its own broker, which may still live, moves the number
-/// where the walk has to begin: names below it are free again.
-async fn end(
+/// Where sessions end, as their fences say.
+type Ends = Vec<(SessionId, SegmentNumber)>;
+
+/// Fences sessions side by side.
+async fn fence_all(
     meta: &Metadata,
     reader: &FooterReader,
     policy: &CreatePolicy,
-    session: SessionId,
+    sessions: Vec<SessionId>,
     fencer: SessionId,
-) -> Result<SegmentNumber, OpenError> {
-    loop {
+) -> Result<Ends, OpenError> {
+    let fences = sessions.into_iter().map(|session| async move {
         let merged = meta.read(|image| image.merges.merged(session));
         let merged = if mutant::on(Mutant::FenceBelowMerged) { 0 } else { merged };
-        let end = fence(reader, policy, session, fencer, merged)
-            .await
-            .map_err(|error| OpenError::Fence { session, error })?;
-        let closed = meta.propose(move |image| match image.merges.merged(session) {
-            merged if merged > end && !mutant::on(Mutant::FenceBelowMerged) => Err(MergedMeanwhile),
-            _ => Ok(close(image, session, end)),
-        });
-        match closed.await {
-            Ok(_) => return Ok(end),
+        let end = fence(reader, policy, session, fencer, merged).await;
+        end.map(|end| (session, end)).map_err(|error| OpenError::Fence { session, error })
+    });
+    iter(fences).buffered(PARALLEL).try_collect().await
+}
+
+/// Says that segment 0 stands, and closes sessions that were fenced. What is merged of those meanwhile by their own broker, which may still
+/// live, moves the number where the walk has to begin, for names below it are free again: they are fenced anew.
+async fn become_ready(
+    meta: &Metadata,
+    reader: &FooterReader,
+    policy: &CreatePolicy,
+    own: SessionId,
+    mut ends: Ends,
+) -> Result<(), OpenError> {
+    let takes_vacant = meta.supports() >= level::TAKE_VACANT;
+    loop {
+        let closing = ends.clone();
+        match meta.propose(move |image| ready(image, own, &closing, takes_vacant)).await {
+            Ok(_) => break,
             Err(ProposeError::Refused(MergedMeanwhile)) => {}
             Err(error) => return Err(OpenError::Metadata(error.to_string())),
         }
+        let sessions = ends.into_iter().map(|(session, _)| session).collect();
+        ends = fence_all(meta, reader, policy, sessions, own).await?;
     }
+    for (session, end) in ends {
+        tracing::info!(%session, end, "closed an earlier session of this node");
+    }
+    Ok(())
 }
 
-#[derive(Debug, thiserror::Error)]
+/// Makes a session ready, closes others at their ends, and grants what nobody holds if it `takes_vacant`.
+fn ready(
+    image: &Image,
+    own: SessionId,
+    ends: &[(SessionId, SegmentNumber)],
+    takes_vacant: bool,
+) -> Result<Vec<Change>, MergedMeanwhile> {
+    let merged_past = |(session, end): &(SessionId, SegmentNumber)| image.merges.merged(*session) > *end;
+    if ends.iter().any(merged_past) && !mutant::on(Mutant::FenceBelowMerged) {
+        return Err(MergedMeanwhile);
+    }
+    let closed: BTreeSet<SessionId> = ends.iter().map(|(session, _)| *session).collect();
+    let others = image.ready_sessions().map(|(id, _)| id).filter(|id| *id != own && !closed.contains(id));
+    let ready: Vec<SessionId> = others.chain([own]).collect();
+    let mut changes = vec![Change::Ready { session: own }];
+    for (session, end) in ends.iter().filter(|(session, _)| is_open(image, *session)) {
+        changes.push(Change::FenceSession { session: *session, end: *end, ready: ready.clone() });
+    }
+    if takes_vacant && has_vacant(image) {
+        changes.push(Change::GrantVacant { ready });
+    }
+    Ok(changes)
+}
+
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("its segments were merged meanwhile")]
 struct MergedMeanwhile;
 
 /// Closes a session in the table at the end that fencing found, unless that is done already.
 pub fn close(image: &Image, session: SessionId, end: u64) -> Vec<Change> {
-    let Some(state) = image.sessions.get(&session).map(|session| session.state) else { return Vec::new() };
-    if matches!(state, SessionState::Fenced { .. }) {
+    if !is_open(image, session) {
         return Vec::new();
     }
     let ready = image.ready_sessions().map(|(id, _)| id).filter(|id| *id != session);
     vec![Change::FenceSession { session, end, ready: ready.collect() }]
+}
+
+pub(super) fn is_open(image: &Image, session: SessionId) -> bool {
+    image.sessions.get(&session).is_some_and(|found| !matches!(found.state, SessionState::Fenced { .. }))
 }
 
 /// Grants what nobody holds to those that are ready: a session may be closed when nobody else is. Older programs do not.
@@ -172,26 +268,27 @@ fn predecessors(image: &Image, own: SessionId, node_id: NodeId) -> Vec<SessionId
     sessions.map(|(id, _)| *id).collect()
 }
 
-async fn create_segment_zero(
+async fn create_empty(
     reader: &FooterReader,
     policy: &CreatePolicy,
     session: SessionId,
+    number: SegmentNumber,
 ) -> Result<(Bytes, Newest), OpenError> {
     let nonce = reader.env.entropy.next_u64();
     let sealed = build(SegmentDraft {
         session,
-        number: 0,
+        number,
         nonce,
         created_ms: reader.env.clock.wall_ms(),
-        committed: 0,
+        committed: number,
         extents: Vec::new(),
         repeated: Vec::new(),
     })?;
-    let key = segment_key(session, 0);
+    let key = segment_key(session, number);
     let sent_at = reader.env.clock.boot();
     let request = CreateOnce { key: key.clone(), body: sealed.bytes, identity_bytes: IDENTITY_BYTES };
     match create_once(reader.store.as_ref(), &reader.env, request, policy).await? {
-        Created::Ours => Ok((sealed.footer_bytes, Newest { number: 0, nonce, sent_at })),
+        Created::Ours => Ok((sealed.footer_bytes, Newest { number, nonce, sent_at })),
         Created::Theirs { .. } => Err(OpenError::NameTaken(key)),
     }
 }
@@ -208,6 +305,7 @@ async fn propose(
 mod tests {
     use super::*;
     use crate::meta::entry::Entry;
+    use crate::types::RunId;
 
     fn identity(port: u16, alone: bool) -> Identity {
         let endpoint = Endpoint { listener: "PLAINTEXT".to_owned(), host: "broker".to_owned(), port };
@@ -245,5 +343,46 @@ mod tests {
             }
             assert_eq!(free_node_id(&image, &identity(port, alone)), expected, "{before:?}, {port}, {alone}");
         }
+    }
+
+    #[test]
+    fn who_becomes_ready_closes_what_it_fenced_unless_more_was_merged() {
+        const OWN: SessionId = SessionId { revision: 4, random: 4 };
+        const OTHER: SessionId = SessionId { revision: 3, random: 3 };
+        let old = |number| SessionId { revision: number, random: number };
+        let mut image = Image::default();
+        let mut apply = |changes| {
+            let entry = Entry::new(image.revision + 1, 1, changes);
+            image.apply(&entry).expect("the next one");
+        };
+        for number in 1..=4u64 {
+            let (random, endpoints) = (format!("{number:016x}"), identity(1, false).endpoints);
+            let node_id = if number == 3 { 7 } else { 1 };
+            apply(vec![Change::OpenSession { node_id, random, endpoints, rack: None }]);
+        }
+        apply(vec![
+            Change::Ready { session: old(1) },
+            Change::Ready { session: old(2) },
+            Change::Ready { session: OTHER },
+        ]);
+        let claim = |from, to, random: u64| Change::ClaimMerge {
+            session: old(1),
+            from,
+            to,
+            by: old(1),
+            random: format!("{random:016x}"),
+        };
+        apply(vec![claim(0, 5, 1)]);
+        apply(vec![Change::CommitRun { claim: RunId { revision: 6, random: 1 }, empty: true }]);
+        assert_eq!(image.merges.merged(old(1)), 5);
+        let fenced = |session, end| Change::FenceSession { session, end, ready: vec![OTHER, OWN] };
+        let ready = |ends: &[(SessionId, u64)]| ready(&image, OWN, ends, true);
+        let become_ready = Change::Ready { session: OWN };
+        assert_eq!(ready(&[]), Ok(vec![become_ready.clone()]));
+        assert_eq!(ready(&[(old(2), 9)]).expect("nothing was merged of it").len(), 2);
+        // Neither is granted what the other held.
+        let both = [become_ready, fenced(old(1), 5), fenced(old(2), 9)];
+        assert_eq!(ready(&[(old(1), 5), (old(2), 9)]), Ok(both.to_vec()));
+        assert_eq!(ready(&[(old(1), 4), (old(2), 9)]), Err(MergedMeanwhile));
     }
 }

@@ -21,10 +21,10 @@ use tokio::time::{Instant, sleep_until};
 use super::Log;
 use super::fence::fence;
 use super::recover::{FooterReader, RecoveryError};
-use super::session::{close, grant_vacant};
+use super::session::{close, grant_vacant, is_open};
 use super::suspicion::{LOOKS_PER_TTL, Suspicion, Told};
 use crate::links::{Heard, Links};
-use crate::meta::image::{Image, SessionState};
+use crate::meta::image::Image;
 use crate::segment::{Tail, segment_key};
 use crate::store::create::CreatePolicy;
 use crate::types::{SegmentNumber, SessionId};
@@ -186,10 +186,6 @@ async fn take_over(log: &Log, ttl: Duration, session: SessionId, suspicion: &mut
         }
         Err(error) => tracing::warn!(%session, %error, "a dead session could not be closed"),
     }
-}
-
-fn is_open(image: &Image, session: SessionId) -> bool {
-    image.sessions.get(&session).is_some_and(|found| !matches!(found.state, SessionState::Fenced { .. }))
 }
 
 #[cfg(test)]

@@ -472,7 +472,7 @@ impl Maintenance {
         });
         let (states, ends): (Vec<_>, Vec<_>) = states.into_iter().unzip();
         let mut checkpoint = Vec::new();
-        let recovered = recover::recover(&self.log.footers, &states, &merges).await;
+        let recovered = recover::recover(&self.log.footers, &states, &merges, &BTreeSet::new()).await;
         for ((_, partition), (log_start, next_offset)) in recovered.into_iter().zip(ends) {
             let state = partition?.checkpoint(claimed.session, claimed.to, Some(next_offset));
             checkpoint.extend(state.map(|state| PartitionCheckpoint { log_start, ..state }));

@@ -65,10 +65,12 @@ fn moved_key(number: u64) -> String {
     format!("{MOVED_PREFIX}{number:020}")
 }
 
-/// Which cluster the bucket holds, and where its table is; `None`: no cluster yet.
+/// Which cluster the bucket holds, and where its table is; `None`: no cluster yet. Moves are listed beside the read of the cluster: its object
+/// never changes, and a move that comes after the list is met as [`super::entry::Change::MoveTable`] in the table.
 pub(super) async fn find(objects: Objects<'_>) -> Result<Option<(Cluster, Place)>, MetaError> {
-    let Some(cluster) = objects.read_as(KEY, decode).await? else { return Ok(None) };
-    let numbers = objects.keys(MOVED_PREFIX).await?;
+    let (cluster, moves) = tokio::join!(objects.read_as(KEY, decode), objects.keys(MOVED_PREFIX));
+    let Some(cluster) = cluster? else { return Ok(None) };
+    let numbers = moves?;
     let newest = numbers.iter().filter_map(|key| key.strip_prefix(MOVED_PREFIX)?.parse::<u64>().ok()).max();
     let place = match newest {
         None => Place { moves: 0, table: cluster.table.clone(), revision: 0 },

@@ -176,7 +176,7 @@ async fn mark_the_move(source: &History, revision: Revision, to: &str) -> Result
     let waiters = Waiters { gone: vec![Arc::default()], ..Waiters::default() };
     match source.append(&entry, &waiters).await {
         Outcome::Counted => Ok(revision),
-        Outcome::Lost | Outcome::Truncated => Err(MetaError::WrongCluster(format!(
+        Outcome::Lost(_) | Outcome::Truncated => Err(MetaError::WrongCluster(format!(
             "{}: somebody changed it while it was copied (revision {revision}): stop all brokers, then copy",
             source.table.name()
         ))),

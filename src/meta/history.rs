@@ -22,6 +22,12 @@ use crate::types::mutant::{self, Mutant};
 /// Entries of one read.
 const READ_MAX: usize = 1024;
 
+/// Entries that are likely to follow: a snapshot, while a broker starts; a revision that another broker was first to take, while who wants
+/// to append hurries to be next; any other.
+pub(super) const LIKELY_AT_START: usize = 16;
+const LIKELY_AFTER_LOSS: usize = 8;
+pub(super) const LIKELY: usize = 1;
+
 /// Time for one write or read of a snapshot, with its retries.
 const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(180);
 
@@ -54,13 +60,24 @@ pub(super) enum Outcome {
     /// The entry is the truth.
     Counted,
     /// Another entry has the revision, this one never will.
-    Lost,
+    Lost(Option<Overtaken>),
     /// The generation was closed meanwhile. The entry may have been the truth before that.
     Truncated,
     /// It did not happen and never will.
     Refused(String),
     /// The process ends before it is known.
     Abandoned,
+}
+
+/// What was read of the table when another broker was found to be first.
+#[derive(Debug)]
+pub(super) struct Overtaken {
+    /// From the revision that was to be ours.
+    pub entries: Vec<Entry>,
+    /// Nothing followed the last of them while it was read.
+    pub complete: bool,
+    /// When the read began, on the boot clock.
+    pub began: Duration,
 }
 
 /// Who waits for an append, seen from the task that makes it.
@@ -126,21 +143,21 @@ impl History {
         Ok(image)
     }
 
-    /// The entries after `revision`. `look`: look for the marker also if nothing follows, at the price of a GET.
-    pub async fn after(&self, revision: Revision, look: bool) -> Result<Tail, MetaError> {
+    /// The entries after `revision`, about so many. `look`: look for the marker also if nothing follows, at the price of a GET.
+    pub async fn after(&self, revision: Revision, look: bool, likely: usize) -> Result<Tail, MetaError> {
         let mut pauses = Pauses::new(&self.env);
         for _ in 1..READS_BEFORE_BELIEF {
-            match self.try_after(revision, look).await {
+            match self.try_after(revision, look, likely).await {
                 Err(MetaError::Unreadable { .. }) => pauses.pause().await,
                 result => return result,
             }
         }
-        self.try_after(revision, look).await
+        self.try_after(revision, look, likely).await
     }
 
-    async fn try_after(&self, revision: Revision, look: bool) -> Result<Tail, MetaError> {
+    async fn try_after(&self, revision: Revision, look: bool, likely: usize) -> Result<Tail, MetaError> {
         let from = revision + 1;
-        let Chunk { bodies, end } = self.read(from, READ_MAX).await?;
+        let Chunk { bodies, end } = self.read_likely(from, READ_MAX, likely).await?;
         let generations = if bodies.is_empty() && !look {
             None
         } else {
@@ -171,9 +188,13 @@ impl History {
     }
 
     pub async fn read(&self, from: Revision, limit: usize) -> Result<Chunk, MetaError> {
+        self.read_likely(from, limit, LIKELY).await
+    }
+
+    async fn read_likely(&self, from: Revision, limit: usize, likely: usize) -> Result<Chunk, MetaError> {
         let again = |error: &TableError| matches!(error, TableError::Unavailable(_));
         let late = || TableError::Unavailable(format!("revision {from}: no answer within {:?}", self.read_timeout));
-        let read = || self.table.read(from, limit);
+        let read = || self.table.read_likely(from, limit, likely);
         until(&self.env, self.read_timeout, again, late, read)
             .await
             .map_err(|error| MetaError::Unavailable(error.to_string()))
@@ -217,7 +238,10 @@ impl History {
                 Ok(Ok(Append::Appended)) if original => Some(true),
                 Ok(Ok(Append::Appended)) => Some(false),
                 Ok(Err(TableError::Permanent(reason))) if !may_have_landed => return Outcome::Refused(reason),
-                Ok(Ok(Append::Taken)) => self.owner(entry).await,
+                Ok(Ok(Append::Taken)) => match self.overtaken(entry).await {
+                    Some(outcome) => return outcome,
+                    None => self.owner(entry).await,
+                },
                 Ok(Ok(Append::Unknown { .. })) if mutant::on(Mutant::TrustLostMeta) => Some(true),
                 Ok(Ok(Append::Unknown { .. }) | Err(_)) | Err(_) => {
                     pauses.pause().await;
@@ -235,6 +259,17 @@ impl History {
             }
             may_have_landed = true;
             pauses.pause().await;
+        }
+    }
+
+    /// Who was first, from a read of the revision and of what follows it, and a look after that: what a broker does after a loss before
+    /// it tries again, while others append on. `None`: that read can't tell.
+    async fn overtaken(&self, entry: &Entry) -> Option<Outcome> {
+        let began = self.env.clock.boot();
+        match self.after(entry.revision - 1, true, LIKELY_AFTER_LOSS).await.ok()? {
+            Tail::Truncated => Some(Outcome::Truncated),
+            Tail::Entries { entries, .. } if entries.first()?.nonce == entry.nonce => Some(Outcome::Counted),
+            Tail::Entries { entries, complete } => Some(Outcome::Lost(Some(Overtaken { entries, complete, began }))),
         }
     }
 
@@ -256,13 +291,13 @@ impl History {
     async fn conclude(&self, revision: Revision, ours: bool, waiters: &Waiters) -> Outcome {
         let mut pauses = Pauses::new(&self.env);
         if mutant::on(Mutant::AppendWithoutLook) {
-            return if ours { Outcome::Counted } else { Outcome::Lost };
+            return if ours { Outcome::Counted } else { Outcome::Lost(None) };
         }
         loop {
             match truncate::is_closed(self.objects(), generation_of(revision, self.generation)).await {
                 Ok(true) => return Outcome::Truncated,
                 Ok(false) if ours => return Outcome::Counted,
-                Ok(false) => return Outcome::Lost,
+                Ok(false) => return Outcome::Lost(None),
                 Err(_) if waiters.closing() => return Outcome::Abandoned,
                 Err(_) => pauses.pause().await,
             }

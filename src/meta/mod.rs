@@ -50,7 +50,7 @@ use crate::types::env::Env;
 use crate::types::{FEATURE_LEVEL, Revision};
 use entry::Change;
 pub use error::{MetaError, ProposeError};
-use history::{History, Tail};
+use history::{History, LIKELY_AT_START, Tail};
 use image::Image;
 use owner::{Command, Owner, Shared};
 use poller::{Poller, Told};
@@ -311,7 +311,7 @@ async fn load(history: &History) -> Result<(Image, u64), MetaError> {
     let mut image = history.newest_snapshot().await?;
     let mut replayed = 0;
     loop {
-        match history.after(image.revision, true).await? {
+        match history.after(image.revision, true, LIKELY_AT_START).await? {
             Tail::Truncated => {
                 image = history.reload(image.revision).await?;
                 replayed = 0;

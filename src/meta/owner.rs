@@ -21,7 +21,7 @@ use tokio::task::JoinHandle;
 use super::MetaOptions;
 use super::entry::Entry;
 use super::error::MetaError;
-use super::history::{History, Outcome, Tail, Waiters};
+use super::history::{History, LIKELY, Outcome, Overtaken, Tail, Waiters};
 use super::image::Image;
 use super::proposal::{BoxedProposal, End, Plan, fold};
 use super::{snapshot, truncate};
@@ -173,9 +173,12 @@ impl Owner {
                 plan.decided.into_iter().for_each(|(proposal, verdict)| proposal.finish(verdict.end(revision)));
                 Ok(())
             }
-            Outcome::Lost => {
+            Outcome::Lost(overtaken) => {
                 requeue(plan, queue);
-                self.catch_up(false).await?;
+                match overtaken {
+                    Some(overtaken) => self.give_way(overtaken).await?,
+                    None => self.catch_up(false).await.map(drop)?,
+                }
                 *fresh = true;
                 Ok(())
             }
@@ -254,11 +257,24 @@ impl Owner {
         self.failing = result.is_err();
     }
 
+    /// Applies what came before our own entry.
+    async fn give_way(&mut self, overtaken: Overtaken) -> Result<(), MetaError> {
+        for entry in &overtaken.entries {
+            self.apply(entry).inspect_err(|error| self.shared.stop(error))?;
+        }
+        if !overtaken.complete {
+            return self.catch_up(false).await.map(drop);
+        }
+        *self.shared.last_read.lock() = Some(overtaken.began);
+        self.idle_reads = 0;
+        Ok(())
+    }
+
     async fn follow(&mut self, look: bool) -> Result<Revision, MetaError> {
         loop {
             let began = self.history.env.clock.boot();
             let at = self.shared.image.read().revision;
-            match self.history.after(at, look).await? {
+            match self.history.after(at, look, LIKELY).await? {
                 Tail::Truncated => {
                     let image = self.history.reload(at).await?;
                     tracing::info!(from = at, to = image.revision, "the metadata table was truncated; snapshot loaded");

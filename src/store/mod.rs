@@ -9,6 +9,7 @@
 //! writes and reads, and [`probe::probe`] refuses a store that does not keep the promise of create-only names.
 
 pub mod create;
+pub mod distant;
 pub mod fault;
 pub mod hedge;
 pub mod key;

@@ -171,6 +171,25 @@ async fn who_names_no_node_id_gets_one_of_its_own() {
     }
 }
 
+/// A producer's first batch is on its way to the broker that dies, its second one comes to the broker that took over: taken before the first, it
+/// would put that one out of order for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_lost_with_a_broker_is_not_overtaken_by_what_follows_it() {
+    let store = shared_memory();
+    let (one, two, _) = two(store.clone(), store, Duration::from_secs(1)).await;
+    let mut client = two.broker.client().await;
+    let before = leaders(&mut client, "t").await;
+    let producer = producer_id(&mut client).await;
+    one.kill();
+    led_by(&two, "t", &[2]).await;
+    for (partition, _) in before.into_iter().filter(|(_, (leader, _))| *leader == 1) {
+        assert_eq!(produce_to(&mut client, partition, 1, producer).await.0, 6, "what comes before it may still come");
+        assert_eq!(produce_to(&mut client, partition, 0, producer).await, (0, 1));
+        assert_eq!(produce_to(&mut client, partition, 1, producer).await, (0, 2));
+    }
+    two.kill();
+}
+
 /// Records, offsets, places of producers go with the leases, and only those move that the newcomer should have.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_comes_gets_its_share() {

@@ -13,3 +13,4 @@ mod pressure;
 mod reads;
 mod recovery;
 mod sessions;
+mod starts;

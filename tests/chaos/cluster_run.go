@@ -97,7 +97,7 @@ func clusterChaos(ctx context.Context, c config, brokers *cluster.Cluster, run *
 	defer watcher.Close()
 	leaders := func() map[int]int { return leaders(ctx, kadm.NewClient(watcher), run) }
 	err = chaos(ctx, c, run, verdict, func() ([]string, error) {
-		tally, err := nemesis.NewCluster(brokers, leaders, c.seed, c.limits, run.Record).Run(ctx, time.Now().Add(c.duration))
+		tally, err := nemesis.NewCluster(brokers, leaders, c.seed, c.limits, run.Record).Only(c.scenarios).Run(ctx, time.Now().Add(c.duration))
 		fmt.Printf("# seed %d: %s\n", c.seed, tally)
 		return tally.Problems, err
 	})

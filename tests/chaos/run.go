@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -26,6 +27,7 @@ type config struct {
 	seed                                   uint64
 	limits                                 nemesis.Limits
 	java                                   string        // class path of JavaClient; empty: left out
+	scenarios                              []string      // of a cluster; none: all
 	codecs                                 int           // idempotent producers in this process
 	rest                                   time.Duration // how long each step may take once all is healed
 }
@@ -53,6 +55,11 @@ func fromEnvironment() (config, error) {
 	c.duration = seconds("SECONDS_OF_CHAOS", 40)
 	c.limits = nemesis.Limits{Ready: seconds("READY_LIMIT", 30), Terminate: seconds("TERM_LIMIT", 10)}
 	c.seed = uint64(time.Now().UnixNano())
+	for name := range strings.SplitSeq(os.Getenv("SCENARIOS"), ",") {
+		if name != "" {
+			c.scenarios = append(c.scenarios, name)
+		}
+	}
 	if text := os.Getenv("SEED"); text != "" && err == nil {
 		c.seed, err = strconv.ParseUint(text, 10, 64)
 	}

@@ -7,11 +7,16 @@ use std::time::Duration;
 use alluvium::meta::entry::{Change, Entry};
 use alluvium::meta::rules::RuleError;
 use alluvium::meta::table::Table;
+use alluvium::meta::table::bucket::BucketTable;
 use alluvium::meta::table::faults::AppendFault;
-use alluvium::meta::{MetaError, ProposeError};
+use alluvium::meta::{MetaError, Metadata, ProposeError};
+use alluvium::store::distant::DistantStore;
 use alluvium::types::TopicId;
+use alluvium::types::env::Entropy;
+use alluvium::types::env::testing::{SeededEntropy, env};
+use tokio::time::Instant;
 
-use crate::world::{Exists, World, always, create, eventually, open_session, session, topic, ttl};
+use crate::world::{Exists, World, always, create, eventually, fill, open_session, session, topic, ttl};
 
 /// The changes of every revision in the table.
 async fn table(world: &World) -> Vec<Vec<Change>> {
@@ -274,4 +279,33 @@ async fn a_panic_in_build_is_the_end_and_is_seen() {
     assert!(outcome.is_err());
     assert!(matches!(a.stopped().await, MetaError::Stopped(reason) if reason.contains("panicked")));
     assert!(matches!(a.catch_up().await, Err(MetaError::Stopped(_))));
+}
+
+/// A broker that is far from the bucket changes the table while others, who are near, change it all the time: it loses often, so each loss must
+/// be short, from the read that sees the newest revision to the append behind it above all.
+#[tokio::test(start_paused = true)]
+async fn who_is_far_away_gets_its_turn_among_the_busy() {
+    const TRIP: Duration = Duration::from_millis(350);
+    const PROPOSALS: u32 = 40;
+    let world = World::new();
+    let near = world.broker(1).await;
+    let distant = Arc::new(DistantStore::new(world.memory.clone(), TRIP));
+    let table = Arc::new(BucketTable::new(distant.clone()));
+    let far = Metadata::open(distant, table, env(2), world.options.clone()).await.expect("opens");
+    let entropy = SeededEntropy::new(3);
+    let busy = tokio::spawn(async move {
+        loop {
+            // Two changes in three seconds.
+            tokio::time::sleep(Duration::from_millis(entropy.next_u64() % 3000)).await;
+            fill(&near, 1).await;
+        }
+    });
+    let begun = Instant::now();
+    for number in 0..PROPOSALS {
+        far.propose(create(u128::from(number) + 1, &format!("t{number}"))).await.expect("changes");
+    }
+    busy.abort();
+    let mean = begun.elapsed() / PROPOSALS;
+    println!("a change takes {mean:?}");
+    assert!(mean < TRIP * 6, "a change takes {mean:?} of a table that is {TRIP:?} away");
 }

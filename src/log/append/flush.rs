@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::tracker::Tracker;
 use super::unmerged::{SegmentNote, Unmerged};
-use super::{Appender, Open, SessionEnd};
+use super::{Appender, Open, OpenState, SessionEnd};
 use crate::cache::TailCache;
 use crate::log::index::ObjectRef;
 use crate::log::proof::{Newest, Proof};
@@ -107,15 +107,15 @@ struct Uploaded {
 }
 
 impl Flusher {
-    /// `footer_zero`: the footer of segment 0, which opened the session.
-    pub fn new(context: FlushContext, policy: FlushPolicy, footer_zero: Bytes) -> Flusher {
+    /// `footers`: of the segments that opened the session, from 0 on.
+    pub fn new(context: FlushContext, policy: FlushPolicy, footers: Vec<RepeatedFooter>) -> Flusher {
         Flusher {
             tracker: Tracker::new(context.appender.committed_count()),
             context,
             last_seal: Instant::now().checked_sub(policy.interval).unwrap_or_else(Instant::now),
             policy,
             uploads: JoinSet::new(),
-            unrepeated: VecDeque::from([RepeatedFooter { number: 0, footer_bytes: footer_zero }]),
+            unrepeated: VecDeque::from(footers),
             draining: false,
         }
     }
@@ -134,7 +134,7 @@ impl Flusher {
             if self.draining && state.empty && self.uploads.is_empty() {
                 return SessionEnd::Drained;
             }
-            let due = self.due(state.empty, state.full);
+            let due = self.due(&state);
             tokio::select! {
                 biased;
                 Some(done) = self.uploads.join_next() => match done {
@@ -150,18 +150,18 @@ impl Flusher {
     }
 
     /// When to seal next, if nothing changes.
-    fn due(&self, empty: bool, full: bool) -> Option<Instant> {
+    fn due(&self, state: &OpenState) -> Option<Instant> {
         let uploads = self.uploads.len();
         if uploads >= self.policy.inflight {
             return None;
         }
-        if empty {
+        if state.empty {
             return self.policy.heartbeat.filter(|_| !self.draining).map(|heartbeat| self.last_seal + heartbeat);
         }
         let pace = self.policy.pace(uploads);
         Some(match self.context.unmerged.slowness() {
-            _ if self.draining => Instant::now(),
-            1 if full => Instant::now(),
+            _ if self.draining || state.urgent => Instant::now(),
+            1 if state.full => Instant::now(),
             1 => self.last_seal + pace,
             // Too much waits to be merged: fewer and larger segments.
             slowness => self.last_seal + pace.max(SLOW_FROM) * slowness,

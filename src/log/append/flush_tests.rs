@@ -38,7 +38,7 @@ impl World {
             store: store.clone(),
             tail: Arc::new(TailCache::new(1 << 20)),
             proof: Arc::new(Proof::new(env.clone(), None, Newest { number: 0, nonce: 1, sent_at: Duration::ZERO })),
-            unmerged: Arc::new(crate::log::append::unmerged::Unmerged::new(600, Duration::ZERO)),
+            unmerged: Arc::new(crate::log::append::unmerged::Unmerged::new(600, 1, Duration::ZERO)),
             env,
             metrics: Metrics::new(),
         };
@@ -48,7 +48,8 @@ impl World {
         let footer_zero = build(zero).expect("a segment").footer_bytes;
         let policy =
             FlushPolicy { interval: INTERVAL, quick: None, inflight, heartbeat, create: CreatePolicy::default() };
-        let flusher = Flusher::new(context.clone(), policy, footer_zero);
+        let footers = vec![RepeatedFooter { number: 0, footer_bytes: footer_zero }];
+        let flusher = Flusher::new(context.clone(), policy, footers);
         let drain = CancellationToken::new();
         let flusher = tokio::spawn(flusher.run(drain.clone()));
         World { context, store, slot, drain, flusher, started: Instant::now() }
@@ -108,6 +109,11 @@ async fn an_idle_flusher_seals_at_once_a_busy_one_by_interval_or_bytes() {
         let at = world.committed(segment).await - begin;
         assert!(near(at, after), "segment {segment}: {at:?}, not {after:?}");
     }
+    // What another broker waits for goes out before its time.
+    let (last, asked) = (world.append(), world.started.elapsed());
+    assert_eq!(world.context.appender.last_of_what_is_in(), last);
+    assert!(near(world.committed(last).await, asked), "{last}");
+    assert_eq!(world.context.appender.last_of_what_is_in(), last, "nothing is in");
     // What is left goes out at once on a clean end.
     let last = world.append();
     let asked = Instant::now();

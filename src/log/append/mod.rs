@@ -86,6 +86,8 @@ struct Open {
     charges: Vec<Arc<Charge>>,
     /// The flusher was woken for it.
     told: bool,
+    /// Somebody waits for the object: it goes out before its time.
+    urgent: bool,
 }
 
 /// What was admitted and is not yet sealed. A segment that is full takes nothing more, also when no upload may begin: a store
@@ -126,7 +128,7 @@ pub struct Appender {
 }
 
 impl Appender {
-    /// `committed` segments of the session exist already (segment 0).
+    /// `committed` segments of the session exist already: those that opened it.
     pub fn new(committed: SegmentNumber, flush_bytes: usize) -> Appender {
         Appender {
             unsealed: Mutex::new(Unsealed {
@@ -183,6 +185,7 @@ impl Appender {
         OpenState {
             empty: unsealed.full.is_empty() && unsealed.open.extents.is_empty(),
             full: !unsealed.full.is_empty() || unsealed.open.is_full(self.flush_bytes),
+            urgent: unsealed.open.urgent,
         }
     }
 
@@ -195,16 +198,18 @@ impl Appender {
         std::mem::replace(&mut unsealed.open, next)
     }
 
-    /// The newest segment that may hold anything of a partition that takes no more. It goes out soon.
+    /// The newest segment that may hold anything of a partition that takes no more. It goes out at once, for another broker waits for it.
     pub fn last_of_what_is_in(&self) -> SegmentNumber {
         if mutant::on(Mutant::HandOverUnflushed) {
             return self.committed_count().saturating_sub(1);
         }
         let open = {
-            let unsealed = self.unsealed.lock();
-            if unsealed.open.extents.is_empty() { unsealed.open.number.saturating_sub(1) } else { unsealed.open.number }
+            let open = &mut self.unsealed.lock().open;
+            open.urgent = !open.extents.is_empty();
+            if open.urgent { open.number } else { open.number.saturating_sub(1) }
         };
-        self.tell();
+        // Also when it waits for its time already.
+        self.wake.notify_one();
         open
     }
 
@@ -280,6 +285,7 @@ impl Drop for Gather<'_> {
 struct OpenState {
     empty: bool,
     full: bool,
+    urgent: bool,
 }
 
 #[cfg(test)]

@@ -32,10 +32,10 @@ pub struct Unmerged {
 }
 
 impl Unmerged {
-    /// Segment 0, which opened the session, is there. The bound does not hold yet.
-    pub fn new(bound: usize, at: Duration) -> Unmerged {
-        let zero = SegmentNote { number: 0, bytes: 0, batches: 0, at };
-        Unmerged { bound, holds: AtomicBool::new(false), notes: Mutex::new(VecDeque::from([zero])) }
+    /// So many empty segments, which opened the session, are there. The bound does not hold yet.
+    pub fn new(bound: usize, committed: SegmentNumber, at: Duration) -> Unmerged {
+        let notes = (0..committed).map(|number| SegmentNote { number, bytes: 0, batches: 0, at }).collect();
+        Unmerged { bound, holds: AtomicBool::new(false), notes: Mutex::new(notes) }
     }
 
     /// Segments are merged from now on: the bound holds as soon as no more than it allows are left.
@@ -97,7 +97,7 @@ mod tests {
 
     #[test]
     fn what_is_merged_is_forgotten() {
-        let unmerged = Unmerged::new(2, Duration::ZERO);
+        let unmerged = Unmerged::new(2, 1, Duration::ZERO);
         unmerged.are_merged();
         for number in 1..6 {
             unmerged.note(SegmentNote { number, bytes: 1, batches: 1, at: Duration::ZERO });
@@ -110,7 +110,7 @@ mod tests {
 
     #[test]
     fn what_gathered_before_merging_slows_nobody_down() {
-        let unmerged = Unmerged::new(2, Duration::ZERO);
+        let unmerged = Unmerged::new(2, 1, Duration::ZERO);
         let note = |number| unmerged.note(SegmentNote { number, bytes: 1, batches: 1, at: Duration::ZERO });
         (1..6).for_each(note);
         assert_eq!((unmerged.count(), unmerged.slowness()), (6, 1), "nobody merges");

@@ -1,7 +1,7 @@
 //! The table in the bucket: one object per revision, `meta/log/<revision, 20 digits>`, created only where there is none.
 //!
 //! Needs nothing but the store. A poll at the end of the table is one GET. Many entries are read with growing windows of parallel
-//! GETs; what follows a gap in a window is left for the next read, since the gap may have been filled in between. A GET that fails
+//! GETs, or with large ones from the beginning by who knows that there are many; what follows a gap in a window is left for the next read, since the gap may have been filled in between. A GET that fails
 //! costs only what comes after it.
 
 use std::time::Duration;
@@ -86,9 +86,13 @@ impl Table for BucketTable {
     }
 
     async fn read(&self, from: Revision, limit: usize) -> Result<Chunk, TableError> {
+        self.read_likely(from, limit, 1).await
+    }
+
+    async fn read_likely(&self, from: Revision, limit: usize, likely: usize) -> Result<Chunk, TableError> {
         let mut chunk = Chunk::default();
         let mut next = from;
-        let mut window = 1;
+        let mut window = likely.clamp(1, WINDOW_MAX);
         let begun = Instant::now();
         while chunk.bodies.len() < limit && (chunk.bodies.is_empty() || begun.elapsed() < READ_TIME) {
             let count = window.min(limit - chunk.bodies.len()) as u64;

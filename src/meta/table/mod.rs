@@ -60,6 +60,11 @@ pub trait Table: Send + Sync {
     /// was answered before the read began is seen. Nothing at `from`: it is the end of the table, or it was deleted.
     async fn read(&self, from: Revision, limit: usize) -> Result<Chunk, TableError>;
 
+    /// As [`Table::read`]; there are about so many revisions, as far as the caller knows. For a backend that asks for each by itself.
+    async fn read_likely(&self, from: Revision, limit: usize, _likely: usize) -> Result<Chunk, TableError> {
+        self.read(from, limit).await
+    }
+
     /// The lowest revision from `from` on that the table holds.
     async fn at_or_after(&self, from: Revision) -> Result<Option<Revision>, TableError>;
 

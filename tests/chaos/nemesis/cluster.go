@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sort"
 	"strings"
 	"time"
@@ -41,6 +42,7 @@ type Cluster struct {
 	tally   ClusterTally
 	seed    uint64
 	struck  uint64 // scenarios so far
+	only    []string
 	// A second fault lies over the scenario.
 	overlaid bool
 	ctx      context.Context
@@ -52,6 +54,12 @@ func NewCluster(brokers *cluster.Cluster, leaders func() map[int]int, seed uint6
 		brokers: brokers, leaders: leaders, rng: stream(seed, 0), limits: limits, record: record, seed: seed,
 		tally: ClusterTally{Done: map[string]int{}},
 	}
+}
+
+// Only confines it to scenarios of these names; none: all are played.
+func (n *Cluster) Only(names []string) *Cluster {
+	n.only = names
+	return n
 }
 
 // stream is the randomness of one scenario. Each has its own: what one draws may depend on who leads just then, and must not change the next.
@@ -95,7 +103,9 @@ func (n *Cluster) Run(ctx context.Context, until time.Time) (ClusterTally, error
 	for {
 		if len(round) == 0 {
 			n.rng = stream(n.seed, 1<<32+n.struck)
-			round = n.shuffled()
+			if round = n.shuffled(); len(round) == 0 {
+				return n.tally, fmt.Errorf("no such scenarios here: %v", n.only)
+			}
 		}
 		n.sleep(n.between(500*time.Millisecond, 2*time.Second))
 		if ctx.Err() != nil {
@@ -112,11 +122,12 @@ func (n *Cluster) Run(ctx context.Context, until time.Time) (ClusterTally, error
 	}
 }
 
-// shuffled is a new round: the first half of the scenarios, then the second, each in a random order.
+// shuffled is a new round: the first half of the scenarios, then the second, each in a random order. None: nothing that was asked for fits.
 func (n *Cluster) shuffled() []scenario {
 	var fit []scenario
 	for _, s := range scenarios {
-		if !s.tables || n.brokers.Nodes[0].Table != nil {
+		wanted := len(n.only) == 0 || slices.Contains(n.only, s.name)
+		if wanted && (!s.tables || n.brokers.Nodes[0].Table != nil) {
 			fit = append(fit, s)
 		}
 	}

@@ -47,8 +47,8 @@ use super::key::{check_key, check_prefix};
 use super::{BLOCK_READ_BYTES, ListedObject, ReadBlocks, ReadBytes, ReadRange, Store, StoreError};
 use crate::types::aligned::AlignedPool;
 
-/// Buffers of block reads that lie idle at most (32 MiB): about as many as the answer to one fetch gives back at once.
-const BLOCK_BUFFERS_IDLE: usize = 64;
+/// Buffers of block reads that lie idle at most (16 MiB): about as many as an answer of a third of the largest gives back at once.
+const BLOCK_BUFFERS_IDLE: usize = 32;
 
 /// Called once when a folder could not be fsynced; the process must exit without another answer to anybody.
 pub type Fatal = Arc<dyn Fn(&str) + Send + Sync>;

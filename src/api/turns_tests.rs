@@ -184,7 +184,9 @@ fn others_go_on_beside_a_long_step() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().expect("a runtime");
     let (sender, receiver) = std::sync::mpsc::channel();
     runtime.block_on(async {
-        let step = tokio::spawn(async move { uncut(LONG_STEP_BYTES, || receiver.recv()) });
+        let step = tokio::spawn(async move {
+            uncut(LONG_STEP_BYTES, || receiver.recv_timeout(std::time::Duration::from_secs(30)))
+        });
         // On the only thread, which waits for it.
         tokio::spawn(async move { sender.send(7) }).await.expect("it runs").expect("it is waited for");
         assert_eq!(step.await.expect("it runs"), Ok(7));

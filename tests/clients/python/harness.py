@@ -4,6 +4,7 @@ Checks run side by side, for most of their time is waiting for rebalances. Each 
 can serve any number of runs.
 """
 
+import faulthandler
 import os
 import sys
 import time
@@ -48,6 +49,8 @@ def wait(condition, what: str, limit_s: float = LIMIT_S):
 
 def run(suite: str):
     """Run all checks and exit; `ONLY=name` picks one."""
+    # The caller's patience ends at 200 s. A library that waits with Python's lock held stops every thread but this one.
+    faulthandler.dump_traceback_later(190, exit=True)
     only = os.environ.get("ONLY")
     chosen = [c for c in CHECKS if not only or c.__name__ == only]
 

@@ -13,6 +13,9 @@ from confluent_kafka.admin import (
 from harness import BOOTSTRAP, FULL, check, equal, fresh, run, wait
 
 BASE = {"bootstrap.servers": BOOTSTRAP, "log_level": 0}
+# Consumers that lost their partitions by force. To close one that still has to hear of it has been seen to wait for ever, on Apache
+# Kafka, and with Python's lock held, so that no other check went on. They end with the process.
+LEFT_OPEN = []
 admin = AdminClient(BASE)
 
 
@@ -377,7 +380,7 @@ def member_that_stops_polling_is_replaced():
     settle([a], [2], "one member")
     b = Member(name, group)
     wait(lambda: (b.poll(), len(b.partitions) == 2)[1], "the other holds everything", 40)
-    a.consumer.close()
+    LEFT_OPEN.append(a.consumer)
     b.consumer.close()
 
 
@@ -419,7 +422,8 @@ def static_members_keep_their_partitions():
             error = message.error().code()
         a.poll()
     equal(error, KafkaError._FATAL, "the old holder of the instance id is fenced")
-    for member in (a, b, fenced):
+    LEFT_OPEN.append(b.consumer)
+    for member in (a, fenced):
         member.consumer.close()
 
 

@@ -65,8 +65,8 @@ const BANS: &[Ban] = &[
     },
     Ban {
         words: &["spawn_blocking", "block_in_place"],
-        // Turns are the thread's own where there is only one.
-        allowed: &["store/local", "broker.rs", "api/turns.rs"],
+        // A step aside is the thread's own where there is only one.
+        allowed: &["store/local", "broker.rs", "types/aside.rs"],
         why: "simulation has no threads",
     },
     Ban {

@@ -5,7 +5,7 @@ use alluvium::wire::batch::{self, BatchHeader, HEADER_BYTES};
 use alluvium::wire::codec::{Codec, compress, decompress};
 use alluvium::wire::records::{MAX_UNCOMPRESSED_BYTES, RecordIter};
 use alluvium::wire::validate::{CompressionRule, MAX_RECORD_ERRORS, ProduceRules, Refusal, TimestampType, ValidBatch};
-use alluvium::wire::validate::{single_batch, validate};
+use alluvium::wire::validate::{single_batch, validate, validate_at_once};
 use bytes::Bytes;
 use kafka_protocol::error::ResponseError::{self, *};
 
@@ -102,7 +102,10 @@ fn rules() -> ProduceRules {
 }
 
 fn code(batch: Bytes, rules: &ProduceRules) -> Option<ResponseError> {
-    validate(batch, rules, NOW).err().map(|refusal| refusal.code)
+    let at_once = validate_at_once(&batch, rules, NOW);
+    let outcome = validate(batch, rules, NOW);
+    assert!(at_once.is_none_or(|at_once| at_once == outcome));
+    outcome.err().map(|refusal| refusal.code)
 }
 
 fn plain(codec: Codec) -> Bytes {
@@ -417,6 +420,31 @@ fn bombs_are_too_large() {
     let bomb = raw(Codec::Zstd, &section, 1, |_| {});
     assert!(bomb.len() < 100_000);
     assert_eq!(code(bomb, &rules()), Some(MessageTooLarge));
+}
+
+/// What takes milliseconds is known before they have passed.
+#[test]
+fn long_work_is_known_beforehand() {
+    let noise: Vec<u8> =
+        (0..300_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8 ^ (n >> 3) as u8).collect();
+    let of = |codec, value: Vec<u8>| batch(codec, &[Rec { value, ..rec(0) }], |_| {});
+    let always = |codec| ProduceRules { compression: CompressionRule::Codec(codec, None), ..rules() };
+    let rows = [
+        ("short", of(Codec::Gzip, vec![0; 1000]), rules(), true),
+        ("long, not compressed", of(Codec::None, noise.clone()), rules(), true),
+        ("long and compressed", of(Codec::Lz4, noise), rules(), false),
+        ("short, becomes a bit longer", of(Codec::Zstd, vec![0; 4_000_000]), rules(), true),
+        ("a bomb", of(Codec::Zstd, vec![0; 5_000_000]), rules(), false),
+        ("short, to be compressed", of(Codec::None, vec![0; 10_000]), always(Codec::Zstd), true),
+        ("to be compressed", of(Codec::None, vec![0; 20_000]), always(Codec::Zstd), false),
+        ("compressed as it is to be", of(Codec::Zstd, vec![0; 20_000]), always(Codec::Zstd), true),
+        ("a wrong header", Bytes::from_static(b"x"), rules(), true),
+    ];
+    for (what, batch, rules, at_once) in rows {
+        let outcome = validate_at_once(&batch, &rules, NOW);
+        assert_eq!(outcome.is_some(), at_once, "{what}");
+        assert!(outcome.is_none_or(|outcome| outcome == validate(batch, &rules, NOW)), "{what}");
+    }
 }
 
 /// Every byte of the records, with a CRC that is right: any answer but a panic.

@@ -31,11 +31,12 @@ use crate::log::append::{AppendError, Appended, Gather};
 use crate::log::refusals::{RefusedBatch, TopicKey};
 use crate::log::slot::PartitionSlot;
 use crate::segment::BatchMeta;
+use crate::types::aside::aside;
 use crate::types::mutant::{self, Mutant};
 use crate::types::topic_name::is_internal;
 use crate::types::{PartitionId, SegmentNumber, TopicId};
 use crate::wire::batch::BatchHeader;
-use crate::wire::validate::{ProduceRules, Refusal, ValidBatch, single_batch, validate};
+use crate::wire::validate::{ProduceRules, Refusal, ValidBatch, single_batch, validate, validate_at_once};
 
 /// OUT_OF_ORDER_SEQUENCE_NUMBER.
 const OUT_OF_ORDER: i16 = 45;
@@ -80,10 +81,9 @@ pub async fn admit(
         pending: BTreeMap::new(),
         until: now + patience.clamp(SHORTEST_PATIENCE, LONGEST_PATIENCE),
     };
-    let transactional = request.transactional_id.is_some();
-    let gather = services.log.appender.gather();
-    let acks = request.acks;
-    let call = Call { services, version, client_id, acks, transactional, charge, parked: now + PARK_LIMIT, gather };
+    let (gather, parked) = (services.log.appender.gather(), now + PARK_LIMIT);
+    let (acks, transactional) = (request.acks, request.transactional_id.is_some());
+    let call = Call { services, version, client_id, acks, transactional, charge, parked, gather };
     let mut view = services.topics.view();
     let mut looked_again = false;
     let topics = if names_twice(&request.topic_data) { merged(request.topic_data) } else { request.topic_data };
@@ -401,7 +401,8 @@ impl Call<'_> {
             Ok(_) if !(-1..=1).contains(&self.acks) => (Err(Refusal::bare(ResponseError::InvalidRequiredAcks)), None),
             Ok(batch) => {
                 let header = BatchHeader::parse(&batch).ok();
-                (validate(batch, rules, now), header)
+                let long = || aside(|| validate(batch.clone(), rules, now));
+                (validate_at_once(&batch, rules, now).unwrap_or_else(long), header)
             }
             Err(refusal) => (Err(refusal), None),
         }

@@ -1,8 +1,9 @@
 //! Long requests give way: a request of 4 MiB may name a quarter of a million things, and whoever works on all of them without a pause
 //! keeps every other task of his thread waiting for as long.
 
-use tokio::runtime::{Handle, RuntimeFlavor};
-use tokio::task::{block_in_place, yield_now};
+use tokio::task::yield_now;
+
+use crate::types::aside::aside;
 
 /// Other tasks have their turn after so many elements: about a millisecond of work.
 pub const ELEMENTS_AT_ONCE: usize = 1024;
@@ -36,11 +37,9 @@ pub async fn after_step(request_bytes: usize) {
 /// From here on a step that can't be cut takes milliseconds.
 const LONG_STEP_BYTES: usize = 256 << 10;
 
-/// Runs a step over all of a request of so many bytes, or of its answer, that can't be cut. If it is long, the other tasks of this thread go
-/// on meanwhile on another one, and the kernel shares the processors between the two. (Runtimes of one thread have no other.)
+/// Runs a step over all of a request of so many bytes, or of its answer, that can't be cut: if it is long, aside.
 pub fn uncut<T>(request_bytes: usize, step: impl FnOnce() -> T) -> T {
-    let several = || Handle::try_current().is_ok_and(|runtime| runtime.runtime_flavor() == RuntimeFlavor::MultiThread);
-    if request_bytes >= LONG_STEP_BYTES && several() { block_in_place(step) } else { step() }
+    if request_bytes >= LONG_STEP_BYTES { aside(step) } else { step() }
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Ids and quantities that every room speaks of. No behaviour, no I/O.
 
 pub mod aligned;
+pub mod aside;
 pub mod batch_layout;
 pub mod broker_config;
 pub mod config_def;

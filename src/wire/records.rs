@@ -182,9 +182,14 @@ pub(super) struct Seen {
 }
 
 /// Walks the records of a whole batch, compressed or not, and shows each to `visit`; `Ok` says that the section held
-/// exactly `record_count` well-formed records. Memory: one piece of the section and the codec's window, whatever the
-/// records' sizes.
-pub(super) fn walk(header: &BatchHeader, batch: &[u8], mut visit: impl FnMut(Seen)) -> Result<(), BatchError> {
+/// exactly `record_count` well-formed records. A section that decompresses to more than `limit` bytes is `TooLarge`. Memory: one piece
+/// of the section and the codec's window, whatever the records' sizes.
+pub(super) fn walk(
+    header: &BatchHeader,
+    batch: &[u8],
+    limit: usize,
+    mut visit: impl FnMut(Seen),
+) -> Result<(), BatchError> {
     let section = batch.get(HEADER_BYTES..).unwrap_or(&[]);
     let count = usize::try_from(header.record_count).unwrap_or(0);
     let codec = header.compression()?;
@@ -201,7 +206,7 @@ pub(super) fn walk(header: &BatchHeader, batch: &[u8], mut visit: impl FnMut(See
         return if records.rest.is_empty() { Ok(()) } else { Err(left_over(count)) };
     }
     let pieces = codec::pieces(codec, section).map_err(|error| BatchError::Decompress(error.to_string()))?;
-    let mut stream = Stream::new(pieces);
+    let mut stream = Stream::new(pieces, limit);
     for index in 0..count {
         match stream.record(index) {
             Ok(seen) => visit(seen),
@@ -225,13 +230,15 @@ struct Stream<'a> {
     at: usize,
     /// Bytes of the pieces before this one.
     before: usize,
+    /// Most bytes of all pieces.
+    limit: usize,
     /// Why there are no more bytes, if it is not their end.
     failure: Option<BatchError>,
 }
 
 impl<'a> Stream<'a> {
-    fn new(pieces: Box<dyn Pieces + 'a>) -> Self {
-        Stream { pieces, piece: Vec::new(), at: 0, before: 0, failure: None }
+    fn new(pieces: Box<dyn Pieces + 'a>, limit: usize) -> Self {
+        Stream { pieces, piece: Vec::new(), at: 0, before: 0, limit, failure: None }
     }
 
     /// The next piece, or an error at the end.
@@ -242,8 +249,8 @@ impl<'a> Stream<'a> {
         if let Err(error) = self.pieces.fill(&mut self.piece) {
             self.failure = Some(BatchError::Decompress(error.to_string()));
             self.piece.clear();
-        } else if self.before + self.piece.len() > MAX_UNCOMPRESSED_BYTES {
-            self.failure = Some(BatchError::TooLarge { limit: MAX_UNCOMPRESSED_BYTES });
+        } else if self.before + self.piece.len() > self.limit {
+            self.failure = Some(BatchError::TooLarge { limit: self.limit });
             self.piece.clear();
         }
         if self.piece.is_empty() { Err(CUT) } else { Ok(()) }
@@ -331,7 +338,7 @@ pub fn find_by_timestamp_from(
     if header.max_timestamp < target || header.last_offset() < from {
         return Ok(None);
     }
-    walk(&header, batch, |seen| {
+    walk(&header, batch, MAX_UNCOMPRESSED_BYTES, |seen| {
         let at = (offset(&header, &seen), timestamp(&header, seen.timestamp_delta));
         if found.is_none() && at.1 >= target && at.0 >= from {
             found = Some(at);
@@ -345,7 +352,7 @@ pub fn find_by_timestamp_from(
 pub fn find_max_timestamp(batch: &[u8]) -> Result<Option<(Offset, TimestampMs)>, BatchError> {
     let (header, batch) = batch::whole(batch)?;
     let mut found: Option<(Offset, TimestampMs)> = None;
-    walk(&header, batch, |seen| {
+    walk(&header, batch, MAX_UNCOMPRESSED_BYTES, |seen| {
         let at = (offset(&header, &seen), timestamp(&header, seen.timestamp_delta));
         if at.1 > found.map_or(batch::NONE, |found| found.1) {
             found = Some(at);

@@ -181,8 +181,45 @@ fn next_batch(bytes: &[u8]) -> Result<Option<usize>, Refusal> {
     Ok((size <= bytes.len()).then_some(size))
 }
 
+/// A compressed batch from this length on takes milliseconds.
+const LONG_COMPRESSED_BYTES: usize = 256 << 10;
+/// A batch of no more than that may decompress to so many bytes at once: gzip's take ten milliseconds.
+const UNCOMPRESSED_AT_ONCE: usize = 4 << 20;
+/// To compress this much takes milliseconds with the highest levels.
+const LONG_RECOMPRESSED_BYTES: usize = 16 << 10;
+
 /// Checks one whole batch. `now_ms` is the broker's clock.
 pub fn validate(batch: Bytes, rules: &ProduceRules, now_ms: TimestampMs) -> Result<ValidBatch, Refusal> {
+    let limit = MAX_UNCOMPRESSED_BYTES;
+    validate_within(batch, rules, now_ms, limit)?.ok_or_else(|| refuse_records(BatchError::TooLarge { limit }))
+}
+
+/// [`validate`], if that takes few milliseconds; `None` if not. A bomb is known by what comes out of it.
+pub fn validate_at_once(
+    batch: &Bytes,
+    rules: &ProduceRules,
+    now_ms: TimestampMs,
+) -> Option<Result<ValidBatch, Refusal>> {
+    if let Ok(codec) = BatchHeader::parse(batch).and_then(|header| header.compression()) {
+        let again = matches!(rules.compression, CompressionRule::Codec(target, _) if target != codec);
+        let long = match codec {
+            Codec::None => usize::MAX,
+            _ => LONG_COMPRESSED_BYTES,
+        };
+        if batch.len() >= if again { LONG_RECOMPRESSED_BYTES } else { long } {
+            return None;
+        }
+    }
+    validate_within(batch.clone(), rules, now_ms, UNCOMPRESSED_AT_ONCE).transpose()
+}
+
+/// `None`: it decompresses to more than `limit` bytes.
+fn validate_within(
+    batch: Bytes,
+    rules: &ProduceRules,
+    now_ms: TimestampMs,
+    limit: usize,
+) -> Result<Option<ValidBatch>, Refusal> {
     let header =
         BatchHeader::parse(&batch).map_err(|error| Refusal::new(ResponseError::CorruptMessage, error.to_string()))?;
     check_bytes(&header, &batch, rules)?;
@@ -191,7 +228,10 @@ pub fn validate(batch: Bytes, rules: &ProduceRules, now_ms: TimestampMs) -> Resu
         .map_err(|error| Refusal::new(ResponseError::UnsupportedCompressionType, error.to_string()))?;
     check_header(&header, rules)?;
     let mut judge = Judge::new(&header, codec, rules, now_ms);
-    records::walk(&header, &batch, |seen| judge.record(&seen)).map_err(refuse_records)?;
+    match records::walk(&header, &batch, limit, |seen| judge.record(&seen)) {
+        Err(BatchError::TooLarge { .. }) => return Ok(None),
+        walked => walked.map_err(refuse_records)?,
+    }
     let max_timestamp = judge.verdict()?;
     let append_time = rules.timestamp_type == TimestampType::LogAppendTime;
     let (max_timestamp, log_append_time_ms) = if append_time { (now_ms, now_ms) } else { (max_timestamp, batch::NONE) };
@@ -218,7 +258,7 @@ pub fn validate(batch: Bytes, rules: &ProduceRules, now_ms: TimestampMs) -> Resu
         return Err(Refusal::new(ResponseError::RecordListTooLarge, detail));
     }
     let header = BatchHeader::parse(&bytes).map_err(refuse_records)?;
-    Ok(ValidBatch { header, bytes, log_append_time_ms })
+    Ok(Some(ValidBatch { header, bytes, log_append_time_ms }))
 }
 
 /// UnifiedLog.analyzeAndValidateRecords.

@@ -202,13 +202,18 @@ func naming(n int) map[string]kmsg.Request {
 	}
 }
 
-// inTurn sends each request once.
-func (t *target) inTurn(requests map[string]kmsg.Request) (answered, refused []string, err error) {
+// writtenDown are the requests as they are sent; to write them down is no abuse.
+func (t *target) writtenDown(requests map[string]kmsg.Request) map[string][]byte {
 	frames := map[string][]byte{}
 	for name, request := range requests {
 		frames[name] = framed(request, 1)
 	}
-	t.neighbour.take() // writing them down is no abuse
+	t.neighbour.take()
+	return frames
+}
+
+// inTurn sends each request once.
+func (t *target) inTurn(frames map[string][]byte) (answered, refused []string, err error) {
 	for name, frame := range frames {
 		began := time.Now()
 		length, err := t.refusedOrAnswered(frame)
@@ -227,7 +232,7 @@ func (t *target) inTurn(requests map[string]kmsg.Request) (answered, refused []s
 // million asks for a million names: what does not fit into the frame that an API may have, or costs more elements than a request may
 // have, closes the connection.
 func million(t *target) (string, error) {
-	answered, refused, err := t.inTurn(naming(1_000_000))
+	answered, refused, err := t.inTurn(t.writtenDown(naming(1_000_000)))
 	if err != nil {
 		return "", err
 	}
@@ -236,7 +241,7 @@ func million(t *target) (string, error) {
 
 // asManyAsAllowed asks for as many as the limits let pass, twice side by side.
 func asManyAsAllowed(t *target) (string, error) {
-	requests := naming(250_000)
+	frames := t.writtenDown(naming(250_000))
 	type result struct {
 		answered, refused []string
 		err               error
@@ -244,7 +249,7 @@ func asManyAsAllowed(t *target) (string, error) {
 	results := make(chan result, 2)
 	for range 2 {
 		go func() {
-			answered, refused, err := t.inTurn(requests)
+			answered, refused, err := t.inTurn(frames)
 			results <- result{answered, refused, err}
 		}()
 	}
@@ -300,7 +305,7 @@ func sameResourceAgain(t *target) (string, error) {
 		}
 		requests[name] = request
 	}
-	answered, refused, err := t.inTurn(requests)
+	answered, refused, err := t.inTurn(t.writtenDown(requests))
 	if err != nil {
 		return "", err
 	}
@@ -325,7 +330,7 @@ func sameGroupAgain(t *target) (string, error) {
 		describe.Groups = append(describe.Groups, "loud")
 		fetch.Groups = append(fetch.Groups, kmsg.OffsetFetchRequestGroup{Group: "loud"})
 	}
-	answered, refused, err := t.inTurn(map[string]kmsg.Request{"DescribeGroups": describe, "OffsetFetch": fetch})
+	answered, refused, err := t.inTurn(t.writtenDown(map[string]kmsg.Request{"DescribeGroups": describe, "OffsetFetch": fetch}))
 	if err != nil {
 		return "", err
 	}

@@ -4,7 +4,7 @@
 // false is judged on any machine: the broker lives and is ready, the neighbour loses no record and sees no error and no closed
 // connection, memory stays below the case's bound, the abuser gets what the case says. With STRICT=1 the neighbour's p99 beside the
 // abuser must stay within twice its p99 alone as well. The abusers run on the broker's own machine, in few threads (GOMAXPROCS=1
-// unless set): what they compute is not what is measured.
+// unless set), the neighbour in a process of its own: what they compute is not what is measured.
 package main
 
 import (
@@ -27,7 +27,7 @@ type target struct {
 	broker *broker
 	dials  atomic.Uint32
 	// The neighbour may be joined by new well-behaved clients.
-	neighbour *neighbour
+	neighbour *remote
 	// Length of an abuse that has no length of its own.
 	length time.Duration
 	// Sockets that this process may have.
@@ -74,6 +74,10 @@ const settle = 200 * time.Millisecond
 const keptAtEnd = 288
 
 func main() {
+	if len(os.Args) == 3 && os.Args[1] == neighbourCommand {
+		liveBeside(os.Args[2])
+		return
+	}
 	t := &target{length: time.Second, sockets: raiseSockets()}
 	log, err := os.Create(os.Getenv("ABUSE_LOG"))
 	if err != nil {
@@ -137,7 +141,7 @@ func (t *target) live(l life, only *regexp.Regexp, alone time.Duration) (rows []
 	if err := t.prepare(); err != nil {
 		return nil, fmt.Errorf("preparing: %w", err)
 	}
-	if t.neighbour, err = startNeighbour(t.broker.address); err != nil {
+	if t.neighbour, err = startNeighbourProcess(t.broker.address); err != nil {
 		return nil, err
 	}
 	defer t.neighbour.close()
@@ -164,7 +168,7 @@ func (t *target) live(l life, only *regexp.Regexp, alone time.Duration) (rows []
 	if err := t.givenBack(begin); err != nil {
 		return rows, err
 	}
-	t.neighbour.closing.Store(true)
+	t.neighbour.leave()
 	if err := t.broker.stop(); err != nil {
 		return rows, err
 	}

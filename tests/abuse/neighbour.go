@@ -146,9 +146,8 @@ func (n *neighbour) consume(ctx context.Context) {
 
 // span is what the neighbour saw between two moments.
 type span struct {
-	acks     int
-	p50, p99 time.Duration
-	worst    time.Duration
+	Acks            int
+	P50, P99, Worst time.Duration
 }
 
 // take ends a span and begins the next one.

@@ -6,6 +6,7 @@ use super::cut::Expected;
 use super::{ReadError, Reader, cut};
 use crate::log::index::IndexedExtent;
 use crate::log::slot::PartitionSlot;
+use crate::types::aside::aside;
 use crate::types::{Offset, TimestampMs};
 use crate::wire::batch::{BatchError, BatchHeader};
 use crate::wire::records::{find_by_timestamp_from, find_max_timestamp};
@@ -112,16 +113,19 @@ impl Reader {
     ) -> Result<Option<Found>, ReadError> {
         let bytes = self.whole(extent).await?;
         let damaged = |error: BatchError| ReadError::Damaged { object: extent.object.key(), error: error.into() };
-        let mut rest = &bytes[..];
-        while !rest.is_empty() {
-            let header = BatchHeader::parse(rest).map_err(damaged)?;
-            let size = header.size().min(rest.len());
-            if let Some((offset, timestamp)) = look(&header, &rest[..size]).map_err(damaged)? {
-                return Ok(Some(Found { offset, timestamp }));
+        // Batches may decompress to a thousand times their size.
+        aside(|| {
+            let mut rest = &bytes[..];
+            while !rest.is_empty() {
+                let header = BatchHeader::parse(rest).map_err(damaged)?;
+                let size = header.size().min(rest.len());
+                if let Some((offset, timestamp)) = look(&header, &rest[..size]).map_err(damaged)? {
+                    return Ok(Some(Found { offset, timestamp }));
+                }
+                rest = &rest[size..];
             }
-            rest = &rest[size..];
-        }
-        Ok(None)
+            Ok(None)
+        })
     }
 }
 

@@ -18,7 +18,6 @@ use tokio::time::Instant;
 use super::Services;
 use super::errors;
 use super::fetch_sessions::{Ask, Context, Key, Request};
-use super::mentions::{any_twice, last_mentions};
 use super::topics::TopicsView;
 use super::unread::SMALL_ANSWER_BYTES;
 use crate::log::PARK_LIMIT;
@@ -26,6 +25,7 @@ use crate::log::append::budget::Charge;
 use crate::log::fetch::plan::Plan;
 use crate::log::fetch::{Ahead, Batches, ReadError};
 use crate::log::slot::{PartitionSlot, Waiter};
+use crate::types::mentions::{any_twice, last_mentions};
 use crate::types::{PartitionId, TopicId};
 use crate::wire::fetch::{FetchReply, PartitionReply, TopicReply, encode};
 

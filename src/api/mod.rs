@@ -52,7 +52,6 @@ pub mod list_offsets;
 pub mod list_partition_reassignments;
 mod log_view;
 mod measure;
-mod mentions;
 pub mod metadata;
 pub mod offset_commit;
 pub mod offset_delete;

@@ -23,7 +23,6 @@ use tokio::time::Instant;
 
 use super::Services;
 use super::errors;
-use super::mentions::{any_twice, last_mentions};
 use super::topics::{TopicView, TopicsView};
 use crate::log::PARK_LIMIT;
 use crate::log::append::budget::Charge;
@@ -32,6 +31,7 @@ use crate::log::refusals::{RefusedBatch, TopicKey};
 use crate::log::slot::PartitionSlot;
 use crate::segment::BatchMeta;
 use crate::types::aside::aside;
+use crate::types::mentions::{any_twice, last_mentions};
 use crate::types::mutant::{self, Mutant};
 use crate::types::topic_name::is_internal;
 use crate::types::{PartitionId, SegmentNumber, TopicId};

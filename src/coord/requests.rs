@@ -6,11 +6,14 @@ use bytes::Bytes;
 
 use super::error::GroupError;
 use super::group::{Group, State, Step};
-use super::message::{Commit, DeleteOffsets, Heartbeat, Leave, Limits, MemberName, Reply, ReplyTo, Sync, Synced};
+use super::message::{
+    Commit, CommitPartition, DeleteOffsets, Heartbeat, Leave, Limits, MemberName, Reply, ReplyTo, Sync, Synced,
+};
 use super::offsets::{Offsets, RetentionBase, is_expired, tombstone};
 use super::records::{CommittedOffset, Record};
 use super::timers::TimerKey;
 use crate::types::TopicId;
+use crate::types::mentions::{any_twice, last_mentions};
 
 impl Group {
     pub(super) fn sync(&mut self, step: &mut Step<'_>, sync: Sync) {
@@ -147,14 +150,21 @@ impl Group {
             self.set_session_timer(step.now, &commit.member_id);
         }
         let expire_ms = commit.retention_ms.map(|retention_ms| step.now.wall_ms.saturating_add(retention_ms));
-        let mut results = Vec::with_capacity(commit.partitions.len());
-        for partition in commit.partitions {
+        let too_large = |partition: &CommitPartition| {
             // Kafka counts UTF-16 units, not bytes.
-            let too_large = partition.metadata.encode_utf16().count() > step.limits.offset_metadata_max_bytes;
-            if too_large || partition.metadata.len() > Limits::MAX_OFFSET_METADATA_BYTES {
-                results.push(Err(GroupError::OffsetMetadataTooLarge));
-                continue;
-            }
+            let units = partition.metadata.encode_utf16().count();
+            units > step.limits.offset_metadata_max_bytes
+                || partition.metadata.len() > Limits::MAX_OFFSET_METADATA_BYTES
+        };
+        let result = |partition| if too_large(partition) { Err(GroupError::OffsetMetadataTooLarge) } else { Ok(()) };
+        let results = commit.partitions.iter().map(result).collect();
+        let mut stored = commit.partitions;
+        stored.retain(|partition| !too_large(partition));
+        // A request may name one partition a hundred thousand times; what its log would hold of them but the last is nothing to anybody.
+        if any_twice(stored.iter().map(|partition| (partition.topic.as_str(), partition.partition))) {
+            stored = last_mentions(stored, |partition| (partition.topic.clone(), partition.partition));
+        }
+        for partition in stored {
             let value = CommittedOffset {
                 offset: partition.offset,
                 leader_epoch: partition.leader_epoch,
@@ -170,7 +180,6 @@ impl Group {
                 partition: partition.partition,
                 value: Some(value),
             });
-            results.push(Ok(()));
         }
         step.out.reply(commit.reply, Reply::Partitions(Ok(results)));
     }

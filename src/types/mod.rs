@@ -7,6 +7,7 @@ pub mod broker_config;
 pub mod config_def;
 pub mod env;
 pub mod group_config;
+pub mod mentions;
 pub mod metrics;
 pub mod mutant;
 pub mod pace;

@@ -31,6 +31,39 @@ fn metadata_has_a_limit_per_partition() {
     assert_eq!(bench.records.len(), 1);
 }
 
+/// Of several mentions the last one that is good counts, and is all that is written; each has its result.
+#[test]
+fn a_partition_that_is_named_again_is_stored_once() {
+    let mut bench = Bench::new(limits());
+    let mut too_large = commit_of("t", 1, 9);
+    too_large.metadata = "x".repeat(4097);
+    let mentions = [("t", 1, 1), ("t", 0, 2), ("t", 1, 3), ("u", 1, 4), ("t", 1, 5)];
+    let mut partitions: Vec<_> = mentions.iter().map(|(topic, at, offset)| commit_of(topic, *at, *offset)).collect();
+    partitions.push(too_large);
+    let to = bench.send(|reply| {
+        let (generation, member_id, instance_id) = (-1, String::new(), None);
+        let knows_group_not_found = true;
+        Input::Commit(Commit {
+            reply,
+            generation,
+            member_id,
+            instance_id,
+            retention_ms: None,
+            knows_group_not_found,
+            partitions,
+        })
+    });
+    let mut results = vec![Ok(()); 5];
+    results.push(Err(GroupError::OffsetMetadataTooLarge));
+    assert_eq!(bench.replies[&to], Reply::Partitions(Ok(results)));
+    assert_eq!(bench.records.len(), 3);
+    for partition in [bench.replayed(), bench.partition.clone()] {
+        let group = partition.group(GROUP).expect("a simple group");
+        let offset = |topic, at| group.offsets.get(topic, at).map(|offset| offset.offset);
+        assert_eq!([offset("t", 0), offset("t", 1), offset("u", 1)], [Some(2), Some(5), Some(4)]);
+    }
+}
+
 #[test]
 fn offsets_of_a_simple_group_expire_one_by_one() {
     let mut bench = Bench::new(limits());

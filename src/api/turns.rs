@@ -3,7 +3,7 @@
 
 use tokio::task::yield_now;
 
-use crate::types::aside::aside;
+use crate::types::aside::aside_in_turn;
 
 /// Other tasks have their turn after so many elements: about a millisecond of work.
 pub const ELEMENTS_AT_ONCE: usize = 1024;
@@ -37,9 +37,9 @@ pub async fn after_step(request_bytes: usize) {
 /// From here on a step that can't be cut takes milliseconds.
 const LONG_STEP_BYTES: usize = 256 << 10;
 
-/// Runs a step over all of a request of so many bytes, or of its answer, that can't be cut: if it is long, aside.
+/// Runs a step over all of a request of so many bytes, or of its answer, that can't be cut: if it is long, aside and in turn.
 pub fn uncut<T>(request_bytes: usize, step: impl FnOnce() -> T) -> T {
-    if request_bytes >= LONG_STEP_BYTES { aside(step) } else { step() }
+    if request_bytes >= LONG_STEP_BYTES { aside_in_turn(step) } else { step() }
 }
 
 #[cfg(test)]

@@ -26,6 +26,7 @@ use super::image::Image;
 use super::proposal::{BoxedProposal, End, Plan, fold};
 use super::{snapshot, truncate};
 use crate::types::Revision;
+use crate::types::aside::aside;
 
 /// Commands taken at once.
 const BATCH: usize = 256;
@@ -297,8 +298,10 @@ impl Owner {
         let revision = image.revision;
         self.scratch.clone_from(&image);
         self.scratch_dirty = false;
-        *self.shared.image.write() = image;
+        let before = std::mem::replace(&mut *self.shared.image.write(), image);
         self.shared.revision.send_replace(revision);
+        // Readers are let in before a large image is taken apart.
+        drop(before);
     }
 
     /// Applies another broker's entry.
@@ -342,10 +345,11 @@ impl Owner {
         if self.snapshots.as_ref().is_some_and(|running| !running.is_finished()) {
             return;
         }
-        let (revision, bytes) = {
+        // Readers are not in its way: nobody but this task writes to the image. Of 100,000 partitions it takes a tenth of a second.
+        let (revision, bytes) = aside(|| {
             let image = self.shared.image.read();
             (image.revision, snapshot::encode(&image))
-        };
+        });
         let history = self.history.clone();
         self.snapshots = Some(tokio::spawn(async move {
             let objects = history.large_objects();

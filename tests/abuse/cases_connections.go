@@ -112,27 +112,38 @@ func (t *target) storm(each func(*conn) error) (string, error) {
 
 // halfClosed says that it will send no more, after half a frame and between frames: the broker closes its side too.
 func halfClosed(t *target) (string, error) {
-	conns, err := t.dialMany(1000)
+	const atOnce = 1000
+	count := 0
+	for end := time.Now().Add(t.length); count == 0 || time.Now().Before(end); count += atOnce {
+		if err := t.halfCloseOnce(atOnce); err != nil {
+			return "", err
+		}
+	}
+	return fmt.Sprintf("%d connections half closed, %d at a time, all closed by the broker", count, atOnce), nil
+}
+
+func (t *target) halfCloseOnce(count int) error {
+	conns, err := t.dialMany(count)
 	if err != nil {
-		return "", err
+		return err
 	}
 	defer closeAll(conns)
 	for i, c := range conns {
 		if i%2 == 0 {
 			if _, err := c.write(head(1<<20, 0, 9), time.Minute); err != nil {
-				return "", err
+				return err
 			}
 		}
 		if err := c.Conn.(*net.TCPConn).CloseWrite(); err != nil {
-			return "", err
+			return err
 		}
 	}
 	for _, c := range conns {
 		if err := c.awaitClose(10 * time.Second); err != nil {
-			return "", err
+			return err
 		}
 	}
-	return fmt.Sprintf("%d connections half closed, all closed by the broker", len(conns)), nil
+	return nil
 }
 
 // Cases of a broker with few descriptors, a short idle time and few connections for one address.

@@ -141,6 +141,8 @@ func (t *target) live(l life, only *regexp.Regexp, alone time.Duration) (rows []
 	if err := t.prepare(); err != nil {
 		return nil, fmt.Errorf("preparing: %w", err)
 	}
+	// What others left to be written (a compiler's output) is written now and not beside the neighbour's records.
+	syscall.Sync()
 	if t.neighbour, err = startNeighbourProcess(t.broker.address); err != nil {
 		return nil, err
 	}

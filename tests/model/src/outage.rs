@@ -1,12 +1,13 @@
 //! Suspicion after an outage: a store that was away must not end in brokers that live being fenced.
 //!
 //! One broker lives, and writes a segment every third of the ttl as long as the store takes it, also while its session is still being
-//! opened; when the store comes back its segment lands within a moment. Another watches it, and may look at any time. The store is away once, altogether or for writes only, for however
-//! long. Nothing here is needed for what is true (a fence is always safe), and clocks go alike.
+//! opened; when the store comes back its segment lands within a moment. Another watches it, and may look at any time. The store is away
+//! once, altogether or for writes only, for however long. Nothing here is needed for what is true (a fence is always safe), and clocks go
+//! alike.
 //!
 //! While their connection is up the watcher is told of each segment within a moment, and looks only when it must: when the connection is
-//! down, or nothing new was told for half a ttl. The connection may be cut and mended at any time. The first of the looks, if it finds what
-//! was told last, counts the wait from when that was told, unless that is too long ago. The watched broker may die, or be cut off
+//! down, or nothing new was told for half a ttl. The connection may be cut and mended at any time. The first of the looks, if it finds
+//! what was told last, counts the wait from when that was told, unless that is too long ago. The watched broker may die, or be cut off
 //! from the store only, and then it has to be fenced in time.
 
 use crate::Run;

@@ -5,18 +5,18 @@
 //!             └► a fence behind each predecessor ─► one entry: Ready, FenceSession of each, what nobody holds is granted ─► it serves
 //! ```
 //!
-//! Between an entry and what its proposer does next anything may happen, for the answer may be lost; who dies has sent what he sent. An entry counts on the image before it, and
-//! who loses the race makes it anew on what won: so an entry is one step, on the newest image, by what its proposer knows: his predecessors,
-//! as they were when he was opened, and the ends that he found. A PUT that was sent may land at any later time while its name is free, and so
-//! does a fence ahead, at any name of a session that somebody began to fence. Fences are looked for step by step, by each starter behind each
-//! predecessor, and by the other broker behind whoever was silent for a ttl. Images are old as far as they may be: a walk begins at
-//! any number that ever was merged.
+//! Between an entry and what its proposer does next anything may happen, for the answer may be lost; who dies has sent what he sent. An
+//! entry counts on the image before it, and who loses the race makes it anew on what won: so an entry is one step, on the newest image,
+//! by what its proposer knows: his predecessors, as they were when he was opened, and the ends that he found. A PUT that was sent may
+//! land at any later time while its name is free, and so does a fence ahead, at any name of a session that somebody began to fence.
+//! Fences are looked for step by step, by each starter behind each predecessor, and by the other broker behind whoever was silent for a
+//! ttl. Images are old as far as they may be: a walk begins at any number that ever was merged.
 //!
-//! A session is silent for a ttl when its process is gone, or slow ([`Bounds::slow`]): paused, or with a store that takes nothing from it.
-//! Nothing else lets a start fail but a newer session of its node id.
+//! A session is silent for a ttl when its process is gone, or slow ([`Bounds::slow`]): paused, or with a store that takes nothing from
+//! it. Nothing else lets a start fail but a newer session of its node id.
 //!
-//! What may be acknowledged is acknowledged at once, and sessions hear of their fence as late as they like. In every state all is tried out
-//! with no more faults: then each start ends, the partition is served, and the node has one open session (`settle`).
+//! What may be acknowledged is acknowledged at once, and sessions hear of their fence as late as they like. In every state all is tried
+//! out with no more faults: then each start ends, the partition is served, and the node has one open session (`settle`).
 //!
 //! Not here: walks that begin at a segment's statement (`commit`), leases that are handed over (`transfer`), claims (`merge`).
 

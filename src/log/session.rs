@@ -10,9 +10,9 @@
 //! stands behind `Ready` in its entry, for only who is ready is granted anything. A crash anywhere leaves a session that the next life of
 //! this node id fences like any other, and fences that whoever closes their session finds.
 //!
-//! A start is a chain of round trips to a store and a table that may be slow and that others write to meanwhile: each entry costs as many as
-//! others come first. So there are two. And the others watch: they would close a session that is silent for a ttl, also one that is
-//! still being opened.
+//! A start is a chain of round trips to a store and a table that may be slow and that others write to meanwhile: each entry costs as many
+//! as others come first. So there are two, unless thousands of starts failed before this one. And the others watch: they would close a
+//! session that is silent for a ttl, also one that is still being opened.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -37,6 +37,9 @@ use crate::types::{NodeId, SegmentNumber, SessionId};
 
 /// Sessions that are fenced side by side.
 const PARALLEL: usize = 4;
+
+/// Predecessors that are closed in one entry, whose length is limited.
+const CLOSED_AT_ONCE: usize = 500;
 
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -185,6 +188,10 @@ async fn become_ready(
 ) -> Result<(), OpenError> {
     let takes_vacant = meta.supports() >= level::TAKE_VACANT;
     loop {
+        while meta.read(|image| !surplus(image, &ends).is_empty()) {
+            let closing = ends.clone();
+            propose(meta, move |image| surplus(image, &closing)).await?;
+        }
         let closing = ends.clone();
         match meta.propose(move |image| ready(image, own, &closing, takes_vacant)).await {
             Ok(_) => break,
@@ -198,6 +205,18 @@ async fn become_ready(
         tracing::info!(%session, end, "closed an earlier session of this node");
     }
     Ok(())
+}
+
+/// Of more sessions than one entry can close the next that were never ready, to be closed before: each start that fails leaves one. They
+/// hold nothing, and nothing of them is merged.
+fn surplus(image: &Image, ends: &[(SessionId, SegmentNumber)]) -> Vec<Change> {
+    let never_ready = ends.iter().filter(|(session, _)| is_in(image, *session, SessionState::Open));
+    let closed = |(session, end): &(SessionId, SegmentNumber)| Change::FenceSession {
+        session: *session,
+        end: *end,
+        ready: Vec::new(),
+    };
+    never_ready.skip(CLOSED_AT_ONCE).take(CLOSED_AT_ONCE).map(closed).collect()
 }
 
 /// Makes a session ready, closes others at their ends, and grants what nobody holds if it `takes_vacant`.
@@ -216,7 +235,9 @@ fn ready(
     let ready: Vec<SessionId> = others.chain([own]).collect();
     let mut changes = vec![Change::Ready { session: own }];
     for (session, end) in ends.iter().filter(|(session, _)| is_open(image, *session)) {
-        changes.push(Change::FenceSession { session: *session, end: *end, ready: ready.clone() });
+        // Who never was ready has nothing to grant, and a list of all brokers is long.
+        let ready = if is_in(image, *session, SessionState::Open) { Vec::new() } else { ready.clone() };
+        changes.push(Change::FenceSession { session: *session, end: *end, ready });
     }
     if takes_vacant && has_vacant(image) {
         changes.push(Change::GrantVacant { ready });
@@ -239,6 +260,10 @@ pub fn close(image: &Image, session: SessionId, end: u64) -> Vec<Change> {
 
 pub(super) fn is_open(image: &Image, session: SessionId) -> bool {
     image.sessions.get(&session).is_some_and(|found| !matches!(found.state, SessionState::Fenced { .. }))
+}
+
+fn is_in(image: &Image, session: SessionId, state: SessionState) -> bool {
+    image.sessions.get(&session).is_some_and(|found| found.state == state)
 }
 
 /// Grants what nobody holds to those that are ready: a session may be closed when nobody else is. Older programs do not.
@@ -384,5 +409,35 @@ mod tests {
         let both = [become_ready, fenced(old(1), 5), fenced(old(2), 9)];
         assert_eq!(ready(&[(old(1), 5), (old(2), 9)]), Ok(both.to_vec()));
         assert_eq!(ready(&[(old(1), 4), (old(2), 9)]), Err(MergedMeanwhile));
+    }
+
+    #[test]
+    fn more_sessions_than_fit_are_closed_before() {
+        const OWN: SessionId = SessionId { revision: u64::MAX, random: 0 };
+        let session = |number| SessionId { revision: number, random: 0 };
+        // (predecessors of which the last was ready; how many are closed in each entry before that with Ready, how many in that)
+        let table: [(u64, &[usize], usize); 5] =
+            [(0, &[], 0), (1, &[], 1), (501, &[], 501), (502, &[1], 501), (1702, &[500, 500, 201], 501)];
+        for (count, before, at_last) in table {
+            let state = |number| if number == count { SessionState::Ready } else { SessionState::Open };
+            let found = |state| Session { node_id: 1, endpoints: Vec::new(), rack: None, state };
+            let mut image = Image::default();
+            image.sessions.extend((1..=count).map(|number| (session(number), found(state(number)))));
+            image.sessions.insert(OWN, found(SessionState::Open));
+            let ends: Ends = (1..=count).map(|number| (session(number), 1)).collect();
+            for expected in before {
+                let closed = surplus(&image, &ends);
+                assert_eq!(closed.len(), *expected, "of {count}");
+                image.apply(&Entry::new(image.revision + 1, 1, closed)).expect("the next one");
+            }
+            assert_eq!(surplus(&image, &ends), [], "of {count}");
+            let changes = ready(&image, OWN, &ends, true).expect("nothing was merged");
+            assert_eq!(changes.len(), 1 + at_last, "of {count}");
+            for change in &changes {
+                let Change::FenceSession { session: closed, ready, .. } = change else { continue };
+                let named: &[SessionId] = if *closed == session(count) { &[OWN] } else { &[] };
+                assert_eq!(ready, named, "who was never ready has nothing to grant");
+            }
+        }
     }
 }

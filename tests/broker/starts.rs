@@ -9,14 +9,14 @@ use alluvium::config::Settings;
 use alluvium::meta::entry::Change;
 use alluvium::meta::image::{Image, SessionState};
 use alluvium::meta::table::bucket::BucketTable;
-use alluvium::meta::{MetaOptions, Metadata};
+use alluvium::meta::{MetaOptions, Metadata, level};
 use alluvium::server::memory::Network;
 use alluvium::store::StoreRef;
 use alluvium::store::distant::DistantStore;
 use alluvium::store::memory::MemoryStore;
-use alluvium::types::TopicId;
 use alluvium::types::env::testing;
 use alluvium::types::metrics::Metrics;
+use alluvium::types::{FEATURE_LEVEL, TopicId};
 use alluvium::wire::codec::Codec;
 use bytes::Bytes;
 use tokio::sync::{oneshot, watch};
@@ -175,4 +175,37 @@ fn a_slow_start_among_the_busy_is_in_time_and_not_taken_for_dead() {
     assert!(slowest > TTL, "{slowest:?}: the test is to be harder than that");
     assert!(slowest < Duration::from_secs(25), "{slowest:?}");
     assert_eq!(closed, 0, "sessions that were closed before they served");
+}
+
+/// A start that fails behind `OpenSession` leaves a session, and a supervisor tries again all the time. What closes thousands of them
+/// is longer than an entry may be.
+#[test]
+fn a_node_whose_starts_failed_for_days_starts_in_the_end() {
+    const FAILED: u64 = 4000;
+    let store: StoreRef = Arc::new(MemoryStore::shared());
+    let table = || Arc::new(BucketTable::new(store.clone()));
+    life(async {
+        start(&Network::default(), store.clone(), 1, LONG_TTL).await;
+        let near =
+            Metadata::open(store.clone(), table(), testing::env(99), MetaOptions::default()).await.expect("opens");
+        for number in 0..FAILED {
+            let open = move |_: &Image| {
+                let (random, endpoints) = (format!("{number:016x}"), vec![level::endpoint(FEATURE_LEVEL)]);
+                Ok::<_, std::convert::Infallible>(vec![Change::OpenSession {
+                    node_id: 1,
+                    random,
+                    endpoints,
+                    rack: None,
+                }])
+            };
+            near.propose(open).await.expect("opens a session");
+        }
+    });
+    life(async {
+        start(&Network::default(), store.clone(), 1, LONG_TTL).await;
+        let near =
+            Metadata::open(store.clone(), table(), testing::env(99), MetaOptions::default()).await.expect("opens");
+        let (open, ready) = near.read(|image| (image.open_sessions().count(), image.ready_sessions().count()));
+        assert_eq!((open, ready), (1, 1), "all before it are closed");
+    });
 }

@@ -107,12 +107,14 @@ struct Uploaded {
 }
 
 impl Flusher {
-    /// `footers`: of the segments that opened the session, from 0 on.
+    /// `footers`: of the segments that opened the session, from 0 on. The last of them may have been sealed a while ago: the time to the
+    /// first heartbeat counts from there.
     pub fn new(context: FlushContext, policy: FlushPolicy, footers: Vec<RepeatedFooter>) -> Flusher {
+        let age = context.env.clock.boot().saturating_sub(context.proof.sent_at()).max(policy.interval);
         Flusher {
             tracker: Tracker::new(context.appender.committed_count()),
             context,
-            last_seal: Instant::now().checked_sub(policy.interval).unwrap_or_else(Instant::now),
+            last_seal: Instant::now().checked_sub(age).unwrap_or_else(Instant::now),
             policy,
             uploads: JoinSet::new(),
             unrepeated: VecDeque::from(footers),

@@ -152,6 +152,21 @@ async fn a_shared_store_hears_of_an_idle_session() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_first_heartbeat_counts_from_the_last_segment_of_the_start() {
+    let ms = Duration::from_millis;
+    // (age of that segment when the flusher begins, so long until the next one)
+    for (age, wait) in [(0, 2900), (50, 2900), (1000, 2000), (2999, 1), (5000, 0)] {
+        let world = World::new(2, None);
+        tokio::time::sleep(ms(age)).await;
+        let (interval, heartbeat) = (INTERVAL, Some(ms(3000)));
+        let policy = FlushPolicy { interval, quick: None, inflight: 2, heartbeat, create: CreatePolicy::default() };
+        let flusher = Flusher::new(world.context.clone(), policy, Vec::new());
+        let due = flusher.due(&world.context.appender.state()).expect("an idle session writes");
+        assert_eq!(due.saturating_duration_since(Instant::now()), ms(wait), "{age} ms");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn each_footer_is_repeated_once() {
     let world = World::new(2, None);
     let mut last = 0;

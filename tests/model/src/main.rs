@@ -7,6 +7,7 @@ mod merge;
 mod outage;
 mod producer;
 mod proof;
+mod start;
 mod table;
 mod transfer;
 
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
         outage::runs(),
         table::runs(),
         level::runs(),
+        start::runs(),
     ]
     .into_iter()
     .flatten()

@@ -1,12 +1,13 @@
 //! Suspicion after an outage: a store that was away must not end in brokers that live being fenced.
 //!
-//! One broker lives, and writes a segment every third of the ttl as long as the store takes it; when the store comes back its segment
-//! lands within a moment. Another watches it, and may look at any time. The store is away once, altogether or for writes only, for however
-//! long. Nothing here is needed for what is true (a fence is always safe), and clocks go alike.
+//! One broker lives, and writes a segment every third of the ttl as long as the store takes it, also while its session is still being
+//! opened; when the store comes back its segment lands within a moment. Another watches it, and may look at any time. The store is away
+//! once, altogether or for writes only, for however long. Nothing here is needed for what is true (a fence is always safe), and clocks go
+//! alike.
 //!
 //! While their connection is up the watcher is told of each segment within a moment, and looks only when it must: when the connection is
-//! down, or nothing new was told for half a ttl. The connection may be cut and mended at any time. The first of the looks, if it finds what
-//! was told last, counts the wait from when that was told, unless that is too long ago. The watched broker may die, or be cut off
+//! down, or nothing new was told for half a ttl. The connection may be cut and mended at any time. The first of the looks, if it finds
+//! what was told last, counts the wait from when that was told, unless that is too long ago. The watched broker may die, or be cut off
 //! from the store only, and then it has to be fenced in time.
 
 use crate::Run;
@@ -39,6 +40,8 @@ enum Mutant {
     NoLooks,
     /// How old a segment is counts from when it was told, not from what is told of its age.
     AgeNotTold,
+    /// Who is still being opened writes its first segment and no other.
+    SilentStart,
 }
 
 struct Outage {
@@ -58,6 +61,7 @@ const RUNS: &[(&str, bool, Option<Mutant>)] = &[
     ("told_of_any_age", true, Some(Mutant::ToldOfAnyAge)),
     ("no_looks", true, Some(Mutant::NoLooks)),
     ("age_not_told", true, Some(Mutant::AgeNotTold)),
+    ("silent_start", true, Some(Mutant::SilentStart)),
 ];
 
 pub fn runs() -> Vec<Run> {
@@ -89,6 +93,8 @@ enum Fate {
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 struct State {
     fate: Fate,
+    /// Its session is being opened: it writes, and answers nobody yet.
+    opening: bool,
     /// Since it ended, if it did.
     ended: u8,
     /// The connection to it, and since when its newest segment was told, if that was told.
@@ -121,6 +127,7 @@ enum Step {
     Look,
     Link { up: bool },
     Tell,
+    Serves,
     Ends { fate: Fate },
     Fence,
 }
@@ -135,9 +142,10 @@ impl Spec for Outage {
     fn start(&self) -> State {
         State {
             fate: Fate::Lives,
+            opening: true,
             ended: 0,
-            up: true,
-            told: Some(0),
+            up: false,
+            told: None,
             store: Store::Up,
             over: false,
             silent: 0,
@@ -170,14 +178,19 @@ impl Spec for Outage {
                 take(Step::Turn { store: Store::Up }, State { store: Store::Up, ..*state })
             }
         }
-        if up && state.fate == Fate::Lives {
+        if up && self.may_write(state) {
             take(Step::Write, State { silent: 0, moved: true, told: None, ..*state });
+        }
+        if up && state.fate == Fate::Lives {
             for fate in [Fate::CutOff, Fate::Died] {
                 let up = state.up && fate == Fate::CutOff;
                 take(Step::Ends { fate }, State { fate, up, ..*state });
             }
         }
-        if state.fate != Fate::Died {
+        if state.fate == Fate::Lives && state.opening {
+            take(Step::Serves, State { opening: false, ..*state });
+        }
+        if state.fate != Fate::Died && !state.opening {
             take(Step::Link { up: !state.up }, State { up: !state.up, ..*state });
         }
         if state.up && state.told.is_none() {
@@ -211,6 +224,7 @@ impl Spec for Outage {
             "the store was back, and the other had not written yet",
             "who was cut off from the store was fenced while it answered",
             "who died was fenced a ttl after what it told last",
+            "who died while it was opened was fenced",
         ]
     }
 
@@ -221,6 +235,7 @@ impl Spec for Outage {
             silent && state.store == Store::Up && state.fate == Fate::Lives,
             matches!(step, Step::Fence) && state.up,
             matches!(step, Step::Fence) && !state.up && state.told.is_some_and(|told| told == TTL),
+            matches!(step, Step::Fence) && state.opening && state.ended > 0,
         ])
     }
 }
@@ -246,10 +261,14 @@ impl Outage {
         if state.store != Store::Up {
             return false;
         }
-        let writes = state.fate == Fate::Lives && state.silent >= THIRD;
+        let writes = self.may_write(state) && state.silent >= THIRD;
         let tells = state.up && state.told.is_none();
         let looks = !self.trusts(state) && state.looked > 0 && !(self.has(Mutant::NoLooks) && !state.up);
         writes || tells || state.landed >= THIRD || looks || self.is_dead(state)
+    }
+
+    fn may_write(&self, state: &State) -> bool {
+        state.fate == Fate::Lives && !(state.opening && self.has(Mutant::SilentStart))
     }
 
     /// The watcher need not look.

@@ -36,6 +36,8 @@ enum Mutant {
     NoLookAfterRead,
     /// Who finds another's entry at his revision does not look for the marker.
     NoLookAfterLost,
+    /// He looks for the marker of the last revision that he read, and not of those before it.
+    LooksAtLastOnly,
     /// Deletion begins before the marker stands.
     DeleteBeforeMarker,
     /// The marker goes when all of its generation is deleted.
@@ -58,12 +60,14 @@ enum Phase {
     Sent {
         revision: u8,
     },
-    /// Our entry is there, or another: the marker is looked for.
+    /// Our entry is there: the marker is looked for.
     Appended {
         revision: u8,
     },
+    /// Another's is there: it is read, with what follows it, and the markers of all that was read are looked for.
     Taken {
         revision: u8,
+        read: [Option<Entry>; REVISIONS],
     },
     /// An entry was read: the marker is looked for.
     Read {
@@ -113,9 +117,10 @@ enum Step {
     Land { broker: usize, revision: usize },
     SeeOwn { broker: usize, revision: u8 },
     SeeOther { broker: usize, revision: u8 },
+    ReadOn { broker: usize, revision: u8 },
     GiveUp { broker: usize, revision: u8 },
     Count { broker: usize },
-    Lose { broker: usize },
+    Lose { broker: usize, read: usize },
     Read { broker: usize, revision: u8 },
     Apply { broker: usize },
     Truncated { broker: usize },
@@ -146,6 +151,7 @@ const RUNS: &[(&str, Bounds, Option<Mutant>)] = &[
     ("look_before_append", SMALL, Some(Mutant::LookBeforeAppend)),
     ("no_look_after_read", Bounds { proposals: 2, ..THREE }, Some(Mutant::NoLookAfterRead)),
     ("no_look_after_lost", SMALL, Some(Mutant::NoLookAfterLost)),
+    ("looks_at_last_only", Bounds { proposals: 2, ..THREE }, Some(Mutant::LooksAtLastOnly)),
     ("delete_before_marker", SMALL, Some(Mutant::DeleteBeforeMarker)),
     ("marker_deleted", SMALL, Some(Mutant::MarkerDeleted)),
     ("snapshot_too_low", SMALL, Some(Mutant::SnapshotTooLow)),
@@ -201,14 +207,7 @@ impl Spec for Table {
                         take(Step::Count { broker: at }, after);
                     }
                 }
-                Phase::Taken { revision } => {
-                    // The proposal is made again at a later revision; or it counted before its revision was deleted, and is given up.
-                    let given_up = state.is_closed(revision) && !self.has(Mutant::NoLookAfterLost);
-                    let mut after = *state;
-                    after.brokers[at].phase = Phase::Idle;
-                    after.brokers[at].proposal += u8::from(given_up);
-                    take(if given_up { Step::Truncated { broker: at } } else { Step::Lose { broker: at } }, after);
-                }
+                Phase::Taken { revision, read } => self.taken(state, at, revision, read, take),
                 Phase::Read { entry } => {
                     let mut after = *state;
                     after.brokers[at].phase = Phase::Idle;
@@ -234,6 +233,7 @@ impl Spec for Table {
             "an append was found to be truncated",
             "a broker went on from a snapshot",
             "another's entry had the revision",
+            "a broker that lost went on with two entries that it had read",
             "the log was full",
         ]
     }
@@ -244,6 +244,7 @@ impl Spec for Table {
             matches!(step, Step::Truncated { .. }),
             matches!(step, Step::LoadSnapshot { .. }),
             matches!(step, Step::SeeOther { .. }),
+            matches!(step, Step::Lose { read, .. } if read > 1),
             state.truth[..self.bounds.revisions].iter().all(Option::is_some),
         ])
     }
@@ -338,7 +339,9 @@ impl Table {
             Some(found) if found == entry => {
                 take(Step::SeeOwn { broker: at, revision }, with(Phase::Appended { revision }));
             }
-            Some(_) => take(Step::SeeOther { broker: at, revision }, with(Phase::Taken { revision })),
+            Some(_) => {
+                take(Step::SeeOther { broker: at, revision }, with(Phase::Taken { revision, read: [None; REVISIONS] }));
+            }
             None if broker.on_the_way[place].is_none() => {
                 let mut after = *state;
                 after.brokers[at].on_the_way[place] = Some(entry);
@@ -352,6 +355,39 @@ impl Table {
         if self.has(Mutant::UnknownIsNotDone) {
             take(Step::GiveUp { broker: at, revision }, with(Phase::Idle));
         }
+    }
+
+    /// Who lost the race reads what won, and as much of what follows as he likes; then he looks, and goes on with all that he read.
+    fn taken(
+        &self,
+        state: &State,
+        at: usize,
+        revision: u8,
+        read: [Option<Entry>; REVISIONS],
+        take: &mut dyn FnMut(Step, State),
+    ) {
+        let entries = || read.iter().flatten();
+        let next = revision + entries().count() as u8;
+        if let Some(Some(entry)) =
+            state.names.get(usize::from(next)).filter(|_| usize::from(next) < self.bounds.revisions)
+        {
+            let (mut after, mut read) = (*state, read);
+            read[usize::from(next)] = Some(*entry);
+            after.brokers[at].phase = Phase::Taken { revision, read };
+            take(Step::ReadOn { broker: at, revision: next }, after);
+        }
+        // The proposal is made again at a later revision; or it counted before its revision was deleted, and is given up.
+        let last = revision.max(next.saturating_sub(1));
+        let first = if self.has(Mutant::LooksAtLastOnly) { last } else { revision };
+        let given_up = (first..=last).any(|read| state.is_closed(read)) && !self.has(Mutant::NoLookAfterLost);
+        let mut after = *state;
+        after.brokers[at].phase = Phase::Idle;
+        after.brokers[at].proposal += u8::from(given_up);
+        if given_up {
+            return take(Step::Truncated { broker: at }, after);
+        }
+        entries().for_each(|entry| apply(&mut after, at, *entry));
+        take(Step::Lose { broker: at, read: entries().count() }, after);
     }
 
     fn truncate(&self, state: &State, take: &mut dyn FnMut(Step, State)) {

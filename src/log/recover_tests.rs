@@ -134,15 +134,14 @@ async fn footers_are_one_round_trip() {
     const ROUND_TRIP: Duration = Duration::from_millis(100);
     let memory = Arc::new(MemoryStore::shared());
     let extents: Vec<[Written; 1]> = (0..90).map(|at| [(0, 0, at, 1)]).collect();
-    let (mut footers, mut repeated) = (Vec::new(), Vec::new());
+    let mut footers = Vec::new();
     for (number, extents) in (0..).zip(&extents) {
         let extents = extents.iter().map(extent).collect();
-        let repeated = if number == REPEAT_EVERY { std::mem::take(&mut repeated) } else { Vec::new() };
+        let repeated = if number == REPEAT_EVERY { footers.clone() } else { Vec::new() };
         let draft = SegmentDraft { session: A, number, nonce: 1, created_ms: 0, committed: number, extents, repeated };
         let sealed = build(draft).expect("a segment");
         memory.create(&segment_key(A, number), sealed.bytes).await.expect("free");
         footers.push(crate::segment::RepeatedFooter { number, footer_bytes: sealed.footer_bytes });
-        repeated = footers.clone();
     }
     let store = FaultStore::new(memory, Arc::new(SeededEntropy::new(1)), FaultRates::default());
     store.script(Call::Read, "", vec![Fault::DelayBefore(ROUND_TRIP); 1000]);

@@ -64,8 +64,9 @@ pub async fn handle(
     };
     let mut targets = resolve(services, &services.topics.view(), version, &asks);
     if targets.iter().any(|target| target.slot.is_err()) {
-        services.log.look_before_refusal().await;
-        targets = resolve(services, &services.topics.view(), version, &asks);
+        let resolved = || resolve(services, &services.topics.view(), version, &asks);
+        services.log.look_before_refusal(|| resolved().iter().all(|target| target.slot.is_ok())).await;
+        targets = resolved();
     }
     let (mut replies, charge) = poll(services, &targets, &limits).await;
     // Without proof nothing is shown, least of all "out of range": it would make a consumer lose its place.

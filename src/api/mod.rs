@@ -161,7 +161,7 @@ impl Services {
         let slot = match find() {
             Ok(slot) => slot,
             Err(_) => {
-                self.log.look_before_refusal().await;
+                self.log.look_before_refusal(|| find().is_ok()).await;
                 find()?
             }
         };

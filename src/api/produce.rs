@@ -101,7 +101,8 @@ pub async fn admit(
                     Err(code) => break Err(call.without_slot(&response, index, partition.records.as_ref(), code)),
                 }
                 call.gather.release();
-                services.log.look_before_refusal().await;
+                let is_here = || call.target(call.topic(&services.topics.view(), &data).as_ref(), index).is_ok();
+                services.log.look_before_refusal(is_here).await;
                 view = services.topics.view();
                 topic = call.topic(&view, &data);
             };

@@ -58,6 +58,10 @@ const FETCH_PATIENCE: Duration = Duration::from_secs(15);
 /// Handing leases over may take so long when the broker stops.
 const LEAVE_LIMIT: Duration = Duration::from_secs(5);
 
+/// After that clients have so long to be told where they go on: what they send next is refused with the new leader's name. Were their
+/// connections closed at once, requests would be lost that are on their way, and clients make long pauses after that.
+const TURNING_AWAY: Duration = Duration::from_millis(500);
+
 /// The last segments get so much time when the broker stops; with the fence it is less than the 30 s that supervisors give.
 const DRAIN_LIMIT: Duration = Duration::from_secs(20);
 
@@ -353,7 +357,14 @@ async fn part(log: &Log, stops: &Stops, drained: bool) {
 /// What is left after this goes to others when the session is closed.
 async fn leave(log: &Arc<Log>, alive: &watch::Receiver<BTreeSet<SessionId>>) {
     let others = alive.borrow().clone();
-    let _in_time = tokio::time::timeout(LEAVE_LIMIT, handover::leave(log, &others)).await;
+    let leaving = async {
+        if handover::leave(log, &others).await {
+            tokio::time::sleep(TURNING_AWAY).await;
+            // New topics may have come meanwhile.
+            handover::leave(log, &others).await;
+        }
+    };
+    let _in_time = tokio::time::timeout(LEAVE_LIMIT, leaving).await;
 }
 
 fn ended(end: Result<SessionEnd, tokio::task::JoinError>) -> SessionEnd {

@@ -113,7 +113,7 @@ impl OffsetsLog for DurableOffsets {
     }
 
     async fn look(&self) {
-        self.log.look_before_refusal().await;
+        self.log.look_before_refusal(|| false).await;
     }
 
     async fn changed(&self) -> Vec<i32> {

@@ -19,7 +19,6 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::join_all;
 use tokio::sync::watch;
 
 use super::Log;
@@ -35,6 +34,10 @@ use crate::types::{NodeId, PartitionId, SegmentNumber, SessionId, TopicId};
 const STEP: usize = 50;
 const STEP_PAUSE: Duration = Duration::from_millis(250);
 
+/// Brokers that give a newcomer its share begin so long one after another: each parks its partitions until its entry is in the table, and the
+/// loser of a race for a revision would park them for longer, the more brokers the longer.
+const TURN: Duration = Duration::from_millis(100);
+
 /// So many leases of a broker that leaves go in one entry, whose length is limited.
 const LEAVING_STEP: usize = 2_000;
 
@@ -44,13 +47,20 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Hands over what others should hold, until it is dropped. `living`: sessions that write.
 pub async fn run(log: Arc<Log>, mut living: watch::Receiver<BTreeSet<SessionId>>) {
+    let mut is_our_turn = false;
     loop {
         let alive = living.borrow_and_update().clone();
         let moves = if log.proof.holds() { shares(&log, &alive) } else { BTreeMap::new() };
         if moves.is_empty() {
+            is_our_turn = false;
             if living.changed().await.is_err() {
                 return;
             }
+            continue;
+        }
+        if !is_our_turn {
+            is_our_turn = true;
+            tokio::time::sleep(TURN * log.meta.read(|image| turn(image, log.session))).await;
             continue;
         }
         hand_all_over(&log, moves).await;
@@ -58,8 +68,9 @@ pub async fn run(log: Arc<Log>, mut living: watch::Receiver<BTreeSet<SessionId>>
     }
 }
 
-/// Hands over everything: the broker is about to stop.
-pub async fn leave(log: &Arc<Log>, alive: &BTreeSet<SessionId>) {
+/// Hands over everything: the broker is about to stop. Tells whether there was anything to hand over.
+pub async fn leave(log: &Arc<Log>, alive: &BTreeSet<SessionId>) -> bool {
+    let mut had_any = false;
     loop {
         let moves = log.meta.read(|image| {
             let others = if may_hand_over(image) { heirs(image, log.session, alive) } else { Vec::new() };
@@ -67,10 +78,17 @@ pub async fn leave(log: &Arc<Log>, alive: &BTreeSet<SessionId>) {
             plan(image, log.session, LEAVING_STEP, |id| serves(log, id), to)
         });
         if moves.is_empty() {
-            return;
+            return had_any;
         }
+        had_any = true;
         hand_all_over(log, moves).await;
     }
+}
+
+/// How many others begin before us.
+fn turn(image: &Image, own: SessionId) -> u32 {
+    let before = image.ready_sessions().take_while(|(id, _)| *id != own).count();
+    u32::try_from(before).unwrap_or(u32::MAX)
 }
 
 /// Who takes over from one that leaves: those that are seen to write. Where nobody is yet (all others have just been started), all that
@@ -137,30 +155,38 @@ fn serves(log: &Log, id: PartitionId) -> bool {
     log.slots.get(id).is_some_and(|slot| slot.lock().partition().is_ok())
 }
 
-/// Hands partitions over to the sessions given: proposals that wait together are one entry.
-async fn hand_all_over(log: &Arc<Log>, moves: BTreeMap<SessionId, Vec<PartitionId>>) {
-    join_all(moves.iter().map(|(to, partitions)| hand_over(log, *to, partitions))).await;
+/// Partitions on their way to a session.
+struct Leaving {
+    to: SessionId,
+    slots: Vec<Arc<PartitionSlot>>,
 }
 
-/// Hands partitions over to a session; returns when it is known whether they went.
-async fn hand_over(log: &Arc<Log>, to: SessionId, partitions: &[PartitionId]) {
-    let slots: Vec<Arc<PartitionSlot>> =
-        partitions.iter().filter_map(|id| log.slots.get(*id)).filter(|slot| slot.begin_handover()).collect();
+/// Hands partitions over to the sessions given, with one entry; returns when it is known whether they went.
+async fn hand_all_over(log: &Arc<Log>, moves: BTreeMap<SessionId, Vec<PartitionId>>) {
+    let parked = |ids: Vec<PartitionId>| {
+        ids.into_iter().filter_map(|id| log.slots.get(id)).filter(|slot| slot.begin_handover()).collect()
+    };
+    let leaving: Vec<Leaving> = moves.into_iter().map(|(to, ids)| Leaving { to, slots: parked(ids) }).collect();
     let begun = log.env.clock.boot();
     let through = log.appender.last_of_what_is_in();
     let own = log.session;
-    let ids: Arc<[PartitionId]> = slots.iter().map(|slot| slot.id).collect();
+    let ids = |leaving: &Leaving| (leaving.to, leaving.slots.iter().map(|slot| slot.id).collect());
+    let to: Arc<[(SessionId, Vec<PartitionId>)]> = leaving.iter().map(ids).collect();
     let mut asked = false;
     let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
     loop {
-        let ids = ids.clone();
+        let to = to.clone();
         // Once the outcome is unknown only a question is safe: its answer comes after the outcome.
-        let changes = move |image: &Image| if asked { Vec::new() } else { transfer(image, own, to, through, &ids) };
+        let changes = move |image: &Image| {
+            let known = if asked { &[] } else { &*to };
+            known.iter().flat_map(|(to, ids)| transfer(image, own, *to, through, ids)).collect()
+        };
         match log.meta.propose(move |image| Ok::<_, Infallible>(changes(image))).await {
             Ok(_) | Err(ProposeError::Refused(_) | ProposeError::Rule(_) | ProposeError::TooLarge { .. }) => break,
             Err(ProposeError::Meta(_)) if log.appender.is_over() => return,
             Err(ProposeError::Meta(error)) => {
-                tracing::warn!(%error, partitions = slots.len(), "leases are on their way to another broker; asking on");
+                let partitions = leaving.iter().map(|leaving| leaving.slots.len()).sum::<usize>();
+                tracing::warn!(%error, partitions, "leases are on their way to other brokers; asking on");
                 asked = true;
                 tokio::time::sleep(backoff.next(log.env.entropy.as_ref())).await;
             }
@@ -168,10 +194,12 @@ async fn hand_over(log: &Arc<Log>, to: SessionId, partitions: &[PartitionId]) {
     }
     log.reconcile();
     let is_ours = |id: PartitionId| log.meta.read(|image| image.holder(id)).is_some_and(|(holder, _)| holder == own);
-    let kept: Vec<_> = slots.iter().filter(|slot| is_ours(slot.id)).collect();
     let seconds = (log.env.clock.boot() - begun).as_secs_f64();
-    tracing::info!(%to, through, partitions = slots.len() - kept.len(), kept = kept.len(), seconds, "handed leases over");
-    kept.into_iter().for_each(|slot| slot.end_handover());
+    for Leaving { to, slots } in leaving {
+        let kept: Vec<_> = slots.iter().filter(|slot| is_ours(slot.id)).collect();
+        tracing::info!(%to, through, partitions = slots.len() - kept.len(), kept = kept.len(), seconds, "handed leases over");
+        kept.into_iter().for_each(|slot| slot.end_handover());
+    }
 }
 
 /// What is still ours, to one that is still ready.
@@ -270,6 +298,16 @@ mod tests {
         assert_eq!(heirs_of(&image, LEFT, &[CAME]), [CAME]);
         assert_eq!(heirs_of(&image, LEFT, &[]), [OWN, CAME]);
         assert_eq!(heirs_of(&image, LEFT, &[LEFT]), [OWN, CAME], "who lives and is not ready gets nothing");
+    }
+
+    #[test]
+    fn brokers_begin_one_after_another() {
+        // (brokers that are ready, before whom so many begin)
+        let image = image();
+        for (own, expected) in [(OWN, 0), (CAME, 1)] {
+            assert_eq!(turn(&image, own), expected);
+        }
+        assert_eq!(turn(&Image::default(), OWN), 0);
     }
 
     #[test]

@@ -170,10 +170,18 @@ impl Log {
     }
 
     /// The same before somebody is sent elsewhere, by a read that begins after the call: where the request comes from, a lease may have
-    /// come here a moment ago. Who is refused makes a pause that is longer than the wait.
-    pub async fn look_before_refusal(&self) {
-        if self.footers.store.is_shared() {
-            let _in_time = tokio::time::timeout(LOOK_PATIENCE, self.meta.catch_up_soon()).await;
+    /// come here a moment ago. Who is refused makes a pause that is longer than the wait. Returns as soon as there is nothing to refuse,
+    /// whoever read of it first.
+    pub async fn look_before_refusal(&self, is_here: impl Fn() -> bool) {
+        if !self.footers.store.is_shared() {
+            return;
+        }
+        let mut revisions = self.meta.subscribe();
+        let comes = async { while revisions.changed().await.is_ok() && !is_here() {} };
+        tokio::select! {
+            biased;
+            () = comes => {}
+            _in_time = tokio::time::timeout(LOOK_PATIENCE, self.meta.catch_up_soon()) => {}
         }
     }
 

@@ -10,6 +10,9 @@ use crate::segment::{BatchMeta, ExtentMeta, PartitionCheckpoint, RunExtent};
 use crate::types::mutant::{self, Mutant};
 use crate::types::{LeaseEpoch, Offset, PartitionId, SegmentNumber, SessionId, TimestampMs};
 
+/// For so long after a partition was taken over its first records are what somebody has waited for.
+const AWAITED_MS: i64 = 2_000;
+
 #[derive(Debug)]
 pub struct Partition {
     id: PartitionId,
@@ -25,6 +28,8 @@ pub struct Partition {
     index: Index,
     /// What lies below this offset was counted by the checkpoint that the producers came from.
     restored: Offset,
+    /// When it was taken over from another broker, until the first records since then.
+    taken_over_at: Option<TimestampMs>,
 }
 
 /// What became of a batch.
@@ -74,6 +79,7 @@ impl Partition {
             producers: Producers::default(),
             index: Index::default(),
             restored: 0,
+            taken_over_at: None,
         }
     }
 
@@ -220,6 +226,14 @@ impl Partition {
     /// See [`Producers::taken_over`].
     pub fn taken_over(&mut self, now: TimestampMs) {
         self.producers.taken_over(now);
+        self.taken_over_at = Some(now);
+    }
+
+    /// Whether what is admitted now has waited since another broker ceased to lead, as far as one can tell: it is the first since then, and
+    /// comes soon.
+    pub fn was_awaited(&mut self, now: TimestampMs) -> bool {
+        let at = self.taken_over_at.take();
+        at.is_some_and(|at| (0..AWAITED_MS).contains(&now.saturating_sub(at)))
     }
 
     /// Shows an extent whose segment, and all before it, are committed.

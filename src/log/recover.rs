@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures::StreamExt;
+use futures::future::try_join_all;
 use futures::stream::iter;
 use tokio::time::Instant;
 
@@ -178,7 +179,12 @@ impl FooterReader {
         let mut footers: BTreeMap<SegmentNumber, Footer> = BTreeMap::new();
         let first = from / REPEAT_EVERY + 1;
         let repeating: Vec<_> = (first..).map(|n| n * REPEAT_EVERY).take_while(|n| *n < end).collect();
-        for segment in self.read_all(session, repeating, patience).await? {
+        // Nothing repeats what follows the last of these: it need not be known what they repeat.
+        let last = repeating.last().copied();
+        let unrepeated: Vec<_> = (last.map_or(from, |last| last + 1)..end).collect();
+        let unrepeated = if mutant::on(Mutant::RepeatedAreAll) { Vec::new() } else { unrepeated };
+        let reads = [repeating, unrepeated].map(|numbers| self.read_all(session, numbers, patience));
+        for segment in try_join_all(reads).await?.into_iter().flatten() {
             footers.extend(segment.repeated.into_iter().map(|footer| (footer.number, footer)));
             footers.insert(segment.footer.number, segment.footer);
         }

@@ -128,6 +128,35 @@ async fn nothing_is_read_behind_the_end() {
     assert!(missing.contains(&segment_key(A, 128)), "{missing}");
 }
 
+/// The last segments are read beside those that repeat the others: what a partition's successor waits for is one round trip.
+#[tokio::test(start_paused = true)]
+async fn footers_are_one_round_trip() {
+    const ROUND_TRIP: Duration = Duration::from_millis(100);
+    let memory = Arc::new(MemoryStore::shared());
+    let extents: Vec<[Written; 1]> = (0..90).map(|at| [(0, 0, at, 1)]).collect();
+    let mut footers = Vec::new();
+    for (number, extents) in (0..).zip(&extents) {
+        let extents = extents.iter().map(extent).collect();
+        let repeated = if number == REPEAT_EVERY { footers.clone() } else { Vec::new() };
+        let draft = SegmentDraft { session: A, number, nonce: 1, created_ms: 0, committed: number, extents, repeated };
+        let sealed = build(draft).expect("a segment");
+        memory.create(&segment_key(A, number), sealed.bytes).await.expect("free");
+        footers.push(crate::segment::RepeatedFooter { number, footer_bytes: sealed.footer_bytes });
+    }
+    let store = FaultStore::new(memory, Arc::new(SeededEntropy::new(1)), FaultRates::default());
+    store.script(Call::Read, "", vec![Fault::DelayBefore(ROUND_TRIP); 1000]);
+    // (from, end, round trips)
+    let table = [(0, 1, 1), (0, 30, 1), (0, 65, 1), (0, 66, 1), (0, 90, 1), (40, 90, 1), (64, 90, 1), (65, 90, 1)];
+    for (from, end, trips) in table {
+        let begun = Instant::now();
+        let found = reader(store.clone()).footers(A, from, end).await.expect("all are there");
+        let numbers: Vec<_> = found.iter().map(|footer| footer.number).collect();
+        assert_eq!(numbers, (from..end).collect::<Vec<_>>());
+        let took = begun.elapsed();
+        assert!(took < ROUND_TRIP * trips + ROUND_TRIP / 2, "{from}..{end}: {took:?}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_footer_is_read_again_when_it_is_long_or_damaged() {
     let memory = Arc::new(MemoryStore::shared());

@@ -23,9 +23,10 @@ use crate::types::mutant::{self, Mutant};
 const READ_MAX: usize = 1024;
 
 /// Entries that are likely to follow: a snapshot, while a broker starts; a revision that another broker was first to take, while who wants
-/// to append hurries to be next; any other.
+/// to append hurries to be next; a hint, or a client that asks for what is not known: one entry, and a look behind it at the same time; any other.
 pub(super) const LIKELY_AT_START: usize = 16;
 const LIKELY_AFTER_LOSS: usize = 8;
+pub(super) const LIKELY_AFTER_HINT: usize = 2;
 pub(super) const LIKELY: usize = 1;
 
 /// Time for one write or read of a snapshot, with its retries.

@@ -50,7 +50,7 @@ use crate::types::env::Env;
 use crate::types::{FEATURE_LEVEL, Revision};
 use entry::Change;
 pub use error::{MetaError, ProposeError};
-use history::{History, LIKELY_AT_START, Tail};
+use history::{History, LIKELY, LIKELY_AFTER_HINT, LIKELY_AT_START, Tail};
 use image::Image;
 use owner::{Command, Owner, Shared};
 use poller::{Poller, Told};
@@ -193,14 +193,14 @@ impl Metadata {
     /// Reads the table's tail, by a read that begins after the call, and applies it, also when what followed the image was truncated
     /// meanwhile. Returns the image's revision then.
     pub async fn catch_up(&self) -> Result<Revision, MetaError> {
-        self.read_tail(true).await
+        self.read_tail(true, LIKELY).await
     }
 
-    async fn read_tail(&self, look: bool) -> Result<Revision, MetaError> {
+    async fn read_tail(&self, look: bool, likely: usize) -> Result<Revision, MetaError> {
         self.shared.check()?;
         let (reader, answer) = oneshot::channel();
         let ask = async {
-            self.commands.send(Command::CatchUp { reader, look }).await.map_err(|_| self.ended())?;
+            self.commands.send(Command::CatchUp { reader, look, likely }).await.map_err(|_| self.ended())?;
             answer.await.map_err(|_| self.ended())?
         };
         match tokio::time::timeout(self.options.propose_timeout, ask).await {
@@ -212,13 +212,17 @@ impl Metadata {
     /// For hints from outside, however many come: reads the tail unless it was read within the last 50 ms. That the tail was truncated
     /// is noticed by a broker that did not read it for 10 s, and now and then by others.
     pub async fn catch_up_hint(&self) -> Result<Revision, MetaError> {
+        self.catch_up_unless_recent(LIKELY).await
+    }
+
+    async fn catch_up_unless_recent(&self, likely: usize) -> Result<Revision, MetaError> {
         self.shared.check()?;
         let now = self.env.clock.boot();
         let recent = self.shared.last_read.lock().is_some_and(|read| now.saturating_sub(read) < HINT_PAUSE);
         if recent {
             return Ok(self.shared.image.read().revision);
         }
-        self.read_tail(false).await
+        self.read_tail(false, likely).await
     }
 
     /// As [`Metadata::catch_up_hint`], by a read that begins after the call, which waits for up to 50 ms for that.
@@ -228,7 +232,7 @@ impl Metadata {
         if let Some(early) = age.and_then(|age| HINT_PAUSE.checked_sub(age)) {
             tokio::time::sleep(early).await;
         }
-        self.catch_up_hint().await
+        self.catch_up_unless_recent(LIKELY_AFTER_HINT).await
     }
 
     /// Somebody says that this revision exists. It may be a lie: at most it costs a read that finds nothing, see [`poller`].

@@ -40,12 +40,21 @@ pub(super) const IMAGE_MAX_AGE: Duration = Duration::from_secs(10);
 
 pub(super) enum Command {
     Propose(BoxedProposal),
-    /// `look`: also look whether what follows the image was truncated.
+    /// `look`: also look whether what follows the image was truncated. `likely`: about so many entries follow.
     CatchUp {
         reader: oneshot::Sender<Result<Revision, MetaError>>,
         look: bool,
+        likely: usize,
     },
     Poll,
+}
+
+/// What to read besides what proposals need.
+struct Wanted {
+    readers: Vec<oneshot::Sender<Result<Revision, MetaError>>>,
+    poll: bool,
+    look: bool,
+    likely: usize,
 }
 
 /// What callers see of the owner's work.
@@ -111,32 +120,27 @@ impl Owner {
         let mut batch = Vec::new();
         while commands.recv_many(&mut batch, BATCH).await > 0 {
             let mut queue = VecDeque::new();
-            let mut readers = Vec::new();
-            let (mut poll, mut look) = (false, false);
+            let mut wanted = Wanted { readers: Vec::new(), poll: false, look: false, likely: LIKELY };
             for command in batch.drain(..) {
                 match command {
                     Command::Propose(proposal) => queue.push_back(proposal),
-                    Command::CatchUp { reader, look: thoroughly } => {
-                        readers.push(reader);
-                        look |= thoroughly;
+                    Command::CatchUp { reader, look, likely } => {
+                        wanted.readers.push(reader);
+                        wanted.look |= look;
+                        wanted.likely = wanted.likely.max(likely);
                     }
-                    Command::Poll => poll = true,
+                    Command::Poll => wanted.poll = true,
                 }
             }
-            self.serve(queue, readers, poll, look).await;
+            self.serve(queue, wanted).await;
         }
     }
 
-    async fn serve(
-        &mut self,
-        mut queue: VecDeque<BoxedProposal>,
-        readers: Vec<oneshot::Sender<Result<Revision, MetaError>>>,
-        poll: bool,
-        look: bool,
-    ) {
+    async fn serve(&mut self, mut queue: VecDeque<BoxedProposal>, wanted: Wanted) {
+        let Wanted { readers, poll, look, likely } = wanted;
         let mut fresh = false;
         if poll || !readers.is_empty() || (!queue.is_empty() && self.is_stale()) {
-            let result = self.catch_up(look).await;
+            let result = self.catch_up(look, likely).await;
             fresh = result.is_ok();
             for reader in readers {
                 let _caller_may_be_gone = reader.send(result.clone());
@@ -178,7 +182,7 @@ impl Owner {
                 requeue(plan, queue);
                 match overtaken {
                     Some(overtaken) => self.give_way(overtaken).await?,
-                    None => self.catch_up(false).await.map(drop)?,
+                    None => self.catch_up(false, LIKELY).await.map(drop)?,
                 }
                 *fresh = true;
                 Ok(())
@@ -186,7 +190,7 @@ impl Owner {
             Outcome::Truncated => {
                 let reason = format!("revision {} was truncated before its outcome was seen", entry.revision);
                 finish(plan, &End::Failed(MetaError::OutcomeUnknown(reason)));
-                self.catch_up(true).await.map(|_| ())
+                self.catch_up(true, LIKELY).await.map(|_| ())
             }
             Outcome::Refused(reason) => {
                 finish(plan, &End::Failed(MetaError::Unavailable(reason)));
@@ -222,7 +226,7 @@ impl Owner {
             return Ok(());
         }
         requeue(plan, queue);
-        self.catch_up(false).await?;
+        self.catch_up(false, LIKELY).await?;
         *fresh = true;
         Ok(())
     }
@@ -233,11 +237,11 @@ impl Owner {
     }
 
     /// Reads and applies what follows the image. `look`: also look whether the place was truncated if nothing follows.
-    async fn catch_up(&mut self, look: bool) -> Result<Revision, MetaError> {
+    async fn catch_up(&mut self, look: bool, likely: usize) -> Result<Revision, MetaError> {
         self.shared.check()?;
         let look = look || self.is_stale() || self.idle_reads + 1 >= LOOK_EVERY_IDLE_READS;
         let before = self.shared.image.read().revision;
-        let result = self.follow(look).await;
+        let result = self.follow(look, likely).await;
         self.note(&result);
         match &result {
             Ok(revision) if look || *revision > before => self.idle_reads = 0,
@@ -264,18 +268,18 @@ impl Owner {
             self.apply(entry).inspect_err(|error| self.shared.stop(error))?;
         }
         if !overtaken.complete {
-            return self.catch_up(false).await.map(drop);
+            return self.catch_up(false, LIKELY).await.map(drop);
         }
         *self.shared.last_read.lock() = Some(overtaken.began);
         self.idle_reads = 0;
         Ok(())
     }
 
-    async fn follow(&mut self, look: bool) -> Result<Revision, MetaError> {
+    async fn follow(&mut self, look: bool, likely: usize) -> Result<Revision, MetaError> {
         loop {
             let began = self.history.env.clock.boot();
             let at = self.shared.image.read().revision;
-            match self.history.after(at, look, LIKELY).await? {
+            match self.history.after(at, look, likely).await? {
                 Tail::Truncated => {
                     let image = self.history.reload(at).await?;
                     tracing::info!(from = at, to = image.revision, "the metadata table was truncated; snapshot loaded");

@@ -13,10 +13,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::HINT_PAUSE;
+use super::error::MetaError;
+use super::history::{LIKELY, LIKELY_AFTER_HINT};
 use super::owner::{Command, IMAGE_MAX_AGE, Shared};
 use super::table::TableRef;
 use crate::types::Revision;
@@ -48,6 +50,9 @@ impl Told {
     }
 }
 
+/// The read for a hint has come back.
+type Answer = oneshot::Receiver<Result<Revision, MetaError>>;
+
 /// How long hints wait.
 struct Patience {
     pause: Duration,
@@ -55,6 +60,11 @@ struct Patience {
 }
 
 impl Patience {
+    /// Who told the truth the last time is believed that there is one entry: the read looks behind it at the same time.
+    fn likely(&self) -> usize {
+        if self.pause <= HINT_PAUSE { LIKELY_AFTER_HINT } else { LIKELY }
+    }
+
     /// After a read for a hint: `found` what was told of, or not.
     fn judge(&mut self, found: bool) {
         self.pause = if found { HINT_PAUSE } else { (self.pause * 2).min(self.most.max(HINT_PAUSE)) };
@@ -76,17 +86,19 @@ impl Poller {
         let mut looked_for = None;
         loop {
             let begun = Instant::now();
-            tokio::select! {
+            let command = tokio::select! {
                 biased;
                 told = self.hinted(begun, &mut patience, &mut looked_for) => {
-                    looked_for = told;
+                    let (reader, answer) = oneshot::channel();
+                    looked_for = told.map(|told| (told, answer));
                     let told = told.unwrap_or(0);
                     self.told.send_if_modified(|hint| hint.looked_for(told));
+                    Command::CatchUp { reader, look: false, likely: patience.likely() }
                 }
-                () = self.due(begun) => {}
-            }
+                () = self.due(begun) => Command::Poll,
+            };
             let Some(commands) = self.commands.upgrade() else { return };
-            if let Err(mpsc::error::TrySendError::Closed(_)) = commands.try_send(Command::Poll) {
+            if let Err(mpsc::error::TrySendError::Closed(_)) = commands.try_send(command) {
                 return;
             }
         }
@@ -97,13 +109,15 @@ impl Poller {
         &self,
         begun: Instant,
         patience: &mut Patience,
-        looked_for: &mut Option<Revision>,
+        looked_for: &mut Option<(Revision, Answer)>,
     ) -> Option<Revision> {
-        // By now the read for the last one has come back, mostly.
         sleep(HINT_PAUSE).await;
         let known = || self.shared.image.read().revision;
-        if let Some(told) = looked_for.take() {
-            patience.judge(known() >= told);
+        if let Some((told, answer)) = looked_for {
+            // On a store that is far away the read takes longer than the pause: who told the truth is not to be judged before.
+            let _owner_may_be_gone = answer.await;
+            patience.judge(known() >= *told);
+            *looked_for = None;
         }
         sleep_until(begun + patience.pause).await;
         let known = known();
@@ -142,6 +156,7 @@ mod tests {
         for (found, ms) in [(true, 50), (false, 100), (false, 200), (false, 300), (false, 300), (true, 50)] {
             patience.judge(found);
             assert_eq!(patience.pause.as_millis(), ms);
+            assert_eq!(patience.likely(), if found { LIKELY_AFTER_HINT } else { LIKELY });
         }
         let mut short = Patience { pause: HINT_PAUSE, most: Duration::from_millis(10) };
         short.judge(false);

@@ -57,6 +57,18 @@ func (l *latencies) add(since time.Time) {
 	l.mutex.Unlock()
 }
 
+// durations gives all of them, sorted.
+func (l *latencies) durations() []time.Duration {
+	l.mutex.Lock()
+	defer l.mutex.Unlock()
+	var all []time.Duration
+	for _, ms := range l.all {
+		all = append(all, time.Duration(ms*1e6))
+	}
+	slices.Sort(all)
+	return all
+}
+
 func (l *latencies) into(result figures, name string) {
 	l.mutex.Lock()
 	defer l.mutex.Unlock()

@@ -32,12 +32,12 @@ use crate::client::Client;
 use crate::harness::{batch, create_topic, produce};
 
 const TTL: Duration = Duration::from_secs(10);
-const NEVER: Duration = Duration::from_secs(3600);
+pub const NEVER: Duration = Duration::from_secs(3600);
 
 /// A way to others that can be cut: nobody is reached then, and who was is no more.
 #[derive(Clone)]
-struct Links {
-    network: Network,
+pub struct Links {
+    pub network: Network,
     cut: watch::Sender<bool>,
 }
 
@@ -60,12 +60,12 @@ impl Dial for Links {
     }
 }
 
-struct Node {
-    store: Arc<FaultStore>,
+pub struct Node {
+    pub store: Arc<FaultStore>,
     stats: Arc<StoreStats>,
     metrics: Arc<Metrics>,
-    shutdown: CancellationToken,
-    running: JoinHandle<Result<(), BrokerError>>,
+    pub shutdown: CancellationToken,
+    pub running: JoinHandle<Result<(), BrokerError>>,
 }
 
 impl Node {
@@ -78,19 +78,19 @@ impl Node {
 }
 
 /// A bucket, a network, and brokers on them.
-struct World {
+pub struct World {
     bucket: StoreRef,
-    links: Links,
+    pub links: Links,
     poll_interval: Duration,
 }
 
 impl World {
-    fn new(poll_interval: Duration) -> World {
+    pub fn new(poll_interval: Duration) -> World {
         let links = Links { network: Network::default(), cut: watch::Sender::new(false) };
         World { bucket: Arc::new(MemoryStore::shared()), links, poll_interval }
     }
 
-    async fn start(&self, node_id: u16) -> Node {
+    pub async fn start(&self, node_id: u16) -> Node {
         let env = env(u64::from(node_id));
         let store = FaultStore::new(self.bucket.clone(), env.entropy.clone(), FaultRates::default());
         let measured = MeasuredStore::new(store.clone(), env.clock.clone());
@@ -119,7 +119,7 @@ impl World {
         Node { store, stats, metrics, shutdown, running }
     }
 
-    async fn client(&self, node_id: u16) -> Client<DuplexStream> {
+    pub async fn client(&self, node_id: u16) -> Client<DuplexStream> {
         Client::new(self.links.network.connect("broker", node_id).await.expect("it listens"))
     }
 

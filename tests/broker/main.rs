@@ -5,6 +5,7 @@ mod client;
 mod cluster;
 mod coordinators;
 mod groups;
+mod handovers;
 mod harness;
 mod links;
 mod merging;

@@ -2,6 +2,7 @@
 //!
 //! Pacing, not lingering: an idle broker seals at once, a busy one at most once per interval or whenever enough bytes are buffered. A
 //! sealed segment's number and bytes never change. On a shared store an empty segment every third of the ttl is the heartbeat.
+//! What was parked while its partition went from one broker to another has waited enough: it goes out a moment after what went out last.
 //! A create on the local directory costs no money, so there the interval is only for when the disk is behind: see [`Quick`].
 //!
 //! Crash: what is not committed was not acknowledged. Cancellation: dropping the task loses nothing but answers.
@@ -36,6 +37,9 @@ const REPEAT_EVERY: SegmentNumber = 64;
 
 /// Where too many segments are unmerged the interval grows from this, if it is shorter.
 const SLOW_FROM: Duration = Duration::from_millis(20);
+
+/// So long after the last seal a segment goes out that holds what was parked during a handover: all that was parked is in it by then, mostly.
+const AWAITED_PACE: Duration = Duration::from_millis(10);
 
 /// Pause between looks at an object that has the name of our segment.
 const STRANGER_PAUSE: Duration = Duration::from_secs(1);
@@ -164,6 +168,7 @@ impl Flusher {
         Some(match self.context.unmerged.slowness() {
             _ if self.draining || state.urgent => Instant::now(),
             1 if state.full => Instant::now(),
+            1 if state.awaited => self.last_seal + pace.min(AWAITED_PACE),
             1 => self.last_seal + pace,
             // Too much waits to be merged: fewer and larger segments.
             slowness => self.last_seal + pace.max(SLOW_FROM) * slowness,

@@ -114,6 +114,11 @@ async fn an_idle_flusher_seals_at_once_a_busy_one_by_interval_or_bytes() {
     assert_eq!(world.context.appender.last_of_what_is_in(), last);
     assert!(near(world.committed(last).await, asked), "{last}");
     assert_eq!(world.context.appender.last_of_what_is_in(), last, "nothing is in");
+    // So does what was parked while another broker led, a moment after what went out last: with what was parked beside it.
+    world.slot.lock().partition().expect("it serves").taken_over(0);
+    let (last, asked) = (world.append(), world.started.elapsed());
+    assert_eq!(world.append(), last);
+    assert!(near(world.committed(last).await - asked, AWAITED_PACE), "{last}");
     // What is left goes out at once on a clean end.
     let last = world.append();
     let asked = Instant::now();

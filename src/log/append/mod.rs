@@ -88,6 +88,8 @@ struct Open {
     told: bool,
     /// Somebody waits for the object: it goes out before its time.
     urgent: bool,
+    /// Records are in it that have waited since another broker ceased to lead: it goes out soon.
+    awaited: bool,
 }
 
 /// What was admitted and is not yet sealed. A segment that is full takes nothing more, also when no upload may begin: a store
@@ -186,6 +188,7 @@ impl Appender {
             empty: unsealed.full.is_empty() && unsealed.open.extents.is_empty(),
             full: !unsealed.full.is_empty() || unsealed.open.is_full(self.flush_bytes),
             urgent: unsealed.open.urgent,
+            awaited: unsealed.open.awaited,
         }
     }
 
@@ -257,6 +260,7 @@ impl Gather<'_> {
         }
         open.bytes += bytes.len();
         open.batches += 1;
+        open.awaited |= partition.was_awaited(now);
         let draft = || ExtentDraft { partition: slot.id, epoch: partition.epoch(), batches: Vec::new() };
         open.extents.entry(slot.id).or_insert_with(draft).batches.push((bytes, meta));
         for charge in charges {
@@ -286,6 +290,7 @@ struct OpenState {
     empty: bool,
     full: bool,
     urgent: bool,
+    awaited: bool,
 }
 
 #[cfg(test)]
@@ -364,6 +369,27 @@ mod tests {
             assert_eq!(found, (Some(segment), offset, duplicate), "sequence {sequence}");
         }
         assert_eq!([appender.seal().bytes, appender.seal().bytes], [120, 40]);
+    }
+
+    #[tokio::test]
+    async fn the_first_records_after_a_takeover_are_awaited() {
+        // (ms since the takeover, the segment is awaited); in order, each in a segment of its own
+        let table: &[(i64, &[(i64, bool)])] = &[
+            (1000, &[(1000, true), (1001, false)]),
+            (1000, &[(2999, true), (2999, false)]),
+            (1000, &[(3000, false), (1001, false)]),
+            // The wall clock was turned back.
+            (1000, &[(999, false), (1001, false)]),
+        ];
+        for (taken_over_at, appends) in table {
+            let (slot, appender) = (serving(), Appender::new(5, 100));
+            slot.lock().partition().expect("it serves").taken_over(*taken_over_at);
+            for (now, awaited) in *appends {
+                appender.gather().append(&slot, Bytes::from_static(&[0; 40]), meta(40), &[], *now).expect("fits");
+                assert_eq!(appender.state().awaited, *awaited, "taken over at {taken_over_at}, written at {now}");
+                appender.seal();
+            }
+        }
     }
 
     #[tokio::test]

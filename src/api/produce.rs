@@ -117,7 +117,6 @@ pub async fn admit(
         }
         admitted.topics.push(response);
     }
-
     services.metrics.produce_requests.inc();
     admitted
 }

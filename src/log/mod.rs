@@ -16,6 +16,7 @@ pub mod fence;
 pub mod fetch;
 pub mod handover;
 pub mod index;
+pub mod merged;
 pub mod partition;
 pub mod producers;
 pub mod proof;

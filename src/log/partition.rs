@@ -4,9 +4,10 @@
 //! session that ends drops the whole struct; the next one starts from recovery.
 
 use super::index::{Index, IndexedExtent, ObjectRef, Window};
+use super::merged::{Merged, WindowState};
 use super::producers::{Claim, Producers, Verdict, Written};
 use super::refusals::{Refusals, RefusedBatch};
-use crate::segment::{BatchMeta, ExtentMeta, PartitionCheckpoint, RunExtent};
+use crate::segment::{BatchMeta, ExtentMeta, PartitionCheckpoint, ProducerCheckpoint, RunExtent};
 use crate::types::mutant::{self, Mutant};
 use crate::types::{LeaseEpoch, Offset, PartitionId, SegmentNumber, SessionId, TimestampMs};
 
@@ -25,6 +26,7 @@ pub struct Partition {
     /// Start offset of each lease epoch that wrote something, in order.
     epochs: Vec<(LeaseEpoch, Offset)>,
     producers: Producers,
+    merged: Merged,
     index: Index,
     /// What lies below this offset was counted by the checkpoint that the producers came from.
     restored: Offset,
@@ -77,6 +79,7 @@ impl Partition {
             high_watermark: 0,
             epochs: Vec::new(),
             producers: Producers::default(),
+            merged: Merged::default(),
             index: Index::default(),
             restored: 0,
             taken_over_at: None,
@@ -97,7 +100,7 @@ impl Partition {
         // What a checkpoint counted already is not counted again.
         let later = |batch: &&BatchMeta| batch.base_offset >= self.restored;
         for batch in extent.batches.iter().filter(later).filter(|_| !mutant::on(Mutant::ForgetProducers)) {
-            self.producers.write(Claim::of(batch), written(batch, None), written_ms);
+            self.producers.write(Claim::of(batch), Written::in_log(batch, None), written_ms);
         }
         self.next_offset = extent.next_offset;
         self.commit(object, extent);
@@ -124,32 +127,44 @@ impl Partition {
     }
 
     /// What stands in the checkpoint of a merge of this session's segments below `end`, and of all before this session. Whatever is
-    /// newer, in flight or committed, is left out. `next_offset`: where the partition's records in the window end; without any it is
-    /// looked for, and where nothing tells (the records are deleted) there is no checkpoint.
+    /// newer, in flight or committed, is left out. `window`: what is merged of this partition. `None`: it can't be told from what is
+    /// known here, see [`Merged`], or nothing tells where the records end (they are deleted).
     pub fn checkpoint(
-        &self,
+        &mut self,
         session: SessionId,
         end: SegmentNumber,
-        next_offset: Option<Offset>,
+        window: Option<&WindowState>,
     ) -> Option<PartitionCheckpoint> {
-        let next_offset = next_offset.or_else(|| self.index.end_below(session, end))?;
-        let counts = |written: &Written| {
-            let ahead = mutant::on(Mutant::CheckpointAhead);
-            ahead || written.segment.is_none_or(|segment| segment < end)
+        let next_offset = window.map(WindowState::end).or_else(|| self.index.end_below(session, end))?;
+        let said = self.merged.checkpoint((session, end), window, next_offset, &self.producers);
+        let live = |below| self.producers.checkpoint(|written| written.segment.is_none_or(|segment| segment < below));
+        let producers = match () {
+            () if mutant::on(Mutant::CheckpointAhead) => live(SegmentNumber::MAX),
+            () if mutant::on(Mutant::CheckpointFromLive) => live(end),
+            () => said?,
         };
-        let producers = self.producers.checkpoint(counts);
-        Some(PartitionCheckpoint {
+        Some(self.stated(next_offset, producers))
+    }
+
+    /// The checkpoint of a partition that was recovered up to where its records end.
+    pub fn checkpoint_here(&self, next_offset: Offset) -> PartitionCheckpoint {
+        self.stated(next_offset, self.producers.checkpoint(|_| true))
+    }
+
+    fn stated(&self, next_offset: Offset, producers: Vec<ProducerCheckpoint>) -> PartitionCheckpoint {
+        PartitionCheckpoint {
             partition: self.id,
             next_offset,
             log_start: self.log_start,
             epochs: self.epochs.iter().copied().filter(|(_, start)| *start < next_offset).collect(),
             producers: if mutant::on(Mutant::ForgetCheckpointProducers) { Vec::new() } else { producers },
-        })
+        }
     }
 
     /// Reads go to the run from here on, see [`Index::switch`].
     #[must_use]
     pub fn switch(&mut self, window: Window, run: &[IndexedExtent]) -> bool {
+        self.merged.commit(window.session, window.to);
         self.index.switch(window, run, self.log_start)
     }
 
@@ -175,6 +190,7 @@ impl Partition {
         }
         self.high_watermark = self.next_offset;
         self.index.trim(self.log_start);
+        self.merged = Merged::begin(&self.producers, self.next_offset);
         Ok(())
     }
 
@@ -201,7 +217,7 @@ impl Partition {
             Verdict::New => {
                 batch.base_offset = self.next_offset;
                 self.next_offset += i64::from(batch.last_offset_delta) + 1;
-                let written = written(batch, Some(segment));
+                let written = Written::in_log(batch, Some(segment));
                 self.producers.write(Claim::of(batch), written, now);
                 Ok(Admitted {
                     base_offset: written.base_offset,
@@ -260,6 +276,7 @@ impl Partition {
 
     pub fn expire_producers(&mut self, now: TimestampMs, expiration_ms: i64) {
         self.producers.expire(now, expiration_ms);
+        self.merged.expire(now, expiration_ms);
     }
 
     pub fn id(&self) -> PartitionId {
@@ -308,17 +325,6 @@ impl Partition {
         let after = self.epochs.partition_point(|(epoch, _)| *epoch <= requested);
         let end = self.epochs.get(after).map_or(self.high_watermark, |(_, start)| *start);
         if after == 0 { (requested, end) } else { (self.epochs[after - 1].0, end) }
-    }
-}
-
-fn written(batch: &BatchMeta, segment: Option<SegmentNumber>) -> Written {
-    Written {
-        first_sequence: batch.base_sequence,
-        last_sequence: Claim::of(batch).last_sequence,
-        base_offset: batch.base_offset,
-        last_offset: batch.base_offset + i64::from(batch.last_offset_delta),
-        max_timestamp: batch.max_timestamp,
-        segment,
     }
 }
 

@@ -158,8 +158,7 @@ impl Producers {
         self.refused.expire(now);
     }
 
-    /// What was known of producers when `counts` held for exactly the batches written until then. Batches that newer ones have
-    /// pushed out are missing: whoever replays the newer ones comes to the same state as with them.
+    /// What stands in a checkpoint. `counts`: all batches; of those that do not count yet see [`super::merged`].
     pub fn checkpoint(&self, counts: impl Fn(&Written) -> bool) -> Vec<ProducerCheckpoint> {
         let of = |(id, producer): (&i64, &Producer)| {
             let batches: Vec<_> = producer.batches.iter().filter(|written| counts(written)).map(checkpointed).collect();
@@ -167,6 +166,23 @@ impl Producers {
             (!batches.is_empty()).then_some(ProducerCheckpoint { id: *id, epoch, last_written_ms, batches })
         };
         self.by_id.iter().filter_map(of).collect()
+    }
+
+    /// Goes on by what `next` wrote behind all that is known here; `live` knows when.
+    pub fn follow(&mut self, next: &Producers, live: &Producers) {
+        for (id, later) in &next.by_id {
+            let mut producer = later.clone();
+            if let Some(earlier) = self.by_id.remove(id)
+                && earlier.epoch == later.epoch
+            {
+                producer.since = earlier.since;
+                producer.batches = earlier.batches.into_iter().chain(producer.batches).collect();
+                producer.batches.drain(..producer.batches.len().saturating_sub(REMEMBERED_BATCHES));
+            }
+            // Who is not known any more wrote too long ago.
+            producer.last_written_ms = live.by_id.get(id).map_or(0, |live| live.last_written_ms);
+            self.by_id.insert(*id, producer);
+        }
     }
 
     /// Puts back what a checkpoint says, in the place of all that is known.
@@ -200,6 +216,20 @@ impl Producer {
         let newest = self.batches.back().map_or(-1, |newest| newest.last_sequence);
         let ascending = [self.since, claim.first_sequence, claim.last_sequence, oldest.first_sequence, newest];
         ascending.is_sorted() && claim.last_sequence < oldest.first_sequence
+    }
+}
+
+impl Written {
+    /// A batch that has its offsets.
+    pub fn in_log(batch: &BatchMeta, segment: Option<SegmentNumber>) -> Written {
+        Written {
+            first_sequence: batch.base_sequence,
+            last_sequence: Claim::of(batch).last_sequence,
+            base_offset: batch.base_offset,
+            last_offset: batch.base_offset + i64::from(batch.last_offset_delta),
+            max_timestamp: batch.max_timestamp,
+            segment,
+        }
     }
 }
 
@@ -407,31 +437,6 @@ mod tests {
         assert_eq!(producers.judge(claim(1, 6, 1), 102), Verdict::New, "another epoch");
         assert_eq!(producers.judge(claim(0, 5, 1), 102), Verdict::New, "the refused one itself");
         assert_eq!(producers.judge(claim(0, 8, 1), 102 + REFUSAL_MEMORY_MS), Verdict::New, "forgotten");
-    }
-
-    /// However far a checkpoint lies back, with the batches after it the state is the same as from all batches.
-    #[test]
-    fn a_checkpoint_and_what_follows_it_are_as_good_as_everything() {
-        let batches: Vec<(i16, i32)> =
-            (0..9).map(|at| (0, at)).chain([(1, 0), (1, 1)]).chain((0..3).map(|at| (3, at))).collect();
-        let write = |producers: &mut Producers, at: usize, segment: Option<u64>| {
-            let (epoch, first) = batches[at];
-            let claim = claim(epoch, first, 1);
-            producers.write(claim, Written { segment, ..written(claim, at as i64) }, at as i64);
-        };
-        let mut all = Producers::default();
-        (0..batches.len()).for_each(|at| write(&mut all, at, None));
-        for live in 0..=batches.len() {
-            let mut speculative = Producers::default();
-            (0..live).for_each(|at| write(&mut speculative, at, Some(at as u64)));
-            for end in 0..=live {
-                let checkpoint = speculative.checkpoint(|written| written.segment.is_none_or(|at| at < end as u64));
-                let mut recovered = Producers::default();
-                recovered.restore(&checkpoint);
-                (end..batches.len()).for_each(|at| write(&mut recovered, at, None));
-                assert_eq!(recovered, all, "{end} of {live}");
-            }
-        }
     }
 
     #[test]

@@ -7,7 +7,7 @@
 //! is there the commit is sent again, when it is gone either the run is there, or somebody else ended the claim, because our session is
 //! over. Nothing is ever deleted here.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use super::layout::{Draft, ends, lay_out};
 use super::plan::{Chore, chores, cut, due};
 use super::{FIRST_PAUSE, LONGEST_PAUSE, Maintenance};
 use crate::log::append::unmerged::SegmentNote;
+use crate::log::merged::WindowState;
 use crate::log::recover::{self, RecoveryError};
 use crate::meta::entry::Change;
 use crate::meta::image::{Image, PartitionState, Tenure};
@@ -427,8 +428,12 @@ impl Maintenance {
     ) -> Result<Vec<PartitionCheckpoint>, MergeError> {
         let (mut checkpoint, mut others) = (Vec::new(), Vec::new());
         let own = claimed.session == self.log.session;
+        let mut windows = BTreeMap::<PartitionId, WindowState>::new();
+        for extent in segments.iter().flat_map(|(_, extents)| extents).filter(|_| own) {
+            windows.entry(extent.partition).or_default().take(extent);
+        }
         for (id, epoch, next_offset) in ends(segments) {
-            let at_hand = if own { self.at_hand(id, claimed, Some(next_offset)) } else { None };
+            let at_hand = windows.get(&id).and_then(|window| self.at_hand(id, claimed, Some(window)));
             match at_hand {
                 Some(state) => checkpoint.push(state),
                 None => others.push((id, epoch, next_offset)),
@@ -447,7 +452,7 @@ impl Maintenance {
     }
 
     /// Not of a partition that came back to us: its state holds what others wrote between.
-    fn at_hand(&self, id: PartitionId, claimed: Claimed, next_offset: Option<Offset>) -> Option<PartitionCheckpoint> {
+    fn at_hand(&self, id: PartitionId, claimed: Claimed, window: Option<&WindowState>) -> Option<PartitionCheckpoint> {
         let slot = self.log.slots.get(id)?;
         let own = |tenure: &&Tenure| tenure.session == claimed.session;
         let once = self.log.meta.read(|image| Some(image.partition(id)?.tenures.iter().filter(own).count() == 1));
@@ -455,7 +460,7 @@ impl Maintenance {
             return None;
         }
         let mut inner = slot.lock();
-        inner.partition().ok()?.checkpoint(claimed.session, claimed.to, next_offset)
+        inner.partition().ok()?.checkpoint(claimed.session, claimed.to, window)
     }
 
     /// Rebuilds partitions as they were behind the window, as if their log had ended there.
@@ -474,8 +479,7 @@ impl Maintenance {
         let mut checkpoint = Vec::new();
         let recovered = recover::recover(&self.log.footers, &states, &merges, &BTreeSet::new()).await;
         for ((_, partition), (log_start, next_offset)) in recovered.into_iter().zip(ends) {
-            let state = partition?.checkpoint(claimed.session, claimed.to, Some(next_offset));
-            checkpoint.extend(state.map(|state| PartitionCheckpoint { log_start, ..state }));
+            checkpoint.push(PartitionCheckpoint { log_start, ..partition?.checkpoint_here(next_offset) });
         }
         Ok(checkpoint)
     }

@@ -76,6 +76,8 @@ pub enum Mutant {
     ForgetCheckpointProducers,
     /// A checkpoint holds what was not committed when its window ended.
     CheckpointAhead,
+    /// A checkpoint is what the partition remembers of the batches in its window: what is in flight has pushed them out.
+    CheckpointFromLive,
     /// Recovery goes on without the runs' records when a manifest does not come.
     IgnoreRuns,
     /// A partition goes on while its lease is handed over.
@@ -143,6 +145,7 @@ impl Mutant {
         Mutant::DeleteClaimed,
         Mutant::ForgetCheckpointProducers,
         Mutant::CheckpointAhead,
+        Mutant::CheckpointFromLive,
         Mutant::IgnoreRuns,
         Mutant::HandOverUnparked,
         Mutant::HandOverUnflushed,

@@ -43,6 +43,7 @@ pub fn kinds(mutant: Mutant) -> &'static [Kind] {
         Mutant::TruncateWithoutMarker | Mutant::AppendWithoutLook => &[Kind::CutOff, Kind::Paused],
         Mutant::SkipDamaged | Mutant::FenceFromZero | Mutant::IgnoreRuns => &[Kind::Damage],
         Mutant::CommitUnverified => &[Kind::Corrupt],
+        Mutant::CheckpointFromLive => &[Kind::Crashes, Kind::Unclear],
         Mutant::CheckpointAhead => &[Kind::Crashes, Kind::Slow, Kind::Unclear, Kind::Takeover],
         Mutant::ForgetCheckpointProducers => &[Kind::Crashes, Kind::Unclear, Kind::Network],
         Mutant::TrustLostMeta | Mutant::TrustTaken | Mutant::TrustUnclear | Mutant::RetryTakesMore => {

@@ -4,9 +4,12 @@
 //! merged window left can't be told from it, and if the broker dies now, what is in flight was never written: recovery would know nothing of
 //! a producer whose five newest batches were. So the state behind the merged windows is kept beside, and goes on by the windows.
 
+use std::collections::BTreeMap;
+
 use super::producers::{Claim, Producers, Written};
 use crate::segment::{ExtentMeta, ProducerCheckpoint};
-use crate::types::{Offset, SegmentNumber, SessionId};
+use crate::types::aside::aside;
+use crate::types::{Offset, PartitionId, SegmentNumber, SessionId};
 
 /// What a window of segments says of one partition. It is read without the partition's lock: windows are long.
 #[derive(Debug, Default)]
@@ -20,13 +23,20 @@ pub struct WindowState {
 }
 
 impl WindowState {
+    /// Of every partition in a window. There may be half a million batches.
+    pub fn of_all<'a>(extents: impl Iterator<Item = &'a ExtentMeta>) -> BTreeMap<PartitionId, WindowState> {
+        let mut windows = BTreeMap::<PartitionId, WindowState>::new();
+        aside(|| extents.for_each(|extent| windows.entry(extent.partition).or_default().take(extent)));
+        windows
+    }
+
     /// Where the records end.
     pub fn end(&self) -> Offset {
         self.end
     }
 
     /// Takes the next extent.
-    pub fn take(&mut self, extent: &ExtentMeta) {
+    fn take(&mut self, extent: &ExtentMeta) {
         self.has_hole |= self.begin.is_some() && extent.base_offset != self.end;
         self.begin.get_or_insert(extent.base_offset);
         self.end = extent.next_offset;
@@ -98,7 +108,7 @@ impl Merged {
 mod tests {
     use super::*;
     use crate::segment::BatchMeta;
-    use crate::types::{PartitionId, TopicId};
+    use crate::types::TopicId;
 
     const S: SessionId = SessionId { revision: 1, random: 1 };
 

@@ -7,7 +7,7 @@
 //! is there the commit is sent again, when it is gone either the run is there, or somebody else ended the claim, because our session is
 //! over. Nothing is ever deleted here.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -428,10 +428,7 @@ impl Maintenance {
     ) -> Result<Vec<PartitionCheckpoint>, MergeError> {
         let (mut checkpoint, mut others) = (Vec::new(), Vec::new());
         let own = claimed.session == self.log.session;
-        let mut windows = BTreeMap::<PartitionId, WindowState>::new();
-        for extent in segments.iter().flat_map(|(_, extents)| extents).filter(|_| own) {
-            windows.entry(extent.partition).or_default().take(extent);
-        }
+        let windows = WindowState::of_all(segments.iter().flat_map(|(_, extents)| extents).filter(|_| own));
         for (id, epoch, next_offset) in ends(segments) {
             let at_hand = windows.get(&id).and_then(|window| self.at_hand(id, claimed, Some(window)));
             match at_hand {

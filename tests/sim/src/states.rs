@@ -63,7 +63,7 @@ pub const ALL: &[&str] = &[
 
 /// What the broker says in its log when it is there.
 const SAID: &[(&str, &str)] = &[
-    ("leases are on their way to another broker", "lease: hand-over of unknown outcome"),
+    ("leases are on their way to other brokers", "lease: hand-over of unknown outcome"),
     ("was another broker's meanwhile", "lease: was another's between two looks"),
     ("waits for the last segments of the broker that had it", "recovery: waits for the last segments of who had it"),
     ("the store or the table does not give what recovery needs", "recovery: waits for the store or the table"),

@@ -139,7 +139,22 @@ func overlapping() *story {
 	return s.add(history.Event{Kind: history.EndOffset, Client: "seeker", Offset: 0, S: 15}).final("p:1")
 }
 
+// heldBack is a commit that a member began before another one took its partition and committed more; it ended afterwards, with this
+// generation. The group stands where it says, and that is where whoever comes next goes on.
+func heldBack(generation int32, then ...int64) *story {
+	s := two().assign("m", "g", -1).poll("m", "g", 2, 0, "p:1")
+	began := s.t
+	s.assign("n", "g", -1).poll("n", "g", 2, 0, "p:1", "p:2")
+	s.add(history.Event{Kind: history.Commit, Client: "n", Group: "g", Generation: 2, Offset: 2})
+	s.add(history.Event{Kind: history.Commit, Client: "m", Group: "g", Generation: generation, Offset: 1, S: began})
+	for _, offset := range then {
+		s.committed(offset)
+	}
+	return s.final("p:1", "p:2")
+}
+
 func TestGoodHistoriesPass(t *testing.T) {
+	good["commit held back until its member joined anew"] = heldBack(3, 1, 1)
 	good["answer overlapping an acknowledgement"] = overlapping()
 	for name, s := range good {
 		t.Run(name, func(t *testing.T) {
@@ -202,6 +217,8 @@ var bad = []struct {
 		final("p:1", "p:2"), []string{"committed-back"}},
 	{"member resumed from an older commit", two().assign("m", "g", -1).poll("m", "g", 2, 0, "p:1", "p:2").commit("m", 2, "").
 		assign("n", "g", -1).poll("n", "g", 2, 0, "p:1").commit("n", 1, "").final("p:1", "p:2"), []string{"committed-back"}},
+	{"commit of an old generation taken", heldBack(1, 1), []string{"committed-back"}},
+	{"committed offset back after one was held back", heldBack(3, 1, 2, 1), []string{"committed-back"}},
 	{"committed by nobody", two().assign("m", "g", -1).poll("m", "g", 2, 0, "p:1", "p:2").commit("m", 1, "").committed(2).final("p:1", "p:2"), []string{"committed-phantom"}},
 	{"group skipped a record", two().assign("m", "g", -1).poll("m", "g", 2, 1, "p:2").commit("m", 2, "").final("p:1", "p:2"), []string{"group-skip"}},
 	{"created topic lost", two().topic(history.Created, "a", "").topic(history.Listed, "t", "").final("p:1", "p:2"), []string{"topic-lost"}},

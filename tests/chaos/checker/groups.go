@@ -7,7 +7,9 @@ import (
 )
 
 // checkCommitted demands that a group's committed offset never goes back: neither in an answer of OffsetFetch nor in a later
-// acknowledged commit (whose member resumed from what it was told), and that every answer is an offset somebody committed.
+// acknowledged commit (whose member resumed from what it was told), and that every answer is an offset somebody committed. A member may
+// set it back itself: franz-go holds a commit while its member joins anew, and sends it with the new generation, whoever had its
+// partitions meanwhile. Kafka takes that.
 func checkCommitted(ix *index) []Anomaly {
 	var out []Anomaly
 	for _, key := range sorted(ix.commits, lessGroupPlace) {
@@ -25,7 +27,7 @@ func checkCommitted(ix *index) []Anomaly {
 		}
 		known := newSweep(bounds)
 		for _, e := range byStart(asked) {
-			if low := known.before(e.S); e.Offset < low.low {
+			if low := known.before(e.S); e.Offset < low.low && !setBack(asked, low, e) {
 				out = append(out, anomaly("committed-back", "group %s, %v: %s %d by %s, but %d was %s", key.group, key.at, e.Kind, e.Offset, e.Client, low.low, low.why))
 			}
 		}
@@ -38,6 +40,30 @@ func checkCommitted(ix *index) []Anomaly {
 		}
 	}
 	return out
+}
+
+// setBack tells whether a commit that was under way when `low` became known came after it, by a member of the newest generation, and is
+// what e follows.
+func setBack(asked []history.Event, low bound, e history.Event) bool {
+	newest := int32(0)
+	for _, c := range asked {
+		if c.T <= low.t {
+			newest = max(newest, c.Generation)
+		}
+	}
+	for _, c := range asked {
+		if c.Kind != history.Commit || c.Generation == 0 || c.Generation < newest || c.Offset > e.Offset || c.S >= low.t || c.T <= low.t {
+			continue
+		}
+		follows := true
+		for _, later := range asked {
+			follows = follows && !(later.S > c.T && later.T < e.S && later.Offset > e.Offset)
+		}
+		if follows {
+			return true
+		}
+	}
+	return false
 }
 
 func wasCommitted(commits []history.Event, answer history.Event) bool {

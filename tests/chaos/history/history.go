@@ -29,7 +29,7 @@ const (
 	Assign    Kind = "assign"    // Client, Group, Offset: reading starts here; -1: where the group had committed
 	Poll      Kind = "poll"      // Client, Group, Records, HighWatermark
 	Final     Kind = "final"     // Client, Records: the full read after the cluster healed
-	Commit    Kind = "commit"    // Client, Group, Offset, S, Error: empty error means acknowledged
+	Commit    Kind = "commit"    // Client, Group, Generation, Offset, S, Error: empty error means acknowledged
 	Committed Kind = "committed" // Client, Group, Offset, S: the answer of OffsetFetch; -1 none
 	EndOffset Kind = "end"       // Client, Offset, S: the answer of ListOffsets(latest)
 	ByTime    Kind = "bytime"    // Client, Timestamp (asked), Offset (-1 none), S: the answer of ListOffsets(timestamp)
@@ -58,6 +58,7 @@ type Event struct {
 	Kind          Kind     `json:"k"`
 	Client        string   `json:"c,omitempty"`
 	Group         string   `json:"g,omitempty"`
+	Generation    int32    `json:"gen,omitempty"`
 	Topic         string   `json:"tp,omitempty"`
 	Partition     int32    `json:"p"`
 	Offset        int64    `json:"o"`

@@ -72,10 +72,12 @@ func (r *Run) commit(c *kgo.Client, group, client string, fetches kgo.Fetches) {
 	defer cancel()
 	start := history.Now()
 	outcome := map[Partition]string{}
-	c.CommitOffsetsSync(ctx, next, func(_ *kgo.Client, _ *kmsg.OffsetCommitRequest, response *kmsg.OffsetCommitResponse, err error) {
+	generation := int32(0)
+	c.CommitOffsetsSync(ctx, next, func(_ *kgo.Client, request *kmsg.OffsetCommitRequest, response *kmsg.OffsetCommitResponse, err error) {
 		if err != nil || response == nil {
 			return
 		}
+		generation = request.Generation
 		for _, t := range response.Topics {
 			for _, p := range t.Partitions {
 				outcome[Partition{t.Topic, p.Partition}] = fmt.Sprint(kerr.ErrorForCode(p.ErrorCode))
@@ -92,7 +94,7 @@ func (r *Run) commit(c *kgo.Client, group, client string, fetches kgo.Fetches) {
 			case result == "<nil>":
 				result = ""
 			}
-			r.Record(history.Event{T: end, S: start, Kind: history.Commit, Client: client, Group: group, Topic: topic, Partition: p, Offset: offset.Offset, Error: result})
+			r.Record(history.Event{T: end, S: start, Kind: history.Commit, Client: client, Group: group, Generation: generation, Topic: topic, Partition: p, Offset: offset.Offset, Error: result})
 		}
 	}
 }

@@ -30,8 +30,8 @@ const NOW_MS: i64 = 1_700_000_000_000;
 const NOT_LEADER: i16 = 6;
 
 /// A transfer is an append and a look whether it counts; the successor reads it, and looks, reads footers and writes: six round trips, which most
-/// moves take. Where a hint follows another one closely, or a client asks for the leader just before, there is a pause of 50 ms and
-/// a read in it. That of a flush (100 ms), of a poll or a back-off is not.
+/// moves take. A few take 200 ms, probably the pause between hints or looks (50 ms) and a read more; nobody has followed them up yet. The
+/// pause of a flush (100 ms), of a poll or a back-off is not in it.
 const LIMIT: Duration = Duration::from_millis(210);
 
 /// Writes one small record after another into a partition, and goes where refusals send it.

@@ -138,10 +138,12 @@ impl Partition {
         let next_offset = window.map(WindowState::end).or_else(|| self.index.end_below(session, end))?;
         let said = self.merged.checkpoint((session, end), window, next_offset, &self.producers);
         let live = |below| self.producers.checkpoint(|written| written.segment.is_none_or(|segment| segment < below));
-        let producers = match () {
-            () if mutant::on(Mutant::CheckpointAhead) => live(SegmentNumber::MAX),
-            () if mutant::on(Mutant::CheckpointFromLive) => live(end),
-            () => said?,
+        let producers = if mutant::on(Mutant::CheckpointAhead) {
+            live(SegmentNumber::MAX)
+        } else if mutant::on(Mutant::CheckpointFromLive) {
+            live(end)
+        } else {
+            said?
         };
         Some(self.stated(next_offset, producers))
     }

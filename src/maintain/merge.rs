@@ -428,7 +428,8 @@ impl Maintenance {
     ) -> Result<Vec<PartitionCheckpoint>, MergeError> {
         let (mut checkpoint, mut others) = (Vec::new(), Vec::new());
         let own = claimed.session == self.log.session;
-        let windows = WindowState::of_all(segments.iter().flat_map(|(_, extents)| extents).filter(|_| own));
+        let ours = if own { segments.as_slice() } else { &[] };
+        let windows = WindowState::of_all(ours.iter().flat_map(|(_, extents)| extents));
         for (id, epoch, next_offset) in ends(segments) {
             let at_hand = windows.get(&id).and_then(|window| self.at_hand(id, claimed, Some(window)));
             match at_hand {

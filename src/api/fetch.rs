@@ -26,6 +26,7 @@ use crate::log::fetch::plan::Plan;
 use crate::log::fetch::{Ahead, Batches, ReadError};
 use crate::log::slot::{PartitionSlot, Waiter};
 use crate::types::mentions::{any_twice, last_mentions};
+use crate::types::mutant::{self, Mutant};
 use crate::types::{PartitionId, TopicId};
 use crate::wire::fetch::{FetchReply, PartitionReply, TopicReply, encode};
 
@@ -71,7 +72,10 @@ pub async fn handle(
     let (mut replies, charge) = poll(services, &targets, &limits).await;
     // Without proof nothing is shown, least of all "out of range": it would make a consumer lose its place.
     if !services.log.proof.awaited(PARK_LIMIT).await {
-        replies.iter_mut().for_each(|reply| {
+        let kept = |reply: &PartitionReply| {
+            reply.error == ResponseError::OffsetOutOfRange.code() && mutant::on(Mutant::OutOfRangeUnproven)
+        };
+        replies.iter_mut().filter(|reply| !kept(reply)).for_each(|reply| {
             *reply = PartitionReply::error(reply.index, ResponseError::NotLeaderOrFollower.code());
         });
     }

@@ -103,7 +103,7 @@ impl Partition {
             self.producers.write(Claim::of(batch), Written::in_log(batch, None), written_ms);
         }
         self.next_offset = extent.next_offset;
-        self.commit(object, extent);
+        self.show(IndexedExtent::new(object, extent));
         Ok(())
     }
 
@@ -254,9 +254,12 @@ impl Partition {
         at.is_some_and(|at| (0..AWAITED_MS).contains(&now.saturating_sub(at)))
     }
 
-    /// Shows an extent whose segment, and all before it, are committed.
+    /// Shows an extent whose segment, and all before it, are committed. One of an earlier tenure is there already: the partition went to another
+    /// broker and came back, and was recovered, before this one heard that its own upload had landed.
     pub fn commit(&mut self, object: ObjectRef, extent: &ExtentMeta) {
-        self.show(IndexedExtent::new(object, extent));
+        if extent.epoch == self.epoch || mutant::on(Mutant::CommitEarlierTenure) {
+            self.show(IndexedExtent::new(object, extent));
+        }
     }
 
     fn show(&mut self, extent: IndexedExtent) {
@@ -373,15 +376,17 @@ mod tests {
 
     #[test]
     fn p08_offsets_show_after_the_commit_of_their_own_segment() {
-        let mut partition = Partition::new(ID, 0, 0);
+        let mut partition = Partition::new(ID, 7, 0);
         let mut first = batch(-1, 10, -1, -1);
         let mut second = batch(-1, 5, -1, -1);
         assert_eq!(partition.admit(&mut first, 3, 0).map(|a| a.base_offset), Ok(0));
         assert_eq!(partition.admit(&mut second, 4, 0).map(|a| a.base_offset), Ok(10));
         assert_eq!((partition.next_offset(), partition.high_watermark()), (15, 0));
-        partition.commit(OBJECT, &extent(0, vec![first]));
+        partition.commit(OBJECT, &extent(7, vec![first]));
         assert_eq!((partition.next_offset(), partition.high_watermark()), (15, 10));
-        partition.commit(OBJECT, &extent(0, vec![second]));
+        partition.commit(OBJECT, &extent(7, vec![second]));
+        // What was uploaded in an earlier tenure is in the log by now, and heard of only now.
+        partition.commit(OBJECT, &extent(6, vec![first]));
         assert_eq!((partition.next_offset(), partition.high_watermark()), (15, 15));
     }
 

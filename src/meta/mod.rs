@@ -78,6 +78,10 @@ pub struct MetaOptions {
     pub append_timeout: Duration,
     /// The table is polled so often while nobody tells of changes.
     pub poll_interval: Duration,
+    /// A proposal is built on an image that was compared with the table within this time, lest a broker that did not poll appends to a
+    /// generation that is long gone; and who has not read for so long looks whether what follows was truncated. No generation may be
+    /// filled within it.
+    pub image_max_age: Duration,
     /// The feature level that this program supports; a lower one makes it an older program.
     pub supports: u16,
 }
@@ -91,6 +95,7 @@ impl Default for MetaOptions {
             read_timeout: Duration::from_secs(10),
             append_timeout: Duration::from_secs(10),
             poll_interval: Duration::from_secs(2),
+            image_max_age: owner::IMAGE_MAX_AGE,
             supports: FEATURE_LEVEL,
         }
     }

@@ -34,8 +34,7 @@ const BATCH: usize = 256;
 /// Of the reads that find nothing new, one in so many looks for the marker of its generation.
 const LOOK_EVERY_IDLE_READS: u32 = 30;
 
-/// A proposal is built on an image that was compared with the table within this time, lest a broker that did not poll appends
-/// to a generation that is long gone.
+/// [`MetaOptions::image_max_age`] of an installation.
 pub(super) const IMAGE_MAX_AGE: Duration = Duration::from_secs(10);
 
 pub(super) enum Command {
@@ -233,7 +232,7 @@ impl Owner {
 
     fn is_stale(&self) -> bool {
         let now = self.history.env.clock.boot();
-        self.shared.last_read.lock().is_none_or(|read| now.saturating_sub(read) > IMAGE_MAX_AGE)
+        self.shared.last_read.lock().is_none_or(|read| now.saturating_sub(read) > self.options.image_max_age)
     }
 
     /// Reads and applies what follows the image. `look`: also look whether the place was truncated if nothing follows.

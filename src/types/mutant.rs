@@ -48,6 +48,8 @@ pub enum Mutant {
     IgnoreFence,
     /// State is shown however old the session's evidence is.
     ServeWithoutProof,
+    /// "Out of range" is said however old the session's evidence is, and nothing else.
+    OutOfRangeUnproven,
     /// An append to the metadata table whose answer was lost counts as done.
     TrustLostMeta,
     /// Old revisions are deleted without a marker that says so.
@@ -92,6 +94,8 @@ pub enum Mutant {
     KeepOldIndex,
     /// A partition whose lease was another's meanwhile goes on from memory.
     RegainFromMemory,
+    /// What was uploaded in an earlier tenure, and is heard of only when the partition has come back, is shown once more.
+    CommitEarlierTenure,
     /// Who was silent for two fifths of a ttl is closed, while what it shows is still proven.
     CloseEarly,
     /// A broker that leaves goes on reading requests while its session is closed, and shows what was proven before.
@@ -131,6 +135,7 @@ impl Mutant {
         Mutant::EndFromReads,
         Mutant::IgnoreFence,
         Mutant::ServeWithoutProof,
+        Mutant::OutOfRangeUnproven,
         Mutant::TrustLostMeta,
         Mutant::TruncateWithoutMarker,
         Mutant::AppendWithoutLook,
@@ -153,6 +158,7 @@ impl Mutant {
         Mutant::FenceForgetsTransfers,
         Mutant::KeepOldIndex,
         Mutant::RegainFromMemory,
+        Mutant::CommitEarlierTenure,
         Mutant::CloseEarly,
         Mutant::LeaveProven,
         Mutant::RaiseOverOlder,

@@ -234,6 +234,12 @@ impl<'a> Producer<'a> {
         world.note(self.ctx.name, format_args!("batch {index} of {place:?}: code {code}, offset {base}"));
         let lane = self.lanes.get_mut(place).expect("all places have lanes");
         let Some(at) = lane.iter().position(|unacked| unacked.index == index) else { return false };
+        if code == DUPLICATE {
+            // It was written, and five others after it: that is a success to clients. Where, nobody remembers.
+            let unacked = lane.remove(at).expect("it is there");
+            world.judge(|judge, _| judge.promise(place, unacked.values));
+            return false;
+        }
         if code != 0 {
             lane.iter_mut().skip(at).for_each(|unacked| unacked.sent = false);
             let fatal = code == OUT_OF_ORDER && at == 0;

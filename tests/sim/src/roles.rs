@@ -283,7 +283,9 @@ pub async fn asker(ctx: Ctx) {
                 continue;
             }
             ctx.world.judge(|judge, now| judge.shown_end(&place, end, asked, now));
-            let from = (end - 3).max(ctx.world.judge(|judge, now| judge.deleted(&place, now)));
+            // Sometimes from where a reader has come to that read at another broker before.
+            let (known, deleted) = ctx.world.judge(|judge, now| (judge.end(&place, now), judge.deleted(&place, now)));
+            let from = if ctx.dice.chance(30) { known } else { end - 3 }.max(deleted);
             let asked = ctx.world.now();
             let Ok(fetched) = conn.fetch(&[(place.clone(), from)], 0, 1 << 20).await else { break };
             let fetched = &fetched[0];
@@ -292,8 +294,10 @@ pub async fn asker(ctx: Ctx) {
                     judge.shown_end(&place, fetched.end, asked, now);
                     judge.shown(&place, from, fetched.end, &fetched.records);
                 });
-            } else if fetched.error != OUT_OF_RANGE {
-                // What is asked for may have been deleted meanwhile.
+            } else if fetched.error == OUT_OF_RANGE {
+                // What is asked for may have been deleted meanwhile; the judge knows.
+                ctx.world.judge(|judge, _| judge.out_of_range(&place, from, asked));
+            } else {
                 ctx.check_code("fetch", fetched.error);
             }
         }

@@ -15,12 +15,14 @@ use alluvium::broker::{BrokerError, Ports, run_with};
 use alluvium::config::Settings;
 use alluvium::links::{Dial, Stream};
 use alluvium::meta::MetaOptions;
+use alluvium::meta::image::SessionState;
 use alluvium::segment::{Tail, parse_run_key, parse_segment_key, parse_tail};
 use alluvium::server::Listener;
 use alluvium::store::fault::FaultRates;
 use alluvium::store::{ReadRange, Store, StoreError};
 use alluvium::types::metrics::Metrics;
 use alluvium::types::mutant::{self, Mutant};
+use alluvium::types::{SegmentNumber, SessionId};
 use bytes::Bytes;
 use futures::FutureExt;
 use tokio::sync::watch;
@@ -30,7 +32,7 @@ use crate::bucket::{self, Bucket, HostStore};
 use crate::hosts::Hosts;
 use crate::judge::Judge;
 use crate::net::{self, Listening, Net};
-use crate::plan::{A, Action, AtHandover, HOSTS, Kind, Objects, Plan, Program, Way};
+use crate::plan::{A, Action, AtHandover, HOSTS, Kind, Objects, Plan, Program, Way, ms};
 use crate::roles::{self, Besides, Ctx};
 use crate::states::reached;
 use crate::world::{Dice, Exit, Phase, World, until};
@@ -43,6 +45,9 @@ const HEARSAY: Duration = Duration::from_secs(12);
 
 /// A process that ended by itself is started again after this.
 const RESTART_AFTER: Duration = Duration::from_millis(300);
+
+/// In an installation no generation of revisions is filled within [`MetaOptions::image_max_age`]; here that is so much for each revision.
+const REVISION_MS: u64 = 10;
 
 #[derive(Clone, Debug, Default)]
 pub struct Options {
@@ -430,20 +435,27 @@ impl<'a> Run<'a> {
         }
         // A segment lost from the tail of a session that nobody has fenced yet looks like one that was never written; what is lost
         // here lies below an end that is known, or is counted by a later segment.
-        let session_of = |key: &str| parse_segment_key(key).map(|(session, _)| session).ok();
-        let newest = listed.last().and_then(|object| session_of(&object.key));
-        let counted = listed.iter().filter(|object| session_of(&object.key) == newest).map(|object| {
+        let mut counted: BTreeMap<SessionId, SegmentNumber> = BTreeMap::new();
+        for object in &listed {
             let read = at_once(memory.read(&object.key, ReadRange::Full));
-            match parse_tail(&object.key, read.object_size, &read.bytes) {
-                Ok(Tail::Segment(segment)) => segment.footer.committed,
-                _ => 0,
+            if let Ok(Tail::Segment(segment)) = parse_tail(&object.key, read.object_size, &read.bytes) {
+                let Ok((session, _)) = parse_segment_key(&object.key) else { continue };
+                let most = counted.entry(session).or_default();
+                *most = segment.footer.committed.max(*most);
             }
-        });
-        let counted = counted.max().unwrap_or(0);
-        let stands_below = |key: &str| parse_segment_key(key).is_ok_and(|(_, number)| number < counted);
+        }
+        let is_closed = |session| {
+            let truth = self.bucket.truth.lock();
+            let state = truth.image().sessions.get(&session).map(|session| session.state);
+            state.is_none_or(|state| matches!(state, SessionState::Fenced { .. }))
+        };
+        let stands = |key: &str| {
+            parse_segment_key(key).is_ok_and(|(session, number)| {
+                is_closed(session) || counted.get(&session).is_some_and(|counted| number < *counted)
+            })
+        };
         let data: Vec<_> = listed.into_iter().filter(|object| object.size > 400).collect();
-        let closed: Vec<_> =
-            data.iter().filter(|object| session_of(&object.key) != newest || stands_below(&object.key)).collect();
+        let closed: Vec<_> = data.iter().filter(|object| stands(&object.key)).collect();
         let lose = !closed.is_empty() && self.dice.chance(60);
         let candidates = if lose { closed } else { data.iter().collect() };
         if candidates.is_empty() {
@@ -533,6 +545,7 @@ fn meta_options(plan: &Plan) -> MetaOptions {
         propose_timeout: Duration::from_secs(6),
         read_timeout: Duration::from_secs(3),
         append_timeout: Duration::from_secs(3),
+        image_max_age: ms(plan.meta_generation * plan.scale * REVISION_MS),
         ..MetaOptions::default()
     }
 }

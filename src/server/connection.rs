@@ -18,6 +18,7 @@ use tokio::sync::mpsc;
 
 use super::Stops;
 use super::answers;
+use super::closings::Closings;
 use super::frames::{Frames, Unfinished};
 use super::places::{Guest, Place};
 use crate::api::{self, Reply, Request, Services};
@@ -89,13 +90,13 @@ impl Drop for Held {
 }
 
 /// Runs a connection to its end.
-pub async fn run<S>(
+pub(super) async fn run<S>(
     stream: S,
     peer: SocketAddr,
     services: Arc<Services>,
     stops: Stops,
     place: &Place,
-    unfinished: Unfinished,
+    (unfinished, closings): (Unfinished, Arc<Closings>),
 ) where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
@@ -103,9 +104,9 @@ pub async fn run<S>(
     let (queue, pending) = mpsc::channel(UNANSWERED_MAX);
     let guest = place.guest.clone();
     let frames = Frames { input, unfinished, guest: guest.clone() };
-    let reader =
+    let mut reader =
         Reader { frames, host: Arc::from(peer.ip().to_string()), guest: guest.clone(), services: services.clone() };
-    let writer = Writer { output, guest: guest.clone(), services: services.clone() };
+    let mut writer = Writer { output, guest: guest.clone(), services: services.clone() };
     let ended = tokio::select! {
         biased;
         () = stops.connections.cancelled() => Ended::Stopping,
@@ -121,6 +122,9 @@ pub async fn run<S>(
     } else {
         tracing::debug!(%peer, reason = %ended, "connection closed");
     }
+    let turn = closings.turn().await;
+    drop((reader, writer));
+    drop(turn);
 }
 
 struct Reader<R> {
@@ -132,7 +136,7 @@ struct Reader<R> {
 
 impl<R: AsyncRead + Unpin> Reader<R> {
     /// Reads requests until the end; the reason goes through the queue, behind the requests before it.
-    async fn run(mut self, queue: mpsc::Sender<Result<Pending, Ended>>, stops: &Stops) {
+    async fn run(&mut self, queue: mpsc::Sender<Result<Pending, Ended>>, stops: &Stops) {
         loop {
             let begun = tokio::select! {
                 biased;
@@ -171,7 +175,7 @@ struct Writer<W> {
 
 impl<W: AsyncWrite + Unpin> Writer<W> {
     /// Makes and writes the answers in order.
-    async fn run(mut self, mut queue: mpsc::Receiver<Result<Pending, Ended>>) -> Ended {
+    async fn run(&mut self, mut queue: mpsc::Receiver<Result<Pending, Ended>>) -> Ended {
         let services = &self.services;
         while let Some(pending) = queue.recv().await {
             let Pending { answer, held } = match pending {

@@ -1,9 +1,10 @@
 //! Sockets: accepts connections and runs them. Knows frames, not requests.
 //!
 //! [`places`] decides who may connect, [`frames`] reads requests under budgets, [`answers`] writes what comes back, [`connection`]
-//! puts them together. [`memory`] is a network for tests.
+//! puts them together, [`closings`] lets them end one after the other. [`memory`] is a network for tests.
 
 mod answers;
+mod closings;
 pub mod connection;
 pub mod descriptors;
 mod frames;
@@ -21,6 +22,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::closings::Closings;
 use self::frames::Unfinished;
 use self::places::{Place, Places};
 use crate::api::Services;
@@ -29,6 +31,9 @@ use crate::types::pace::Pace;
 
 /// An accept that failed for want of something is tried again after this, one that failed otherwise at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// After so many connections that were accepted in a row, whatever else is ready has its turn.
+const ACCEPTED_IN_A_ROW: u32 = 8;
 
 /// While all places are taken, those who are idle by then are asked to leave so often.
 const CLEAR_PAUSE: Duration = Duration::from_millis(50);
@@ -63,7 +68,9 @@ pub async fn serve<L: Listener>(listener: &mut L, services: Arc<Services>, stops
     let per_address = usize::try_from(services.settings.kafka.max_connections_per_ip).unwrap_or(0);
     let places = Places::new(services.settings.max_connections, per_address);
     let unfinished = Unfinished::new(&services.log);
+    let closings = Arc::new(Closings::new());
     let connections = TaskTracker::new();
+    let mut in_a_row = 0;
     let complaints = Pace::new(Duration::from_secs(1));
     loop {
         let accepted = tokio::select! {
@@ -81,6 +88,10 @@ pub async fn serve<L: Listener>(listener: &mut L, services: Arc<Services>, stops
                 continue;
             }
         };
+        in_a_row += 1;
+        if in_a_row % ACCEPTED_IN_A_ROW == 0 {
+            tokio::task::yield_now().await;
+        }
         services.metrics.connections_accepted.inc();
         let Some(place) = place else {
             services.metrics.connections_refused.inc();
@@ -89,10 +100,11 @@ pub async fn serve<L: Listener>(listener: &mut L, services: Arc<Services>, stops
             }
             continue;
         };
-        let (services, stops, unfinished) = (services.clone(), stops.clone(), unfinished.clone());
+        let (services, stops) = (services.clone(), stops.clone());
+        let shared = (unfinished.clone(), closings.clone());
         connections.spawn(async move {
             services.metrics.connections_open.inc();
-            connection::run(stream, peer, services.clone(), stops, &place, unfinished).await;
+            connection::run(stream, peer, services.clone(), stops, &place, shared).await;
             services.metrics.connections_open.dec();
             drop(place);
         });

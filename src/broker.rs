@@ -12,6 +12,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use socket2::SockRef;
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -95,6 +96,7 @@ pub async fn run(
     let listener = TcpListener::bind(settings.listen)
         .await
         .map_err(|error| cannot_listen("the broker", settings.listen, error))?;
+    limit_unread(&listener, settings.kafka.socket_send_buffer_bytes);
     let pages =
         TcpListener::bind(settings.admin).await.map_err(|error| cannot_listen("admin", settings.admin, error))?;
     let local = |listener: &TcpListener| listener.local_addr().map_err(|error| BrokerError::Start(error.to_string()));
@@ -123,6 +125,15 @@ pub async fn run(
     admin_stop.cancel();
     let _ = pages.await;
     result
+}
+
+/// Of what a client does not read, the kernel keeps this: left to itself it takes 4 MiB of each connection, and the time to copy them
+/// while others wait. Connections inherit it. -1: the kernel's choice.
+fn limit_unread(listener: &TcpListener, bytes: i32) {
+    let Ok(bytes) = usize::try_from(bytes) else { return };
+    if let Err(error) = SockRef::from(listener).set_send_buffer_size(bytes) {
+        tracing::warn!(bytes, %error, "socket.send.buffer.bytes is not applied");
+    }
 }
 
 /// Runs a broker on the ports given. `ready` is called once, with its node id, when clients are first served.

@@ -21,6 +21,9 @@ pub struct KafkaSettings {
     pub fetch_max_bytes: i32,
     #[serde(rename = "socket.request.max.bytes")]
     pub socket_request_max_bytes: i32,
+    /// Kafka's is 102,400.
+    #[serde(rename = "socket.send.buffer.bytes")]
+    pub socket_send_buffer_bytes: i32,
     #[serde(rename = "connections.max.idle.ms")]
     pub connections_max_idle_ms: i64,
     #[serde(rename = "max.connections.per.ip")]
@@ -59,6 +62,7 @@ impl Default for KafkaSettings {
             message_max_bytes: 1_048_588,
             fetch_max_bytes: 57_671_680,
             socket_request_max_bytes: 104_857_600,
+            socket_send_buffer_bytes: 262_144,
             connections_max_idle_ms: 600_000,
             max_connections_per_ip: i32::MAX,
             max_incremental_fetch_session_cache_slots: 1000,

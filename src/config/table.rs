@@ -321,6 +321,13 @@ pub static SETTINGS: &[Setting] = &[
     number!("fetch.max.bytes", Bytes, 1024..=INT, "most bytes of one fetch response", kafka.fetch_max_bytes),
     number!("socket.request.max.bytes", Bytes, 1..=INT, "largest request", kafka.socket_request_max_bytes),
     number!(
+        "socket.send.buffer.bytes",
+        Bytes,
+        -1..=INT,
+        "what the kernel takes of an answer before the client reads (SO_SNDBUF); more for clients far away; -1: the kernel's choice",
+        kafka.socket_send_buffer_bytes
+    ),
+    number!(
         "connections.max.idle.ms",
         Milliseconds,
         -1..=i64::MAX,

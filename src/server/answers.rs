@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::task::yield_now;
 use tokio::time::{Instant, timeout};
 
 use super::connection::Ended;
@@ -28,6 +29,9 @@ const SLOWEST_BYTES_PER_SECOND: usize = 1 << 20;
 
 /// What was not read within this is copied.
 const COPY_AFTER: Duration = Duration::from_secs(1);
+
+/// In steps of this.
+const COPY_STEP: usize = 128 << 10;
 
 /// An answer that is not taken is looked at so often.
 const LOOK_PAUSE: Duration = Duration::from_millis(500);
@@ -62,7 +66,7 @@ pub(super) async fn send<W: AsyncWrite + Unpin>(
             return Err(Ended::Unread);
         }
         if !copied && begun.elapsed() > COPY_AFTER {
-            chunks = VecDeque::from([joined(chunks)]);
+            chunks = VecDeque::from([joined(chunks).await]);
             copied = true;
         }
     }
@@ -80,10 +84,15 @@ fn advance(chunks: &mut VecDeque<Bytes>, mut written: usize) {
     }
 }
 
-/// The same bytes in memory of their own.
-fn joined(chunks: VecDeque<Bytes>) -> Bytes {
+/// The same bytes in memory of their own. Whatever else is ready has its turn between two steps.
+async fn joined(chunks: VecDeque<Bytes>) -> Bytes {
     let mut all = Vec::with_capacity(chunks.iter().map(Bytes::len).sum());
-    chunks.iter().for_each(|chunk| all.extend_from_slice(chunk));
+    for chunk in chunks {
+        for step in chunk.chunks(COPY_STEP) {
+            all.extend_from_slice(step);
+            yield_now().await;
+        }
+    }
     all.into()
 }
 
@@ -114,13 +123,13 @@ mod tests {
         }
     }
 
-    #[test]
-    fn what_was_written_is_gone() {
+    #[tokio::test]
+    async fn what_was_written_is_gone() {
         let all = || VecDeque::from([Bytes::from_static(b"abc"), Bytes::new(), Bytes::from_static(b"de")]);
         for (written, left) in [(0, "abcde"), (2, "cde"), (3, "de"), (4, "e"), (5, "")] {
             let mut chunks = all();
             advance(&mut chunks, written);
-            assert_eq!(joined(chunks), left.as_bytes(), "{written}");
+            assert_eq!(joined(chunks).await, left.as_bytes(), "{written}");
         }
         let mut chunks = all();
         advance(&mut chunks, 5);

@@ -127,6 +127,7 @@ pub static BROKER_CONFIGS: &[Definition] = &[
     row("request.timeout.ms", Int, Some("30000"), Any, "How long a request may wait at most."),
     row("sasl.enabled.mechanisms", List, Some("GSSAPI"), Any, "Mechanisms of SASL that are offered."),
     row("socket.request.max.bytes", Int, Some("104857600"), Min(1), "Largest request."),
+    row("socket.send.buffer.bytes", Int, Some("262144"), Min(-1), "What the kernel takes of an answer before the client reads; -1: its choice."),
     row("super.users", Text, Some(""), Any, "Users who may do everything."),
     row("transaction.max.timeout.ms", Int, Some("900000"), Min(1), "Longest timeout of a transaction."),
     row("transaction.state.log.min.isr", Int, Some("2"), Min(1), NO_EFFECT),

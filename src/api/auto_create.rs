@@ -3,15 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use kafka_protocol::error::ResponseError;
+use tokio::task::yield_now;
 
 use super::create_topics::{MAX_PARTITIONS_PER_REQUEST, new_topic_id};
 use super::ports::AdminServices;
 use super::refusal::{Refusal, decide, json_bytes, runs};
 use super::topic_view::topic_named;
+use super::turns::{ELEMENTS_AT_ONCE, let_go};
 use crate::coord::durable::offsets_topic;
 use crate::meta::entry::Change;
 use crate::meta::image::Image;
-use crate::types::topic_name::{OFFSETS_TOPIC, collide, is_internal, validate};
+use crate::types::topic_name::{Collisions, OFFSETS_TOPIC, collide, is_internal, validate};
 use crate::types::{TopicId, topic_name};
 
 /// Most topics that one request creates by asking for them.
@@ -20,10 +22,7 @@ const MAX_TOPICS_PER_REQUEST: usize = 1000;
 /// Creates those of the names that do not exist and may be created. Failures are left to the answer, which then does not find the
 /// topic; clients ask again.
 pub async fn create_missing(services: &AdminServices, asked: BTreeSet<String>) {
-    let missing = services.meta.read(|image| {
-        let absent = asked.into_iter().filter(|name| !image.names.contains_key(name));
-        absent.filter(|name| validate(name).is_ok()).take(MAX_TOPICS_PER_REQUEST).collect::<Vec<_>>()
-    });
+    let missing = missing_of(services, asked).await;
     let (internal, missing): (Vec<_>, Vec<_>) = missing.into_iter().partition(|name| is_internal(name));
     if internal.iter().any(|name| name == OFFSETS_TOPIC)
         && let Err(refusal) = ensure_offsets_topic(services).await
@@ -49,6 +48,25 @@ pub async fn create_missing(services: &AdminServices, asked: BTreeSet<String>) {
     }
 }
 
+/// The first of them that do not exist and may be created.
+async fn missing_of(services: &AdminServices, asked: BTreeSet<String>) -> Vec<String> {
+    let (mut missing, mut asked) = (Vec::new(), asked.into_iter());
+    loop {
+        let some: Vec<String> = asked.by_ref().take(ELEMENTS_AT_ONCE).collect();
+        if some.is_empty() || missing.len() >= MAX_TOPICS_PER_REQUEST {
+            // A quarter of a million may be left.
+            let_go(asked.len(), asked);
+            missing.truncate(MAX_TOPICS_PER_REQUEST);
+            return missing;
+        }
+        missing.extend(services.meta.read(|image| {
+            let absent = some.into_iter().filter(|name| !image.names.contains_key(name));
+            absent.filter(|name| validate(name).is_ok()).collect::<Vec<_>>()
+        }));
+        yield_now().await;
+    }
+}
+
 struct Draft {
     id: TopicId,
     name: String,
@@ -57,12 +75,12 @@ struct Draft {
 }
 
 fn changes(image: &Image, drafts: &[Draft]) -> Vec<Change> {
+    let collisions = Collisions::new(image.names.keys().map(String::as_str), drafts.len());
     let mut taken: Vec<&str> = Vec::new();
     let mut changes = Vec::new();
     for draft in drafts {
-        let collides = |other: &str| collide(other, &draft.name);
-        let in_image = draft.name.contains(['.', '_']) && image.names.keys().any(|name| collides(name));
-        if image.names.contains_key(&draft.name) || in_image || taken.iter().any(|name| collides(name)) {
+        let among_them = || taken.iter().any(|name| collide(name, &draft.name));
+        if image.names.contains_key(&draft.name) || collisions.with(&draft.name).is_some() || among_them() {
             continue;
         }
         taken.push(&draft.name);

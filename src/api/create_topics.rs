@@ -22,7 +22,7 @@ use super::turns::Turns;
 use crate::meta::entry::Change;
 use crate::meta::image::{Configs, Image};
 use crate::types::env::Env;
-use crate::types::topic_name::{METADATA_TOPIC, collide, is_internal, validate};
+use crate::types::topic_name::{Collisions, METADATA_TOPIC, is_internal, validate};
 use crate::types::{NodeId, TopicId, topic_config};
 
 /// Most new partitions of one request, as in Kafka, and most records that Kafka writes of one.
@@ -214,10 +214,17 @@ fn create(image: &Image, rules: &Rules, drafts: &[Draft]) -> (Vec<Change>, Answe
     let live: BTreeSet<NodeId> = live_brokers(image, &rules.node).into_keys().collect();
     let layers = Layers::of(image, &rules.at_start, rules.node.node_id);
     let broker = layers.effective();
+    let collisions = Collisions::new(image.names.keys().map(String::as_str), drafts.len());
     let mut changes = Vec::new();
     let mut answers = Vec::with_capacity(drafts.len());
     for draft in drafts {
-        let answer = create_one(image, rules, &live, &broker, draft);
+        let answer = match validate(&draft.name) {
+            Err(message) => Err(Refusal::new(ResponseError::InvalidTopicException, message)),
+            Ok(()) => match collisions.with(&draft.name) {
+                Some(other) => Err(collision(&draft.name, other)),
+                None => create_one(image, rules, &live, &broker, draft),
+            },
+        };
         if let (Ok(created), false) = (&answer, rules.validate_only) {
             changes.push(Change::CreateTopic {
                 id: created.id,
@@ -233,6 +240,12 @@ fn create(image: &Image, rules: &Rules, drafts: &[Draft]) -> (Vec<Change>, Answe
     (changes, answers)
 }
 
+fn collision(name: &str, other: &str) -> Refusal {
+    let message = format!("Topic '{name}' collides with existing topic: {other}");
+    Refusal::new(ResponseError::InvalidTopicException, message)
+}
+
+/// Decides on a topic whose name is a good one.
 fn create_one(
     image: &Image,
     rules: &Rules,
@@ -241,13 +254,6 @@ fn create_one(
     draft: &Draft,
 ) -> Result<Created, Refusal> {
     let name = &draft.name;
-    validate(name).map_err(|message| Refusal::new(ResponseError::InvalidTopicException, message))?;
-    if name.contains(['.', '_'])
-        && let Some(other) = image.names.keys().find(|other| collide(other, name))
-    {
-        let message = format!("Topic '{name}' collides with existing topic: {other}");
-        return Err(Refusal::new(ResponseError::InvalidTopicException, message));
-    }
     if image.names.contains_key(name) {
         return Err(Refusal::new(ResponseError::TopicAlreadyExists, format!("Topic '{name}' already exists.")));
     }

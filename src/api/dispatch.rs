@@ -69,7 +69,7 @@ pub async fn begin(services: &Arc<Services>, request: Request) -> Answer {
         Err(Refused::Close(reason)) => return ready(Reply::Close(reason)),
         Err(Refused::Unknown(correlation_id)) => {
             let to = To { correlation_id, key: ApiKey::ApiVersions, version: 0, bytes: 0 };
-            return ready(send(to, &api_versions::unknown_version()));
+            return ready(send(to, api_versions::unknown_version()));
         }
     };
     let services = services.clone();
@@ -140,7 +140,7 @@ fn open(request: &Request) -> Result<(To, RequestContext, Bytes), Refused> {
 
 async fn answer_produce(services: &Services, to: To, admitted: produce::Admitted) -> Reply {
     match admitted.answer(services).await {
-        Ok(Some(response)) => send(to, &response),
+        Ok(Some(response)) => send(to, response),
         Ok(None) => Reply::Nothing,
         Err(error) => Reply::Close(format!("a Produce with acks=0 failed: {error}")),
     }
@@ -162,8 +162,14 @@ async fn read<T: Decodable>(body: Bytes, version: i16) -> Result<T, String> {
     Ok(request)
 }
 
-fn send<T: Encodable>(to: To, response: &T) -> Reply {
-    match uncut(to.bytes, || encode_response(to.correlation_id, to.key, to.version, response)) {
+/// Writes an answer and lets go of what it was made from.
+fn send<T: Encodable>(to: To, response: T) -> Reply {
+    let write = move || {
+        let frame = encode_response(to.correlation_id, to.key, to.version, &response);
+        drop(response);
+        frame
+    };
+    match uncut(to.bytes, write) {
         Ok(frame) => Reply::Send(vec![frame], Charge::none()),
         Err(error) => {
             tracing::error!(%error, "an answer could not be encoded");
@@ -174,13 +180,13 @@ fn send<T: Encodable>(to: To, response: &T) -> Reply {
 
 /// `None`: the request has codes that mean nothing.
 fn send_known<T: Encodable>(to: To, response: Option<T>) -> Reply {
-    response.map_or_else(|| Reply::Close("the request has unknown elements".to_owned()), |response| send(to, &response))
+    response.map_or_else(|| Reply::Close("the request has unknown elements".to_owned()), |response| send(to, response))
 }
 
 async fn answer(services: &Arc<Services>, to: To, cx: &RequestContext, body: Bytes) -> Result<Reply, String> {
     let version = to.version;
     Ok(match to.key {
-        ApiKey::ApiVersions => send(to, &api_versions::handle(version, &read(body, version).await?)),
+        ApiKey::ApiVersions => send(to, api_versions::handle(version, &read(body, version).await?)),
         ApiKey::Fetch => {
             let (chunks, charge) =
                 fetch::handle(services, to.correlation_id, version, read(body, version).await?).await;
@@ -188,10 +194,10 @@ async fn answer(services: &Arc<Services>, to: To, cx: &RequestContext, body: Byt
         }
         ApiKey::ListOffsets => {
             let Newest(request) = read(body, version).await?;
-            send(to, &Newest(list_offsets::handle(services, version, request).await))
+            send(to, Newest(list_offsets::handle(services, version, request).await))
         }
         ApiKey::OffsetForLeaderEpoch => {
-            send(to, &offset_for_leader_epoch::handle(services, read(body, version).await?).await)
+            send(to, offset_for_leader_epoch::handle(services, read(body, version).await?).await)
         }
         _ => return answer_group(services, to, cx, body).await,
     })
@@ -206,26 +212,24 @@ async fn answer_group(services: &Services, to: To, cx: &RequestContext, body: By
         ApiKey::FindCoordinator => {
             let proven = services.log.proof.awaited(PARK_LIMIT).await;
             let locator: &dyn CoordinatorLocator = if proven { services } else { &Nobody };
-            send(to, &find_coordinator::handle(groups, locator, cx, read(body, version).await?).await)
+            send(to, find_coordinator::handle(groups, locator, cx, read(body, version).await?).await)
         }
-        ApiKey::JoinGroup => send(to, &join_group::handle(groups, cx, read(body, version).await?).await),
-        ApiKey::SyncGroup => send(to, &sync_group::handle(groups, cx, read(body, version).await?).await),
-        ApiKey::Heartbeat => send(to, &heartbeat::handle(groups, cx, read(body, version).await?).await),
-        ApiKey::LeaveGroup => send(to, &leave_group::handle(groups, cx, read(body, version).await?).await),
+        ApiKey::JoinGroup => send(to, join_group::handle(groups, cx, read(body, version).await?).await),
+        ApiKey::SyncGroup => send(to, sync_group::handle(groups, cx, read(body, version).await?).await),
+        ApiKey::Heartbeat => send(to, heartbeat::handle(groups, cx, read(body, version).await?).await),
+        ApiKey::LeaveGroup => send(to, leave_group::handle(groups, cx, read(body, version).await?).await),
         ApiKey::OffsetCommit => {
             let Newest(request) = read(body, version).await?;
-            send(to, &offset_commit::handle(groups, &*topics, cx, request).await)
+            send(to, offset_commit::handle(groups, &*topics, cx, request).await)
         }
         ApiKey::OffsetFetch => {
             let Newest(request) = read(body, version).await?;
-            send(to, &offset_fetch::handle(groups, &*topics, cx, request).await)
+            send(to, offset_fetch::handle(groups, &*topics, cx, request).await)
         }
-        ApiKey::OffsetDelete => {
-            send(to, &offset_delete::handle(groups, &*topics, cx, read(body, version).await?).await)
-        }
-        ApiKey::DescribeGroups => send(to, &describe_groups::handle(groups, cx, read(body, version).await?).await),
-        ApiKey::ListGroups => send(to, &list_groups::handle(groups, cx, read(body, version).await?).await),
-        ApiKey::DeleteGroups => send(to, &delete_groups::handle(groups, cx, read(body, version).await?).await),
+        ApiKey::OffsetDelete => send(to, offset_delete::handle(groups, &*topics, cx, read(body, version).await?).await),
+        ApiKey::DescribeGroups => send(to, describe_groups::handle(groups, cx, read(body, version).await?).await),
+        ApiKey::ListGroups => send(to, list_groups::handle(groups, cx, read(body, version).await?).await),
+        ApiKey::DeleteGroups => send(to, delete_groups::handle(groups, cx, read(body, version).await?).await),
         _ => return answer_admin(&services.admin, to, cx, body).await,
     })
 }
@@ -242,42 +246,40 @@ impl CoordinatorLocator for Nobody {
 async fn answer_admin(services: &AdminServices, to: To, cx: &RequestContext, body: Bytes) -> Result<Reply, String> {
     let version = to.version;
     Ok(match to.key {
-        ApiKey::Metadata => send(to, &metadata::handle(services, cx, read(body, version).await?).await),
-        ApiKey::CreateTopics => send(to, &create_topics::handle(services, cx, read(body, version).await?).await),
-        ApiKey::DeleteTopics => send(to, &delete_topics::handle(services, cx, read(body, version).await?).await),
-        ApiKey::CreatePartitions => {
-            send(to, &create_partitions::handle(services, cx, read(body, version).await?).await)
-        }
-        ApiKey::DeleteRecords => send(to, &delete_records::handle(services, cx, read(body, version).await?).await),
-        ApiKey::DescribeConfigs => send(to, &describe_configs::handle(services, cx, read(body, version).await?).await),
-        ApiKey::AlterConfigs => send(to, &alter_configs::handle(services, cx, read(body, version).await?).await),
+        ApiKey::Metadata => send(to, metadata::handle(services, cx, read(body, version).await?).await),
+        ApiKey::CreateTopics => send(to, create_topics::handle(services, cx, read(body, version).await?).await),
+        ApiKey::DeleteTopics => send(to, delete_topics::handle(services, cx, read(body, version).await?).await),
+        ApiKey::CreatePartitions => send(to, create_partitions::handle(services, cx, read(body, version).await?).await),
+        ApiKey::DeleteRecords => send(to, delete_records::handle(services, cx, read(body, version).await?).await),
+        ApiKey::DescribeConfigs => send(to, describe_configs::handle(services, cx, read(body, version).await?).await),
+        ApiKey::AlterConfigs => send(to, alter_configs::handle(services, cx, read(body, version).await?).await),
         ApiKey::IncrementalAlterConfigs => {
-            send(to, &incremental_alter_configs::handle(services, cx, read(body, version).await?).await)
+            send(to, incremental_alter_configs::handle(services, cx, read(body, version).await?).await)
         }
         ApiKey::ListConfigResources => {
-            send(to, &list_config_resources::handle(services, cx, read(body, version).await?).await)
+            send(to, list_config_resources::handle(services, cx, read(body, version).await?).await)
         }
-        ApiKey::DescribeCluster => send(to, &describe_cluster::handle(services, cx, read(body, version).await?).await),
+        ApiKey::DescribeCluster => send(to, describe_cluster::handle(services, cx, read(body, version).await?).await),
         ApiKey::DescribeTopicPartitions => {
-            send(to, &describe_topic_partitions::handle(services, cx, read(body, version).await?).await)
+            send(to, describe_topic_partitions::handle(services, cx, read(body, version).await?).await)
         }
         ApiKey::DescribeLogDirs => {
             let Newest(request) = read(body, version).await?;
-            send(to, &Newest(describe_log_dirs::handle(services, cx, request).await))
+            send(to, Newest(describe_log_dirs::handle(services, cx, request).await))
         }
-        ApiKey::ElectLeaders => send(to, &elect_leaders::handle(services, cx, read(body, version).await?).await),
+        ApiKey::ElectLeaders => send(to, elect_leaders::handle(services, cx, read(body, version).await?).await),
         ApiKey::AlterPartitionReassignments => {
-            send(to, &alter_partition_reassignments::handle(services, cx, read(body, version).await?).await)
+            send(to, alter_partition_reassignments::handle(services, cx, read(body, version).await?).await)
         }
         ApiKey::ListPartitionReassignments => {
-            send(to, &list_partition_reassignments::handle(services, cx, read(body, version).await?).await)
+            send(to, list_partition_reassignments::handle(services, cx, read(body, version).await?).await)
         }
         ApiKey::DescribeProducers => {
-            send(to, &describe_producers::handle(services, cx, read(body, version).await?).await)
+            send(to, describe_producers::handle(services, cx, read(body, version).await?).await)
         }
-        ApiKey::InitProducerId => send(to, &init_producer_id::handle(services, cx, read(body, version).await?).await),
-        ApiKey::AlterReplicaLogDirs => send(to, &alter_replica_log_dirs::handle(services, &read(body, version).await?)),
-        ApiKey::UnregisterBroker => send(to, &unregister_broker::handle(services, &read(body, version).await?)),
+        ApiKey::InitProducerId => send(to, init_producer_id::handle(services, cx, read(body, version).await?).await),
+        ApiKey::AlterReplicaLogDirs => send(to, alter_replica_log_dirs::handle(services, &read(body, version).await?)),
+        ApiKey::UnregisterBroker => send(to, unregister_broker::handle(services, &read(body, version).await?)),
         _ => return answer_security(to, body),
     })
 }
@@ -288,31 +290,31 @@ fn answer_security(to: To, body: Bytes) -> Result<Reply, String> {
     Ok(match to.key {
         ApiKey::SaslHandshake => {
             let _: m::SaslHandshakeRequest = decode(body, version)?;
-            send(to, &sasl_handshake::handle())
+            send(to, sasl_handshake::handle())
         }
         ApiKey::SaslAuthenticate => {
             let _: m::SaslAuthenticateRequest = decode(body, version)?;
-            send(to, &sasl_authenticate::handle())
+            send(to, sasl_authenticate::handle())
         }
         ApiKey::DescribeAcls => send_known(to, describe_acls::handle(&decode(body, version)?)),
         ApiKey::CreateAcls => send_known(to, create_acls::handle(&decode(body, version)?)),
         ApiKey::DeleteAcls => send_known(to, delete_acls::handle(&decode(body, version)?)),
-        ApiKey::CreateDelegationToken => send(to, &create_delegation_token::handle(version, decode(body, version)?)),
+        ApiKey::CreateDelegationToken => send(to, create_delegation_token::handle(version, decode(body, version)?)),
         ApiKey::RenewDelegationToken => {
             let _: m::RenewDelegationTokenRequest = decode(body, version)?;
-            send(to, &renew_delegation_token::handle())
+            send(to, renew_delegation_token::handle())
         }
         ApiKey::ExpireDelegationToken => {
             let _: m::ExpireDelegationTokenRequest = decode(body, version)?;
-            send(to, &expire_delegation_token::handle())
+            send(to, expire_delegation_token::handle())
         }
         ApiKey::DescribeDelegationToken => {
             let _: m::DescribeDelegationTokenRequest = decode(body, version)?;
-            send(to, &describe_delegation_token::handle())
+            send(to, describe_delegation_token::handle())
         }
-        ApiKey::DescribeClientQuotas => send(to, &describe_client_quotas::handle(&decode(body, version)?)),
+        ApiKey::DescribeClientQuotas => send(to, describe_client_quotas::handle(&decode(body, version)?)),
         ApiKey::DescribeUserScramCredentials => {
-            send(to, &describe_user_scram_credentials::handle(decode(body, version)?))
+            send(to, describe_user_scram_credentials::handle(decode(body, version)?))
         }
         other => return Err(format!("{other:?} has no handler")),
     })

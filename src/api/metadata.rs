@@ -20,7 +20,7 @@ use super::refusal::{string, topic_name};
 use super::topic_view::{
     BrokerView, CLUSTER_OPERATIONS, NO_OPERATIONS, TOPIC_OPERATIONS, live_brokers, partition_view, topic_named,
 };
-use super::turns::{ELEMENTS_AT_ONCE, Turns};
+use super::turns::{ELEMENTS_AT_ONCE, Turns, let_go};
 use crate::meta::image::{Image, Topic};
 use crate::types::{NodeId, TopicId, topic_name as names};
 
@@ -69,6 +69,7 @@ pub async fn handle(services: &AdminServices, cx: &RequestContext, request: Meta
                     yield_now().await;
                 }
             }
+            let_go(asked.len(), asked);
             topics
         }
     };
@@ -101,6 +102,7 @@ async fn once(asked: Vec<MetadataRequestTopic>, version: i16) -> Vec<MetadataReq
             first.push(topic);
         }
     }
+    let_go(seen.len(), seen);
     first
 }
 

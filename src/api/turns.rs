@@ -42,6 +42,14 @@ pub fn uncut<T>(request_bytes: usize, step: impl FnOnce() -> T) -> T {
     if request_bytes >= LONG_STEP_BYTES { aside_in_turn(step) } else { step() }
 }
 
+/// So many elements are let go of at once; more aside and in turn.
+const LET_GO_AT_ONCE: usize = 4 * ELEMENTS_AT_ONCE;
+
+/// Lets go of what holds so many elements. Of a quarter of a million that takes milliseconds, too.
+pub fn let_go<T>(elements: usize, all: T) {
+    if elements > LET_GO_AT_ONCE { aside_in_turn(|| drop(all)) } else { drop(all) }
+}
+
 #[cfg(test)]
 #[path = "turns_tests.rs"]
 mod tests;

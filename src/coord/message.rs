@@ -177,6 +177,11 @@ impl Input {
     pub fn writes_offsets(&self) -> bool {
         matches!(self, Input::Commit(_) | Input::DeleteOffsets(_) | Input::DeleteGroup(_))
     }
+
+    /// How many offsets it brings.
+    pub fn offsets(&self) -> usize {
+        if let Input::Commit(commit) = self { commit.partitions.len() } else { 0 }
+    }
 }
 
 /// The outcome of a join, also a refused one (which names the member it speaks of).

@@ -22,6 +22,7 @@ use super::message::{Input, Limits, Now, Reply, ReplyTo};
 use super::partition::Partition;
 use super::partition_for;
 use super::shard::{Append, Loaded, Shard, ShardState};
+use crate::types::aside::aside_in_turn;
 use crate::types::env::Env;
 use crate::types::{LeaseEpoch, TopicId};
 
@@ -31,6 +32,9 @@ const PARK: Duration = Duration::from_secs(2);
 const RELOAD_PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 /// Leases are looked at so often when nothing else happens.
 const SWEEP: Duration = Duration::from_secs(5);
+
+/// A step with more offsets takes milliseconds: it goes on beside the other tasks.
+const LONG_STEP_OFFSETS: usize = 4096;
 
 /// The group coordinators of this broker. When it is dropped its tasks end, those that await appends after the last of them.
 pub struct Groups {
@@ -99,10 +103,18 @@ impl Groups {
         if input.writes_offsets() && !self.inner.log.admits(index) {
             return Err(GroupError::NotAvailable);
         }
+        let long = input.offsets() > LONG_STEP_OFFSETS;
         let act = |loaded: &mut Loaded, now: Now| {
             let receiver = loaded.expect(to);
-            let outputs = loaded.partition.step(group, input, now);
-            loaded.apply(group, outputs);
+            let step = || {
+                let outputs = loaded.partition.step(group, input, now);
+                loaded.apply(group, outputs);
+            };
+            if long {
+                aside_in_turn(step)
+            } else {
+                step()
+            }
             receiver
         };
         let (receiver, epoch) = self.inner.act(index, act).await?;

@@ -239,17 +239,20 @@ func million(t *target) (string, error) {
 	return fmt.Sprintf("refused and closed: %s; answered: %s", strings.Join(refused, ", "), strings.Join(answered, ", ")), nil
 }
 
-// asManyAsAllowed asks for as many as the limits let pass, twice side by side.
+// asManyAsAllowed asks for as many as the limits let pass, twice side by side, again and again.
 func asManyAsAllowed(t *target) (string, error) {
 	frames := t.writtenDown(naming(250_000))
 	type result struct {
 		answered, refused []string
 		err               error
 	}
-	results := make(chan result, 2)
+	results, end := make(chan result, 2), time.Now().Add(t.length)
 	for range 2 {
 		go func() {
 			answered, refused, err := t.inTurn(frames)
+			for err == nil && time.Now().Before(end) {
+				_, _, err = t.inTurn(frames)
+			}
 			results <- result{answered, refused, err}
 		}()
 	}
@@ -260,34 +263,50 @@ func asManyAsAllowed(t *target) (string, error) {
 	return fmt.Sprintf("250,000 each, twice side by side: %s; refused: %s", strings.Join(first.answered, ", "), strings.Join(first.refused, ", ")), nil
 }
 
-// thousandTopics lets Metadata create topics; what is above the limit of one request is not created.
+// thousandTopics lets Metadata create topics and deletes them again; what is above the limit of one request is not created. The last ones stay.
 func thousandTopics(t *target) (string, error) {
 	c, err := t.dial()
 	if err != nil {
 		return "", err
 	}
 	defer c.Close()
-	request := kmsg.NewPtrMetadataRequest()
-	request.Version, request.AllowAutoTopicCreation = 9, true
-	for i := range 20_000 {
-		name := fmt.Sprintf("auto-%d", i)
-		request.Topics = append(request.Topics, kmsg.MetadataRequestTopic{Topic: &name})
-	}
-	began := time.Now()
-	response, err := ask[*kmsg.MetadataResponse](c, request, time.Minute)
-	if err != nil {
-		return "", err
-	}
-	made := 0
-	for _, topic := range response.Topics {
-		if topic.ErrorCode == 0 {
-			made++
+	made, rounds := 0, 0
+	for end := time.Now().Add(t.length); ; rounds++ {
+		request := kmsg.NewPtrMetadataRequest()
+		request.Version, request.AllowAutoTopicCreation = 9, true
+		for i := range 20_000 {
+			name := fmt.Sprintf("auto-%d-%d", rounds, i)
+			request.Topics = append(request.Topics, kmsg.MetadataRequestTopic{Topic: &name})
+		}
+		response, err := ask[*kmsg.MetadataResponse](c, request, time.Minute)
+		if err != nil {
+			return "", err
+		}
+		deletion := kmsg.NewPtrDeleteTopicsRequest()
+		deletion.Version, deletion.TimeoutMillis = 5, 60_000
+		for _, topic := range response.Topics {
+			if topic.ErrorCode == 0 {
+				deletion.TopicNames = append(deletion.TopicNames, *topic.Topic)
+			}
+		}
+		if count := len(deletion.TopicNames); count == 0 || count > 1000 {
+			return "", fmt.Errorf("%d topics were made", count)
+		}
+		made += len(deletion.TopicNames)
+		if time.Now().After(end) {
+			break
+		}
+		deleted, err := ask[*kmsg.DeleteTopicsResponse](c, deletion, time.Minute)
+		if err != nil {
+			return "", err
+		}
+		for _, topic := range deleted.Topics {
+			if topic.ErrorCode != 0 {
+				return "", fmt.Errorf("topic %s was not deleted: code %d", *topic.Topic, topic.ErrorCode)
+			}
 		}
 	}
-	if made == 0 || made > 1000 {
-		return "", fmt.Errorf("%d topics were made", made)
-	}
-	return fmt.Sprintf("Metadata of 20,000 unknown names made %d topics in %.1f s", made, time.Since(began).Seconds()), nil
+	return fmt.Sprintf("Metadata of 20,000 unknown names, %d times, made %d topics, which were deleted", rounds+1, made), nil
 }
 
 // sameResourceAgain asks for the configs of one and the same broker and topic 200,000 times in a request, with every word that there is

@@ -208,6 +208,8 @@ pub async fn run_with<L: Listener>(
         tokio::select! {
             biased;
             () = shutdown.cancelled() => return Ok(()),
+            // A table that this program can't read will not become one that it can.
+            error = meta.stopped() => return Err(BrokerError::Metadata(error)),
             () = tokio::time::sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
         }
     }

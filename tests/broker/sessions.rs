@@ -8,6 +8,7 @@ use alluvium::store::StoreRef;
 use alluvium::store::fault::{Answer, Call, Fault, FaultRates, FaultStore};
 use alluvium::store::measure::MeasuredStore;
 use alluvium::types::env::Env;
+use bytes::Bytes;
 use kafka_protocol::messages::{ApiKey, ProduceResponse};
 
 use crate::harness::{
@@ -61,6 +62,25 @@ async fn the_later_of_two_brokers_with_one_node_id_fences_the_earlier() {
 
 fn faulty(inner: StoreRef) -> Arc<FaultStore> {
     FaultStore::new(inner, Env::system().entropy, FaultRates::default())
+}
+
+/// Between two sessions, too: an older program that was closed while it stood still, and the cluster was upgraded meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn metadata_that_it_can_not_read_end_a_broker_without_a_session() {
+    let memory = shared_memory();
+    let store = faulty(memory.clone());
+    let broker = Broker::start(store.clone(), |_| {}).await;
+    let mut client = broker.client().await;
+    assert_eq!(create_topic(&mut client, "t", 1).await, 0);
+    store.set_denied(true);
+    assert_eq!(produce(&mut client, "t", batch(None, &["lost"])).await.0, 6, "the session is over");
+    let entries = memory.list("meta/log/", None, 1000).await.expect("lists");
+    let next = entries.len() + 1;
+    memory.create(&format!("meta/log/{next:020}"), Bytes::from_static(b"of a later program")).await.expect("creates");
+    store.set_denied(false);
+    let end = tokio::time::timeout(Duration::from_secs(20), broker.running).await.expect("ends").expect("no panic");
+    let Err(BrokerError::Metadata(error)) = end else { panic!("{end:?}") };
+    assert!(error.to_string().contains(&format!("meta/log/{next:020}")), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

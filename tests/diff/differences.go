@@ -34,6 +34,8 @@ var differences = []entry{
 
 	{id: "broker-of-its-own", api: "DescribeConfigs", label: `broker: (advertised\.listeners|listeners|listener\.security\.protocol\.map|log\.dirs|process\.roles|group\.coordinator\.rebalance\.protocols)`,
 		reason: "addresses, folder, role and protocols are the broker's own"},
+	{id: "send-buffer", api: "DescribeConfigs", label: `broker: socket\.send\.buffer\.bytes`,
+		reason: "256 KiB instead of 100: consumers read faster; the setting itself is Kafka's"},
 	{id: "oracle-settings", api: "DescribeConfigs", label: `broker: (offsets|transaction\.state\.log)\.?.*(replication\.factor|min\.isr)`,
 		reason: "the Kafka of this test is set to one replica"},
 	{id: "not-dynamic", api: "DescribeConfigs|IncrementalAlterConfigs", label: `broker: sasl\.enabled\.mechanisms|".*`, scenario: `describe-configs/.*|broker-config/(super\.users|allow\.everyone\.if\.no\.acl\.found|sasl\.enabled\.mechanisms|listeners|listener\.security\.protocol\.map|process\.roles)`,

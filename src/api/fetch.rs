@@ -71,11 +71,10 @@ pub async fn handle(
     }
     let (mut replies, charge) = poll(services, &targets, &limits).await;
     // Without proof nothing is shown, least of all "out of range": it would make a consumer lose its place.
-    if !services.log.proof.awaited(PARK_LIMIT).await {
-        let kept = |reply: &PartitionReply| {
-            reply.error == ResponseError::OffsetOutOfRange.code() && mutant::on(Mutant::OutOfRangeUnproven)
-        };
-        replies.iter_mut().filter(|reply| !kept(reply)).for_each(|reply| {
+    let out_of_range = |reply: &PartitionReply| reply.error == ResponseError::OffsetOutOfRange.code();
+    let told = mutant::on(Mutant::OutOfRangeUnproven) && replies.iter().any(out_of_range);
+    if !told && !services.log.proof.awaited(PARK_LIMIT).await {
+        replies.iter_mut().for_each(|reply| {
             *reply = PartitionReply::error(reply.index, ResponseError::NotLeaderOrFollower.code());
         });
     }

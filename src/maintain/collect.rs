@@ -190,7 +190,7 @@ impl Collector {
         Ok(())
     }
 
-    async fn sweep_folders(&mut self, now: Duration) -> Result<(), StoreError> {
+    async fn sweep_folders(&mut self, begun: Duration) -> Result<(), StoreError> {
         let names = self.room.log.footers.store.list_folders(RUNS_PREFIX).await?;
         let found: Vec<RunId> = names.iter().filter_map(|name| name.parse().ok()).collect();
         let garbage = self.room.log.meta.read(|image| {
@@ -198,6 +198,8 @@ impl Collector {
                 let claimed = image.merges.claims.contains_key(&run) && mutant::on(Mutant::DeleteClaimed);
                 image.merges.names(run) && !claimed
             };
+            // The store may have taken its time, and what is garbage by this image may be so for a moment only.
+            let now = if mutant::on(Mutant::GraceFromBegin) { begun } else { self.room.log.env.clock.boot() };
             self.ledger.folders(&found, image.revision, named, now)
         });
         for run in garbage {

@@ -346,23 +346,23 @@ async fn a_lease_that_comes_back_is_another_one() {
     let through = store.list(&prefix, None, 1000).await.expect("answers").len() as u64 - 1;
     let moved = move |image: &Image| Ok::<_, std::convert::Infallible>(there_and_back(image, "t", through));
     meta.propose(moved).await.expect("it is there, and the other one, too");
+    let mut read = async || {
+        let asked = FetchPartition::default().with_current_leader_epoch(epoch + 2).with_partition_max_bytes(1 << 20);
+        let topic = FetchTopic::default().with_topic(topic_name("t")).with_partitions(vec![asked]);
+        let request = FetchRequest::default().with_max_wait_ms(200).with_max_bytes(8 << 20).with_topics(vec![topic]);
+        let answer: FetchResponse = client.call(ApiKey::Fetch, FETCH, &request).await.expect("answers");
+        answer.responses[0].partitions[0].clone()
+    };
+    // The partition itself has to know: what it takes before belongs to the epoch before, and its holder did not hand it over.
     let begun = Instant::now();
-    loop {
-        let leads = leaders(&mut client, "t").await;
-        if leads.get(&0) == Some(&(node, epoch + 2)) {
-            break;
-        }
-        assert!(begun.elapsed() < PATIENCE, "{leads:?}");
+    while read().await.error_code != 0 {
+        assert!(begun.elapsed() < PATIENCE, "the epoch of the new lease is not the partition's");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+    let mut client = leader.broker.client().await;
+    assert_eq!(leaders(&mut client, "t").await.get(&0), Some(&(node, epoch + 2)), "clients are told of it");
     assert_eq!(produce_to(&mut client, 0, 1, producer).await, (0, 1));
-    let asked = FetchPartition::default().with_current_leader_epoch(epoch + 2).with_partition_max_bytes(1 << 20);
-    let topic = FetchTopic::default().with_topic(topic_name("t")).with_partitions(vec![asked]);
-    let request = FetchRequest::default().with_max_wait_ms(200).with_max_bytes(8 << 20).with_topics(vec![topic]);
-    let answer: FetchResponse = client.call(ApiKey::Fetch, FETCH, &request).await.expect("answers");
-    let partition = &answer.responses[0].partitions[0];
-    assert_eq!(partition.error_code, 0, "the epoch that clients are told of is the partition's");
-    let records = partition.records.clone().unwrap_or_default();
+    let records = read().await.records.unwrap_or_default();
     let epochs: Vec<i32> =
         alluvium::wire::batch::batches(&records).map(|batch| batch.expect("whole").0.partition_leader_epoch).collect();
     assert_eq!(epochs, [epoch, epoch + 2], "of the batches");

@@ -51,6 +51,9 @@ pub fn kinds(mutant: Mutant) -> &'static [Kind] {
         }
         Mutant::DuplicateAnsweredEarly => &[Kind::Slow, Kind::Unclear, Kind::CutOff],
         Mutant::RegainFromMemory => &[Kind::Regain],
+        Mutant::CommitEarlierTenure => &[Kind::Regain, Kind::Scaling, Kind::Cluster],
+        Mutant::OutOfRangeUnproven => &[Kind::Neighbours, Kind::Cluster, Kind::Regain],
+        Mutant::GraceFromBegin => &[Kind::Long],
         Mutant::CloseEarly => &[Kind::Neighbours, Kind::Cluster],
         Mutant::LeaveProven | Mutant::RaiseOverOlder | Mutant::SkipUnknown => &[Kind::Upgrade],
         Mutant::CloseOthersAtStart => &[Kind::Neighbours, Kind::Cluster, Kind::Scaling],

@@ -279,13 +279,16 @@ pub async fn asker(ctx: Ctx) {
             let Ok((code, end)) = conn.list_offset(&place, -1).await else { break };
             ctx.world.note(ctx.name, format_args!("end of {place:?} at {home}: code {code}, {end}"));
             ctx.check_code("list offsets", code);
-            if code != 0 {
-                continue;
+            if code == 0 {
+                ctx.world.judge(|judge, now| judge.shown_end(&place, end, asked, now));
             }
-            ctx.world.judge(|judge, now| judge.shown_end(&place, end, asked, now));
             // Sometimes from where a reader has come to that read at another broker before.
             let (known, deleted) = ctx.world.judge(|judge, now| (judge.end(&place, now), judge.deleted(&place, now)));
-            let from = if ctx.dice.chance(30) { known } else { end - 3 }.max(deleted);
+            let elsewhere = ctx.dice.chance(30);
+            if code != 0 && !elsewhere {
+                continue;
+            }
+            let from = if elsewhere { known } else { end - 3 }.max(deleted);
             let asked = ctx.world.now();
             let Ok(fetched) = conn.fetch(&[(place.clone(), from)], 0, 1 << 20).await else { break };
             let fetched = &fetched[0];

@@ -603,7 +603,7 @@ async fn live(
     let ready = |_node_id| {
         world.note(host, format_args!("life {life} serves ({program:?})"));
     };
-    let end = run_with(ports, settings, options, stop, ready).await;
+    let end = run_with(ports, settings, options, stop.clone(), ready).await;
     let exit = match &end {
         Err(BrokerError::Fenced { .. }) => Exit::Fenced,
         _ => Exit::Other,
@@ -618,7 +618,11 @@ async fn live(
     {
         reached("level: an older program ended at what it does not know");
     }
-    if let Err(BrokerError::Broken(reason)) = &end {
+    // Who is told to stop and finds no store ends without it, and says so.
+    let without_store = |reason: &str| stop.is_cancelled() && reason.contains("did not take the last segments");
+    if let Err(BrokerError::Broken(reason)) = &end
+        && !without_store(reason)
+    {
         world.judge(|judge, _| judge.object("broken", reason));
     }
     *switches.exited.lock() = Some(exit);

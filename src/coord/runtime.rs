@@ -22,7 +22,7 @@ use super::message::{Input, Limits, Now, Reply, ReplyTo};
 use super::partition::Partition;
 use super::partition_for;
 use super::shard::{Append, Loaded, Shard, ShardState};
-use crate::types::aside::aside_in_turn;
+use crate::types::aside::aside;
 use crate::types::env::Env;
 use crate::types::{LeaseEpoch, TopicId};
 
@@ -33,7 +33,7 @@ const RELOAD_PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration
 /// Leases are looked at so often when nothing else happens.
 const SWEEP: Duration = Duration::from_secs(5);
 
-/// A step with more offsets takes milliseconds: it goes on beside the other tasks.
+/// A step with more offsets takes milliseconds: it goes on beside the other tasks. (Not in turn: others wait for its lock.)
 const LONG_STEP_OFFSETS: usize = 4096;
 
 /// The group coordinators of this broker. When it is dropped its tasks end, those that await appends after the last of them.
@@ -111,7 +111,7 @@ impl Groups {
                 loaded.apply(group, outputs);
             };
             if long {
-                aside_in_turn(step)
+                aside(step)
             } else {
                 step()
             }

@@ -217,12 +217,6 @@ impl Log {
         self.meta.read(|image| image.partition(id).is_some_and(|now| now.tenures != state.tenures))
     }
 
-    /// Whether one of the sessions that had the partition lives: what it handed over may still be uploading.
-    fn is_awaited(&self, state: &PartitionState) -> bool {
-        let ended: Vec<_> = state.tenures.iter().filter(|tenure| tenure.end.is_some()).collect();
-        self.meta.read(|image| image.open_sessions().any(|(id, _)| ended.iter().any(|tenure| tenure.session == id)))
-    }
-
     /// Waits until a slot parks no requests, up to `until`: [`PARK_LIMIT`] from the beginning of the request, however many
     /// partitions it names.
     pub async fn settled(&self, slot: &PartitionSlot, until: Instant) {
@@ -253,6 +247,12 @@ fn follow(slot: &PartitionSlot, state: &PartitionState) {
     if let Some(partition) = slot.lock().held() {
         partition.advance_log_start(state.log_start);
     }
+}
+
+/// Whether one of the sessions that had the partition lived when the try began: what it handed over may have been uploading, or was cut off by a
+/// fence of which the table knows by now. The next try takes that into account.
+fn is_awaited(state: &PartitionState, living: &BTreeSet<SessionId>) -> bool {
+    state.tenures.iter().any(|tenure| tenure.end.is_some() && living.contains(&tenure.session))
 }
 
 /// What a try left to do.
@@ -292,7 +292,7 @@ async fn recover_once(log: &Arc<Log>, mut wanted: Vec<PartitionId>) -> Left {
                 again.insert(id);
                 reason = Some(error);
             }
-            Err(RecoveryError::Missing { object }) if log.is_awaited(state) => {
+            Err(RecoveryError::Missing { object }) if is_awaited(state, &living) => {
                 tracing::debug!(partition = %id, object, "waits for the last segments of the broker that had it");
                 again.insert(id);
             }

@@ -51,6 +51,10 @@ use crate::types::env::Env;
 use crate::types::mutant::{self, Mutant};
 use crate::types::{PartitionId, SessionId};
 
+/// Pauses between looks at a partition that seemed damaged.
+const FIRST_DAMAGED_PAUSE: Duration = Duration::from_secs(5);
+const LONGEST_DAMAGED_PAUSE: Duration = Duration::from_secs(600);
+
 /// Requests for a partition that is being recovered are parked for so long, not refused.
 pub const PARK_LIMIT: Duration = Duration::from_secs(2);
 
@@ -258,6 +262,8 @@ fn is_awaited(state: &PartitionState, living: &BTreeSet<SessionId>) -> bool {
 /// What a try left to do.
 struct Left {
     partitions: Vec<PartitionId>,
+    /// Those that stay closed.
+    damaged: Vec<PartitionId>,
     /// The store or the table does not answer.
     refused: bool,
 }
@@ -268,6 +274,7 @@ struct Left {
 async fn recover_once(log: &Arc<Log>, mut wanted: Vec<PartitionId>) -> Left {
     let (states, merges, living) = log.to_recover(&wanted);
     let mut again = BTreeSet::new();
+    let mut damaged = Vec::new();
     let mut reason = None;
     // Beside it, so that most of what must be done again is known then; what is whole does not wait for a later image.
     let recovering = recover::recover(&log.footers, &states, &merges, &living);
@@ -297,8 +304,11 @@ async fn recover_once(log: &Arc<Log>, mut wanted: Vec<PartitionId>) -> Left {
                 again.insert(id);
             }
             Err(error) => {
-                tracing::error!(partition = %id, %error, "recovery stopped: the partition stays closed, nothing was skipped");
+                if !slot.is_settled() {
+                    tracing::error!(partition = %id, %error, "recovery stopped: the partition is closed, nothing was skipped");
+                }
                 slot.settle(SlotState::Damaged(error.to_string()));
+                damaged.push(id);
             }
         }
     }
@@ -306,19 +316,35 @@ async fn recover_once(log: &Arc<Log>, mut wanted: Vec<PartitionId>) -> Left {
         tracing::warn!(partitions = again.len(), %error, "the store or the table does not give what recovery needs: trying again");
     }
     wanted.retain(|id| again.contains(id));
-    Left { partitions: wanted, refused: reason.is_some() }
+    Left { partitions: wanted, damaged, refused: reason.is_some() }
 }
 
-/// Recovers partitions side by side and opens those that came back whole.
+/// Recovers partitions side by side and opens those that came back whole. What seemed damaged is looked at again for as long as the session
+/// lives: it may have been so on the way only, or somebody puts back what was lost.
 async fn recover_all(log: Arc<Log>, wanted: Vec<PartitionId>) {
+    let mut pause = Backoff::new(FIRST_DAMAGED_PAUSE, LONGEST_DAMAGED_PAUSE);
+    let mut damaged = recover_until_settled(&log, wanted).await;
+    while !damaged.is_empty() && !log.appender.is_over() {
+        tokio::select! {
+            () = log.appender.ended() => return,
+            () = tokio::time::sleep(pause.next(log.env.entropy.as_ref())) => {}
+        }
+        damaged = recover_until_settled(&log, damaged).await;
+    }
+}
+
+/// Tries until each is open or damaged; gives the latter.
+async fn recover_until_settled(log: &Arc<Log>, mut wanted: Vec<PartitionId>) -> Vec<PartitionId> {
     let count = wanted.len();
     let begun = log.env.clock.boot();
     let mut backoff = Backoff::new(FIRST_RECOVERY_PAUSE, LONGEST_RECOVERY_PAUSE);
     let mut short = Backoff::new(FIRST_SHORT_PAUSE, LONGEST_SHORT_PAUSE);
-    let (mut wanted, mut tries) = (wanted, 0u32);
+    let mut damaged = Vec::new();
+    let mut tries = 0u32;
     while !wanted.is_empty() {
-        let left = recover_once(&log, wanted).await;
+        let left = recover_once(log, wanted).await;
         wanted = left.partitions;
+        damaged.extend(left.damaged);
         if wanted.is_empty() || log.appender.is_over() {
             break;
         }
@@ -335,5 +361,6 @@ async fn recover_all(log: Arc<Log>, wanted: Vec<PartitionId>) {
     }
     log.reconcile();
     let seconds = (log.env.clock.boot() - begun).as_secs_f64();
-    tracing::info!(partitions = count, seconds, "recovered partitions");
+    tracing::info!(partitions = count, damaged = damaged.len(), seconds, "recovered partitions");
+    damaged
 }

@@ -23,7 +23,7 @@ pub enum SlotState {
     Serving(Box<Partition>),
     /// Its lease is about to go to another session: requests are parked until that is known. What is in flight is still committed.
     HandingOver(Box<Partition>),
-    /// Recovery met something impossible: closed until a person has looked.
+    /// Recovery met something impossible: closed until an object is mended, or turns out to be whole.
     Damaged(String),
     /// The lease is gone or the topic deleted.
     Closed,
@@ -102,12 +102,11 @@ impl PartitionSlot {
         self.inner.lock()
     }
 
-    /// Leaves the present state for good and wakes everybody.
+    /// Leaves the present state and wakes everybody.
     pub fn settle(&self, mut state: SlotState) {
         let mut inner = self.inner.lock();
-        let refused = std::mem::take(&mut inner.refused_early);
         if let SlotState::Serving(partition) = &mut state {
-            partition.recall(refused);
+            partition.recall(std::mem::take(&mut inner.refused_early));
         }
         inner.state = state;
         inner.wake();
@@ -183,9 +182,7 @@ impl SlotInner {
     pub fn refuse(&mut self, batch: RefusedBatch, now: TimestampMs) -> bool {
         match &mut self.state {
             SlotState::Serving(partition) | SlotState::HandingOver(partition) => partition.refuse(batch, now),
-            SlotState::Recovering => self.refused_early.remember(batch, now),
-            // It serves no more in this session, and its clients' connections end with that.
-            SlotState::Damaged(_) => {}
+            SlotState::Recovering | SlotState::Damaged(_) => self.refused_early.remember(batch, now),
             SlotState::Closed => return false,
         }
         true
@@ -199,12 +196,12 @@ impl SlotInner {
                     partition.recall(refusals);
                 }
             }
-            SlotState::Recovering => {
+            SlotState::Recovering | SlotState::Damaged(_) => {
                 if let Some(refusals) = refusals() {
                     self.refused_early.absorb(refusals);
                 }
             }
-            SlotState::Damaged(_) | SlotState::Closed => {}
+            SlotState::Closed => {}
         }
     }
 
@@ -310,15 +307,20 @@ mod tests {
             refusals.remember(refused(3), 50);
             Some(refusals)
         };
-        for early in [true, false] {
+        let damaged = || SlotState::Damaged("a segment".to_owned());
+        for (case, before, after) in [
+            ("recovering", None, Some(serving())),
+            ("serving", Some(serving()), None),
+            ("damaged", Some(damaged()), Some(serving())),
+        ] {
             let slot = PartitionSlot::recovering(ID);
-            if !early {
-                slot.settle(serving());
+            if let Some(state) = before {
+                slot.settle(state);
             }
             assert!(slot.lock().refuse(refused(2), 50));
             slot.lock().recall(of_elsewhere);
-            if early {
-                slot.settle(serving());
+            if let Some(state) = after {
+                slot.settle(state);
             }
             let mut inner = slot.lock();
             let partition = inner.partition().expect("it serves");
@@ -329,7 +331,7 @@ mod tests {
             for (producer_id, first_sequence, expected) in
                 [(2, 4, Verdict::TooEarly), (2, 3, Verdict::New), (3, 4, Verdict::TooEarly), (4, 4, Verdict::New)]
             {
-                assert_eq!(verdict(producer_id, first_sequence), expected, "early: {early}, producer {producer_id}");
+                assert_eq!(verdict(producer_id, first_sequence), expected, "{case}, producer {producer_id}");
             }
         }
         let slot = PartitionSlot::recovering(ID);

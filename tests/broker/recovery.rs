@@ -194,6 +194,32 @@ async fn a_damaged_segment_closes_its_partition_and_is_never_skipped() {
     }
 }
 
+/// What was lost and is put back, and what only seemed damaged, need no restart.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_opens_when_its_segments_are_whole_again() {
+    let store = Arc::new(MemoryStore::shared());
+    written_to(store.clone(), 60).await;
+    let key = segment_key(store.as_ref(), 37).await;
+    let whole = store.read(&key, ReadRange::Full).await.expect("there").bytes;
+    store.overwrite(&key, flipped(&whole, whole.len() - 1).into());
+    let broker = Broker::start(store.clone(), |_| {}).await;
+    let mut client = broker.client().await;
+    assert_eq!(produce(&mut client, "t", batch(None, &["refused"])).await.0, 56);
+    store.overwrite(&key, whole);
+    let opens = async {
+        loop {
+            match produce(&mut client, "t", batch(None, &["after"])).await {
+                (56, _) => tokio::time::sleep(Duration::from_millis(50)).await,
+                answer => return answer,
+            }
+        }
+    };
+    let answer = tokio::time::timeout(Duration::from_secs(30), opens).await.expect("in time");
+    assert_eq!(answer, (0, 60), "behind all that was acknowledged");
+    let (error, high_watermark, records) = fetch(&mut client, "t", 0).await;
+    assert_eq!((error, high_watermark, records.len()), (0, 61, 61));
+}
+
 /// Recovery does not read bodies; who fetches is told, and gets all that stands before and behind.
 #[tokio::test(flavor = "multi_thread")]
 async fn p16_a_damaged_body_is_an_error_of_its_offsets_only() {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use tokio::runtime::{Builder, RngSeed, Runtime, UnhandledPanic};
 use tokio::task::LocalSet;
-use tokio::time::sleep;
+use tokio::time::{advance, sleep};
 
 use crate::net::Net;
 use crate::world::Dice;
@@ -24,6 +24,31 @@ struct Broker {
     program: Program,
     /// `None`: it is dead.
     life: Option<Runtime>,
+    /// It does not run, as after SIGSTOP.
+    frozen: bool,
+    /// So long it did not run. When it does again, it is as late as that: all that was to wake it meanwhile does so at once.
+    missed: Duration,
+}
+
+impl Broker {
+    fn renew(&mut self, life: Option<Runtime>) {
+        (self.life, self.frozen, self.missed) = (life, false, Duration::ZERO);
+    }
+
+    fn step(&mut self, tick: Duration) {
+        let Some(life) = &self.life else { return };
+        if self.frozen {
+            self.missed += tick;
+            return;
+        }
+        let missed = std::mem::take(&mut self.missed);
+        life.block_on(async {
+            if !missed.is_zero() {
+                advance(missed).await;
+            }
+            sleep(tick).await;
+        });
+    }
 }
 
 pub struct Hosts {
@@ -48,7 +73,8 @@ impl Hosts {
 
     /// A broker whose first life begins at once.
     pub fn broker(&mut self, name: &'static str, program: impl Fn() -> BoxFuture<'static, ()> + 'static) {
-        self.brokers.push(Broker { name, program: Box::new(program), life: None });
+        let (life, frozen, missed) = (None, false, Duration::ZERO);
+        self.brokers.push(Broker { name, program: Box::new(program), life, frozen, missed });
         self.bounce(name);
     }
 
@@ -72,16 +98,21 @@ impl Hosts {
     }
 
     pub fn crash(&mut self, name: &str) {
-        self.named(name).life = None;
+        self.named(name).renew(None);
     }
 
     /// Begins a new life, in place of the present one if there is one.
     pub fn bounce(&mut self, name: &str) {
         let life = runtime(&self.dice);
         let broker = self.named(name);
-        broker.life = None;
+        broker.renew(None);
         life.spawn((broker.program)());
-        broker.life = Some(life);
+        broker.renew(Some(life));
+    }
+
+    /// Stops a broker's process between two steps, or lets it go on.
+    pub fn freeze(&mut self, name: &str, frozen: bool) {
+        self.named(name).frozen = frozen;
     }
 
     pub fn is_running(&self, name: &str) -> bool {
@@ -99,9 +130,8 @@ impl Hosts {
         let first = self.dice.below(sides as u64) as usize;
         let tick = self.tick;
         for side in (first..sides).chain(0..first) {
-            match self.brokers.get(side) {
-                Some(Broker { life: Some(life), .. }) => life.block_on(async { sleep(tick).await }),
-                Some(_) => {}
+            match self.brokers.get_mut(side) {
+                Some(broker) => broker.step(tick),
                 None => self.others.0.block_on(self.others.1.run_until(async { sleep(tick).await })),
             }
         }

@@ -137,6 +137,8 @@ pub enum Action {
     Release(&'static str, &'static str),
     Rates(&'static str, FaultRates),
     Deny(&'static str, bool),
+    /// The process stops, all of it, as by SIGSTOP.
+    Freeze(&'static str, bool),
     /// Calls of the store wait until it is over, and go on.
     PauseStore(&'static str, bool),
     /// Calls of the store are lost on the way.
@@ -395,11 +397,12 @@ impl Plan {
 
     /// A broker may not hear from the metadata table for so long.
     pub fn longest_silence(&self) -> Duration {
+        use Action::{CutStore, Freeze, LateReads, PauseStore};
         let Some((end, _)) = self.frame.last() else { return ms(0) };
         let silent = self
             .actions()
             .into_iter()
-            .any(|(_, action)| matches!(action, Action::CutStore(..) | Action::PauseStore(..) | Action::LateReads(..)));
+            .any(|(_, action)| matches!(action, CutStore(..) | Freeze(..) | PauseStore(..) | LateReads(..)));
         let deaf = self.at_handover() != AtHandover::Nothing || self.at_close().is_some();
         if silent || deaf { *end } else { ms(0) }
     }
@@ -507,7 +510,9 @@ impl Plan {
         let next = from + dice.between(20, 600);
         let until = next + dice.between(800, 2500);
         let mut actions = vec![(from, Action::PauseStore(A, true)), (until, Action::PauseStore(A, false))];
-        if network_too {
+        if network_too && until % 2 == 0 {
+            actions = vec![(from, Action::Freeze(A, true)), (until, Action::Freeze(A, false))];
+        } else if network_too {
             for client in self.clients() {
                 actions.push((from, Action::Hold(client, A)));
                 actions.push((until + dice.below(30), Action::Release(client, A)));

@@ -1,5 +1,6 @@
 //! `__consumer_offsets` on the log: the coordinator's port, as the broker has it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -131,6 +132,14 @@ impl OffsetsLog for DurableOffsets {
         !self.log.internal_budget.under_pressure()
     }
 
+    /// Ids that the image does not have. A topic that the image does not know yet is not among them: whoever wrote an id found it in its own
+    /// image while it held the partition, so the topic was created before the revision that ended that tenure. The image has that
+    /// revision, for by it the partition came to be held here. What this broker wrote itself it found in this very image, which only
+    /// goes forward. So the topic was known and is deleted, and no topic gets its id again.
+    fn deleted(&self, ids: BTreeSet<TopicId>) -> BTreeSet<TopicId> {
+        self.log.meta.read(|image| missing(image, ids))
+    }
+
     fn append(&self, partition: i32, records: Vec<CoordRecord>) -> BoxFuture<'static, Result<Offset, LogError>> {
         let appended = match self.append_now(partition, &records) {
             Ok(appended) => appended,
@@ -169,6 +178,11 @@ impl OffsetsLog for DurableOffsets {
         }
         Ok(())
     }
+}
+
+fn missing(image: &Image, mut ids: BTreeSet<TopicId>) -> BTreeSet<TopicId> {
+    ids.retain(|id| !image.topics.contains_key(id));
+    ids
 }
 
 /// What was read, in one piece: a batch may begin in one slice and end in the next, where the cache's blocks meet.
@@ -213,5 +227,30 @@ pub fn offsets_topic(id: TopicId, partitions: i32) -> Change {
         replication_factor: INTERNAL_REPLICATION_FACTOR,
         configs: configs.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
         internal: true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::meta::image::Topic;
+
+    #[test]
+    fn topics_that_the_image_has_not_are_deleted() {
+        let topic = |name: &str| Topic {
+            name: name.to_owned(),
+            replication_factor: 1,
+            internal: false,
+            configs: BTreeMap::new(),
+            partitions: Vec::new(),
+        };
+        let image = Image { topics: [(TopicId(1), topic("a")), (TopicId(3), topic("b"))].into(), ..Image::default() };
+        let table: [(&[u128], &[u128]); 3] = [(&[], &[]), (&[1, 3], &[]), (&[1, 2, 3, 4], &[2, 4])];
+        for (asked, expected) in table {
+            let ids = |ids: &[u128]| ids.iter().copied().map(TopicId).collect::<BTreeSet<_>>();
+            assert_eq!(missing(&image, ids(asked)), ids(expected), "{asked:?}");
+        }
     }
 }

@@ -81,8 +81,16 @@ impl Member {
         self.protocols.iter().find(|(name, _)| name == protocol).map(|(_, bytes)| bytes.clone()).unwrap_or_default()
     }
 
+    /// What it counts for, in bytes.
     pub(super) fn metadata_bytes(&self) -> usize {
-        self.protocols.iter().map(|(name, bytes)| name.len() + bytes.len()).sum()
+        counted_bytes(&self.protocols, self.assignment.len())
+    }
+
+    /// Gives it an assignment; `of_all` is what the group's members count for.
+    pub(super) fn assign(&mut self, assignment: Bytes, of_all: &mut usize) {
+        *of_all -= self.metadata_bytes();
+        self.assignment = assignment;
+        *of_all += self.metadata_bytes();
     }
 
     pub(super) fn from_join(join: &Join, id: String) -> Member {
@@ -105,6 +113,8 @@ impl Member {
 /// What a step works with.
 pub(super) struct Step<'a> {
     pub limits: &'a Limits,
+    /// What the members of all groups hold, in bytes.
+    pub held: usize,
     pub now: Now,
     pub out: &'a mut Outputs,
 }
@@ -134,7 +144,7 @@ pub struct Group {
     /// A record of the group's generation stands in the log.
     pub(super) stored: bool,
     pub(super) timers: Timers,
-    /// What the members' metadata takes in memory.
+    /// What the members count for, in bytes.
     pub(super) metadata_bytes: usize,
     pub offsets: Offsets,
 }
@@ -164,10 +174,10 @@ impl Group {
         }
     }
 
-    /// Decides on one input and lets fire what is due.
-    pub fn step(&mut self, limits: &Limits, input: Input, now: Now) -> Outputs {
+    /// Decides on one input and lets fire what is due. `held`: what the members of all groups hold, in bytes.
+    pub fn step(&mut self, limits: &Limits, held: usize, input: Input, now: Now) -> Outputs {
         let mut out = Outputs::default();
-        let mut step = Step { limits, now, out: &mut out };
+        let mut step = Step { limits, held, now, out: &mut out };
         match input {
             Input::Join(join) => self.join(&mut step, join),
             Input::Sync(sync) => self.sync(&mut step, sync),
@@ -178,6 +188,7 @@ impl Group {
             Input::DeleteGroup(reply) => self.delete(&mut step, reply),
             Input::ExpireOffsets => self.expire_offsets(&mut step),
             Input::TopicsDeleted(topics) => self.topics_deleted(&mut step, &topics),
+            Input::TopicIdsDeleted(ids) => self.topic_ids_deleted(&mut step, &ids),
             Input::Tick => {}
         }
         self.fire_due(&mut step);
@@ -198,11 +209,14 @@ impl Group {
         &self.id
     }
 
-    pub fn has_member(&self, member_id: &str) -> bool {
-        self.members.contains_key(member_id)
+    /// The member that joins again: the one of its id, or the one whose place its instance takes.
+    pub(super) fn known(&self, join: &Join) -> Option<&Member> {
+        let instance_id = join.instance_id.as_ref().filter(|_| join.member_id.is_empty());
+        let member_id = instance_id.map_or(Some(&join.member_id), |instance_id| self.statics.get(instance_id));
+        self.members.get(member_id?)
     }
 
-    /// What the members brought along, in bytes.
+    /// What the members brought along and were assigned, in bytes; each counts for [`Limits::LEAST_MEMBER_BYTES`] at least.
     pub fn metadata_bytes(&self) -> usize {
         self.metadata_bytes
     }
@@ -419,6 +433,12 @@ impl Group {
         }
         waiting.is_some()
     }
+}
+
+/// What a member with these protocols and so many bytes of assignment counts for.
+pub(super) fn counted_bytes(protocols: &[Protocol], assignment_bytes: usize) -> usize {
+    let brought: usize = protocols.iter().map(|(name, bytes)| name.len() + bytes.len()).sum();
+    (brought + assignment_bytes).max(Limits::LEAST_MEMBER_BYTES)
 }
 
 fn has_protocol(protocols: &[Protocol], name: &str) -> bool {

@@ -1,11 +1,13 @@
 //! The port to the partitions of `__consumer_offsets`, and a twin in memory whose appends a test can delay and fail.
 
+use std::collections::BTreeSet;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use tokio::time::Instant;
 
-use crate::types::{LeaseEpoch, Offset};
+use crate::types::{LeaseEpoch, Offset, TopicId};
 
 /// One record of `__consumer_offsets`; a missing value is a tombstone.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,7 +46,7 @@ pub enum Lease {
 
 /// The partitions of `__consumer_offsets` as the coordinator sees them.
 ///
-/// `holds` and `append` are called while the coordinator decides: they must return at once and not call back into it.
+/// `holds`, `admits`, `deleted` and `append` are called while the coordinator decides: they must return at once and not call back into it.
 /// Once `holds` names a new epoch, nothing that was appended under an older one may commit any more.
 #[async_trait]
 pub trait OffsetsLog: Send + Sync {
@@ -73,6 +75,10 @@ pub trait OffsetsLog: Send + Sync {
         true
     }
 
+    /// Those that are ids of deleted topics. All must come from records of partitions that are held here: any other one may be of a topic
+    /// that is not known here yet.
+    fn deleted(&self, ids: BTreeSet<TopicId>) -> BTreeSet<TopicId>;
+
     /// Appends the records as one batch. The order of calls is the order in the log: it is fixed before this returns. The future
     /// resolves with the batch's base offset once the batch is committed. An error means that the batch is not in the log and
     /// never will be, or that the lease is over.
@@ -93,7 +99,7 @@ pub mod memory {
     use tokio::sync::{Notify, watch};
     use tokio::time::Instant;
 
-    use super::{BoxFuture, CoordRecord, Lease, LeaseEpoch, LogError, Offset, OffsetsLog, async_trait};
+    use super::{BoxFuture, CoordRecord, Lease, LeaseEpoch, LogError, Offset, OffsetsLog, TopicId, async_trait};
 
     /// The proof is looked at so often by who waits for it.
     const LOOK: Duration = Duration::from_millis(10);
@@ -122,6 +128,7 @@ pub mod memory {
         /// Whose leases changed, as nobody was told yet.
         changed: BTreeSet<i32>,
         delay: Duration,
+        deleted: BTreeSet<TopicId>,
     }
 
     /// All partitions are held with epoch 0 until told otherwise.
@@ -135,7 +142,13 @@ pub mod memory {
         pub fn new(count: i32) -> Self {
             let partitions =
                 (0..count).map(|index| (index, Partition { epoch: Some(0), ..Partition::default() })).collect();
-            let state = State { topic_exists: false, partitions, changed: (0..count).collect(), delay: Duration::ZERO };
+            let state = State {
+                topic_exists: false,
+                partitions,
+                changed: (0..count).collect(),
+                delay: Duration::ZERO,
+                deleted: BTreeSet::new(),
+            };
             MemoryLog { count, state: Arc::new(Mutex::new(state)), news: Notify::new() }
         }
 
@@ -173,6 +186,11 @@ pub mod memory {
         /// How often the partition was read.
         pub fn replays(&self, partition: i32) -> usize {
             self.with(partition, |partition| partition.replays)
+        }
+
+        /// The topic is gone; nobody is told.
+        pub fn delete_topic(&self, id: TopicId) {
+            self.state.lock().deleted.insert(id);
         }
 
         /// Whether reads may be answered under the lease; appends commit all the same.
@@ -247,6 +265,12 @@ pub mod memory {
 
         fn admits(&self, partition: i32) -> bool {
             self.with(partition, |partition| !partition.full)
+        }
+
+        fn deleted(&self, mut ids: BTreeSet<TopicId>) -> BTreeSet<TopicId> {
+            let state = self.state.lock();
+            ids.retain(|id| state.deleted.contains(id));
+            ids
         }
 
         fn append(&self, index: i32, records: Vec<CoordRecord>) -> BoxFuture<'static, Result<Offset, LogError>> {

@@ -1,5 +1,8 @@
 //! What goes into a group's state machine and what comes out of it: plain data, copied from the requests.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::error::GroupError;
@@ -35,8 +38,8 @@ pub struct Limits {
     pub max_pending_members: usize,
     /// Groups of one partition of `__consumer_offsets`.
     pub max_groups: usize,
-    /// Metadata that the members of all groups brought along, in bytes; beyond it nobody new gets in who brings much, and beyond twice
-    /// as much nobody new at all.
+    /// What the members of all groups brought along and were assigned, in bytes; beyond it nobody gets in, or gets more, who brings much
+    /// or is to get much, and beyond twice as much nobody at all.
     pub max_metadata_bytes: usize,
 }
 
@@ -51,6 +54,10 @@ impl Limits {
     pub const MAX_OFFSET_METADATA_BYTES: usize = i16::MAX as usize;
     /// Protocols of one member.
     pub const MAX_PROTOCOLS: usize = 64;
+    /// What one member may bring along, or bring or get more than before, while there is too much of all; in bytes.
+    pub const MODEST_MEMBER_BYTES: usize = 4 * 1024;
+    /// A member counts for no less, in bytes. This much is kept for it: who stays below is never refused once it is in, however full it is.
+    pub const LEAST_MEMBER_BYTES: usize = 1024;
 
     pub fn from_settings(settings: &crate::config::KafkaSettings) -> Limits {
         let positive = |value: i32| usize::try_from(value).unwrap_or(0);
@@ -67,6 +74,14 @@ impl Limits {
             max_groups: 100_000,
             max_metadata_bytes: 64 << 20,
         }
+    }
+
+    /// Whether there is room for a member that brings or is to get so many bytes more than before, all members holding `held`. Modest ones
+    /// find room where immodest ones took it all.
+    pub(super) fn has_room(&self, held: usize, more: usize) -> bool {
+        more == 0
+            || held <= self.max_metadata_bytes
+            || (more <= Limits::MODEST_MEMBER_BYTES && held <= 2 * self.max_metadata_bytes)
     }
 }
 
@@ -169,7 +184,9 @@ pub enum Input {
     /// Removes offsets whose retention is over.
     ExpireOffsets,
     /// Topics that are gone: their offsets go as well. A zero id in a stored offset matches by name alone.
-    TopicsDeleted(Vec<(String, TopicId)>),
+    TopicsDeleted(Arc<[(String, TopicId)]>),
+    /// The same where nothing but their ids is known. Offsets without an id stay: they may be of a later topic of the name.
+    TopicIdsDeleted(Arc<BTreeSet<TopicId>>),
 }
 
 impl Input {

@@ -6,10 +6,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::codec::DecodeError;
 use super::error::GroupError;
-use super::group::Group;
+use super::group::{Group, counted_bytes};
 use super::log::CoordRecord;
 use super::message::{Input, Joined, Limits, Now, Outputs, Reply};
 use super::records::{Decoded, Record};
+use crate::types::TopicId;
 
 /// All groups whose id falls on one partition.
 #[derive(Clone, Debug)]
@@ -26,7 +27,7 @@ pub struct Partition {
     metadata: Metadata,
 }
 
-/// Bytes that members brought along: of this partition, and of all that this broker coordinates.
+/// Bytes that members brought along and were assigned: of this partition, and of all that this broker coordinates.
 #[derive(Debug, Default)]
 struct Metadata {
     own: usize,
@@ -53,15 +54,6 @@ impl Drop for Metadata {
     fn drop(&mut self) {
         self.set(0);
     }
-}
-
-/// What one member may bring along while there is too much of all.
-const MODEST_MEMBER_BYTES: usize = 4 << 10;
-
-/// Whether there is room for a new member that brings so many bytes, all members having brought `all`. Modest ones find room where
-/// immodest ones took it all.
-fn has_room(limits: &Limits, all: usize, brings: usize) -> bool {
-    all <= limits.max_metadata_bytes || (brings <= MODEST_MEMBER_BYTES && all <= 2 * limits.max_metadata_bytes)
 }
 
 impl Partition {
@@ -121,8 +113,8 @@ impl Partition {
 
     /// Decides on an input to one group; a group is created where Kafka creates one.
     pub fn step(&mut self, id: &str, input: Input, now: Now) -> Outputs {
-        let all = self.metadata.all.load(Ordering::Relaxed);
-        if self.new_member(id, &input).is_some_and(|brings| !has_room(&self.limits, all, brings)) {
+        let held = self.metadata.all.load(Ordering::Relaxed);
+        if !self.limits.has_room(held, self.growth(id, &input)) {
             return refuse_absent(input, Some(GroupError::NotAvailable));
         }
         if !self.groups.contains_key(id) {
@@ -136,7 +128,7 @@ impl Partition {
         }
         let Some(group) = self.groups.get_mut(id) else { return Outputs::default() };
         let before = group.metadata_bytes();
-        let outputs = group.step(&self.limits, input, now);
+        let outputs = group.step(&self.limits, held, input, now);
         self.settle(id, before);
         outputs
     }
@@ -188,17 +180,27 @@ impl Partition {
         self.groups.values()
     }
 
+    /// Ids of all topics that groups have offsets of. Offsets without an id add none.
+    pub fn topic_ids(&self) -> BTreeSet<TopicId> {
+        let offsets = self.groups.values().flat_map(|group| group.offsets.iter());
+        let mut ids = BTreeSet::new();
+        // Not collected: that would first make a list of all offsets' ids.
+        ids.extend(offsets.map(|(_, _, offset)| offset.topic_id).filter(|id| !id.is_zero()));
+        ids
+    }
+
     /// Records of newer group types that were passed over.
     pub fn unknown_records(&self) -> u64 {
         self.unknown_records
     }
 
-    /// The bytes that a new member brings along, if that is what the input is.
-    fn new_member(&self, id: &str, input: &Input) -> Option<usize> {
-        let Input::Join(join) = input else { return None };
-        let known = self.groups.get(id).is_some_and(|group| group.has_member(&join.member_id));
-        let bytes = join.protocols.iter().map(|(name, metadata)| name.len() + metadata.len()).sum();
-        (!known).then_some(bytes)
+    /// How many bytes more a member would count for after the input, if that is a join: all that a new one brings, and what a known one
+    /// brings more than before. (Assignments are looked at when the group takes them.)
+    fn growth(&self, id: &str, input: &Input) -> usize {
+        let Input::Join(join) = input else { return 0 };
+        let known = self.groups.get(id).and_then(|group| group.known(join));
+        let (assigned, before) = known.map_or((0, 0), |member| (member.assignment.len(), member.metadata_bytes()));
+        counted_bytes(&join.protocols, assigned).saturating_sub(before)
     }
 
     /// After a step: counts what the group's members hold now, drops a group that is vacant, files its next deadline.
@@ -254,7 +256,7 @@ fn refuse_absent(input: Input, error: Option<GroupError>) -> Outputs {
             out.reply(delete.reply, Reply::Partitions(Err(or(GroupError::GroupNotFound))));
         }
         Input::DeleteGroup(reply) => out.reply(reply, Reply::Deleted(Err(or(GroupError::GroupNotFound)))),
-        Input::Tick | Input::ExpireOffsets | Input::TopicsDeleted(_) => {}
+        Input::Tick | Input::ExpireOffsets | Input::TopicsDeleted(_) | Input::TopicIdsDeleted(_) => {}
     }
     out
 }
@@ -272,8 +274,9 @@ mod tests {
             (100_001, 4096, true),
             (200_000, 4096, true),
             (200_001, 1, false),
+            (200_001, 0, true),
         ] {
-            assert_eq!(has_room(&limits, all, brings), expected, "{brings} beside {all}");
+            assert_eq!(limits.has_room(all, brings), expected, "{brings} beside {all}");
         }
     }
 

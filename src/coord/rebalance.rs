@@ -104,7 +104,7 @@ impl Group {
     pub(super) fn drop_assignments(&mut self, step: &mut Step<'_>, error: GroupError) {
         for member_id in self.members.keys().cloned().collect::<Vec<_>>() {
             if let Some(member) = self.members.get_mut(&member_id) {
-                member.assignment = Bytes::new();
+                member.assign(Bytes::new(), &mut self.metadata_bytes);
             }
             if self.answer_sync(step, &member_id, Err(error)) {
                 self.set_session_timer(step.now, &member_id);

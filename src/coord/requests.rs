@@ -1,11 +1,11 @@
 //! SyncGroup, Heartbeat, LeaveGroup, OffsetCommit, OffsetDelete, DeleteGroups, and the expiry of offsets.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
 use super::error::GroupError;
-use super::group::{Group, State, Step};
+use super::group::{Group, State, Step, counted_bytes};
 use super::message::{
     Commit, CommitPartition, DeleteOffsets, Heartbeat, Leave, Limits, MemberName, Reply, ReplyTo, Sync, Synced,
 };
@@ -59,16 +59,19 @@ impl Group {
     /// left out get nothing; ids that are not members are ignored.
     fn assign(&mut self, step: &mut Step<'_>, assignments: Vec<(String, Bytes)>) {
         let mut assignments: BTreeMap<String, Bytes> = assignments.into_iter().collect();
+        if !self.have_room(step, &assignments) {
+            return self.refuse_assignments(step, GroupError::NotAvailable);
+        }
         for member in self.members.values_mut() {
-            member.assignment = assignments.remove(&member.id).unwrap_or_default();
+            let assignment = assignments.remove(&member.id).unwrap_or_default();
+            member.assign(assignment, &mut self.metadata_bytes);
         }
         let before = (self.state, self.state_since_ms);
         self.enter(State::Stable, step.now);
         let record = self.generation_record(|member| member.assignment.clone());
         if record.encode().size() > step.limits.max_record_bytes {
             (self.state, self.state_since_ms) = before;
-            self.drop_assignments(step, GroupError::TooLarge);
-            return self.prepare_rebalance(step);
+            return self.refuse_assignments(step, GroupError::TooLarge);
         }
         self.stored = true;
         step.out.records.push(record);
@@ -78,6 +81,23 @@ impl Group {
                 self.set_session_timer(step.now, &member_id);
             }
         }
+    }
+
+    /// Whether the members may hold these assignments in place of what they have. Modest is a group where none of them gets much more.
+    fn have_room(&self, step: &Step<'_>, assignments: &BTreeMap<String, Bytes>) -> bool {
+        let (mut after, mut most) = (0, 0);
+        for member in self.members.values() {
+            let bytes = counted_bytes(&member.protocols, assignments.get(&member.id).map_or(0, Bytes::len));
+            after += bytes;
+            most = most.max(bytes.saturating_sub(member.metadata_bytes()));
+        }
+        after <= self.metadata_bytes || step.limits.has_room(step.held, most)
+    }
+
+    /// Nobody gets anything, all join again: the next generation may be a smaller one, or find room.
+    fn refuse_assignments(&mut self, step: &mut Step<'_>, error: GroupError) {
+        self.drop_assignments(step, error);
+        self.prepare_rebalance(step);
     }
 
     fn synced(&self, member_id: &str) -> Synced {
@@ -266,5 +286,9 @@ impl Group {
         self.offsets.remove_where(&self.id, &mut step.out.records, |topic, _, offset| {
             topics.iter().any(|(name, id)| name == topic && Offsets::belongs_to(offset, *id))
         });
+    }
+
+    pub(super) fn topic_ids_deleted(&mut self, step: &mut Step<'_>, ids: &BTreeSet<TopicId>) {
+        self.offsets.remove_where(&self.id, &mut step.out.records, |_, _, offset| ids.contains(&offset.topic_id));
     }
 }

@@ -48,7 +48,8 @@ impl Group {
             self.set_session_timer(now, &member_id);
         }
         if self.members.len() > limits.group_max_size {
-            self.prepare_rebalance(&mut Step { limits, now, out: &mut out });
+            // Nothing is assigned here, so no room is asked for.
+            self.prepare_rebalance(&mut Step { limits, held: 0, now, out: &mut out });
         }
         out
     }

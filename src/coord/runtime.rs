@@ -185,10 +185,10 @@ impl Groups {
         self.partition("").await.map(|_| ())
     }
 
-    /// Topics are gone: removes their committed offsets from the groups that are loaded. Elsewhere they stay until they
-    /// expire; no later topic of that name inherits them, for they bear the topic's id.
+    /// Topics are gone: removes their committed offsets from the groups that are loaded. Elsewhere they stay until their partition is
+    /// loaded; no later topic of that name inherits them, for they bear the topic's id.
     pub fn topics_deleted(&self, topics: Vec<(String, TopicId)>) {
-        let input = Input::TopicsDeleted(topics);
+        let input = Input::TopicsDeleted(topics.into());
         for shard in self.inner.all_shards() {
             let mut state = shard.state.lock();
             self.inner.keep_or_unload(&shard, &mut state);
@@ -309,11 +309,26 @@ impl Inner {
         }
     }
 
+    /// Each deletion of a topic is told once, to the partitions that are loaded then: offsets of those that were deleted before go now. None
+    /// is forgotten between: whoever is told has it in its image already, and waits for the shard's lock, under which the
+    /// image is looked at here. A full log is spared until a later tick: an append that fails would cost another load.
+    fn forget_deleted(&self, index: i32, loaded: &mut Loaded) {
+        if loaded.loaded_ids.is_empty() || !self.log.admits(index) {
+            return;
+        }
+        let ids = self.log.deleted(std::mem::take(&mut loaded.loaded_ids));
+        if !ids.is_empty() {
+            let outputs = loaded.partition.step_all(&Input::TopicIdsDeleted(Arc::new(ids)), self.now());
+            loaded.apply_all(outputs);
+        }
+    }
+
     fn tick(self: &Arc<Self>) {
         for shard in self.all_shards() {
             let mut state = shard.state.lock();
             self.look_at(&shard, &mut state);
             if let ShardState::Loaded(loaded) = &mut *state {
+                self.forget_deleted(shard.index, loaded);
                 let outputs = loaded.partition.tick(self.now());
                 loaded.apply_all(outputs);
             }
@@ -379,6 +394,8 @@ async fn load(inner: Arc<Inner>, shard: Arc<Shard>, epoch: LeaseEpoch) {
             }
         }
     };
+    // Before the lock: it looks at all offsets.
+    let loaded_ids = partition.as_ref().map(Partition::topic_ids).unwrap_or_default();
     let mut state = shard.state.lock();
     *state = ShardState::Idle;
     if let Some(mut partition) = partition
@@ -389,6 +406,8 @@ async fn load(inner: Arc<Inner>, shard: Arc<Shard>, epoch: LeaseEpoch) {
         let life = inner.next_life.fetch_add(1, Ordering::Relaxed);
         let (mut loaded, appends) = Loaded::new(&shard, inner.log.clone(), (epoch, life), partition);
         loaded.apply_all(outputs);
+        loaded.loaded_ids = loaded_ids;
+        inner.forget_deleted(shard.index, &mut loaded);
         tokio::spawn(follow_appends(inner.clone(), shard.clone(), life, appends));
         inner.arm(loaded.partition.next_deadline());
         *state = ShardState::Loaded(loaded);

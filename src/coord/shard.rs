@@ -8,7 +8,7 @@
 //! waits is told NOT_COORDINATOR, and the next load starts only after the fate of all appends in flight is known: so a load
 //! never misses a record that commits later.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
@@ -19,7 +19,7 @@ use super::log::{CoordRecord, LogError, OffsetsLog};
 use super::message::{Outputs, Reply, ReplyTo};
 use super::partition::Partition;
 use super::records::Record;
-use crate::types::{LeaseEpoch, Offset};
+use crate::types::{LeaseEpoch, Offset, TopicId};
 
 /// Records of one decision go out in batches of at most about so many bytes.
 const BATCH_BYTES: usize = 512 * 1024;
@@ -52,6 +52,8 @@ pub struct Loaded {
     /// Tells this load from earlier and later ones.
     pub life: u64,
     pub partition: Partition,
+    /// Ids of topics in what was loaded, until it is known which of them are deleted.
+    pub loaded_ids: BTreeSet<TopicId>,
     log: Arc<dyn OffsetsLog>,
     index: i32,
     /// Number of the newest append.
@@ -82,6 +84,7 @@ impl Loaded {
             epoch,
             life,
             partition,
+            loaded_ids: BTreeSet::new(),
             log,
             index: shard.index,
             appended: 0,

@@ -98,7 +98,7 @@ impl World {
                 bench.send(Input::DeleteGroup);
             }
             Event::TopicDeleted => {
-                bench.send(|_| Input::TopicsDeleted(vec![("t".to_owned(), TopicId(7))]));
+                bench.send(|_| Input::TopicsDeleted([("t".to_owned(), TopicId(7))].into()));
             }
             Event::Pass { ms } => bench.pass(*ms),
             Event::Reload => {

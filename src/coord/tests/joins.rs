@@ -1,5 +1,8 @@
 //! Joining: ids, static members, lost answers, full groups, the initial delay.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use super::*;
 
 fn knock(new_id: &str) -> Join {
@@ -92,6 +95,44 @@ fn what_members_bring_along_is_bounded() {
     assert_eq!(bench.leave("b", None), Ok(()));
     let again = bench.join(heavy(dynamic("c")));
     assert!(!bench.replies.contains_key(&again), "there is room again: it waits for a");
+}
+
+/// Who is in finds room for what it brings more than before as a new member does, and else changes nothing.
+#[test]
+fn what_known_members_bring_more_is_bounded() {
+    let small = Limits { max_metadata_bytes: 100_000, ..limits() };
+    let brings = |bytes: usize, join: Join| {
+        let protocols = vec![("range".to_owned(), Bytes::from(vec![0; bytes - "range".len()]))];
+        Join { protocols, ..join }
+    };
+    let no_room = Some(GroupError::NotAvailable);
+    // What it brought, what others hold, what it brings now, the answer; in bytes.
+    for (first, others, then, error) in [
+        (10, 0, 50_000, None),
+        (10, 100_000, 5_120, None),
+        (10, 100_000, 5_121, no_room),
+        (10, 200_000, 1_024, None),
+        (10, 200_000, 1_025, no_room),
+        (50_000, 300_000, 50_000, None),
+        (50_000, 300_000, 9, None),
+        (50_000, 300_000, 50_001, no_room),
+    ] {
+        for (comes, again) in [(dynamic("a"), rejoin("a")), (static_member("i", "a"), static_member("i", "b"))] {
+            let all = Arc::new(AtomicUsize::new(0));
+            let mut bench = Bench::new(limits());
+            bench.partition = Partition::beside(small.clone(), all.clone());
+            bench.join(brings(first, comes));
+            all.fetch_add(others, Ordering::Relaxed);
+            let before = bench.group().clone();
+            let to = bench.join(brings(then, again));
+            assert_eq!(bench.joined(to).error, error, "{first}, then {then} beside {others}");
+            let kept = if error.is_some() { first } else { then };
+            assert_eq!(all.load(Ordering::Relaxed), others + kept.max(1_024));
+            if error.is_some() {
+                assert_eq!(bench.group(), &before, "{first}, then {then} beside {others}");
+            }
+        }
+    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Tests of the pure core: a bench that speaks for members, tables of every state against every input, and random histories.
 
+mod deletions;
 mod histories;
 mod joins;
 mod offsets;

@@ -1,5 +1,8 @@
 //! Committed offsets: what is kept, for how long, and what deletion takes along.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use super::super::message::DeleteOffsets;
 use super::*;
 
@@ -144,6 +147,31 @@ fn a_deleted_topic_takes_its_offsets_along_but_not_its_successors() {
         for partition in [bench.replayed(), bench.partition.clone()] {
             let group = partition.group(GROUP).expect("u is left");
             assert_eq!(group.offsets.iter().map(|(topic, ..)| topic).collect::<Vec<_>>(), left);
+        }
+    }
+}
+
+/// An offset without an id may be of any topic of the name.
+#[test]
+fn ids_of_deleted_topics_take_along_what_bears_them() {
+    let mut bench = Bench::new(limits());
+    for (topic, id) in [("t", 7), ("u", 8), ("old", 0)] {
+        let mut partition = commit_of(topic, 0, 1);
+        partition.topic_id = TopicId(id);
+        assert_eq!(bench.commit_with("", -1, partition, None), Ok(()));
+    }
+    let ids = |ids: &[u128]| ids.iter().copied().map(TopicId).collect::<BTreeSet<_>>();
+    for (gone, left, ids_left) in
+        [(9, vec!["old", "t", "u"], ids(&[7, 8])), (7, vec!["old", "u"], ids(&[8])), (8, vec!["old"], ids(&[]))]
+    {
+        let input = Input::TopicIdsDeleted(Arc::new(ids(&[gone])));
+        for (_, outputs) in bench.partition.step_all(&input, bench.now) {
+            bench.records.extend(outputs.records);
+        }
+        for partition in [bench.replayed(), bench.partition.clone()] {
+            let group = partition.group(GROUP).expect("old is left");
+            assert_eq!(group.offsets.iter().map(|(topic, ..)| topic).collect::<Vec<_>>(), left);
+            assert_eq!(partition.topic_ids(), ids_left);
         }
     }
 }

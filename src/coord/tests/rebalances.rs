@@ -1,5 +1,8 @@
 //! Rebalances: who is waited for, who is left behind, and that nobody is forgotten when many happen at once.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use super::*;
 
 #[test]
@@ -128,6 +131,62 @@ fn a_generation_that_is_too_large_is_refused_and_not_stored() {
     assert!(bench.records.is_empty());
 }
 
+/// A group whose leader assigns more than there is room for is refused like one that is too large, and gets on when there is room.
+#[test]
+fn assignments_need_room() {
+    let small = Limits { max_metadata_bytes: 100_000, ..limits() };
+    let ids = ["a", "b", "c"];
+    let all_join = |bench: &mut Bench| {
+        for id in ids {
+            bench.join(rejoin(id));
+        }
+        bench.generation()
+    };
+    // What others hold, what each member is assigned beside the 18 bytes that it brings, whether there is room; in bytes.
+    for (others, parts, fits) in [
+        (0, [50_000, 0, 0], true),
+        (100_000, [5_102; 3], true),
+        (100_000, [5_103, 0, 0], false),
+        (200_000, [1_006; 3], true),
+        (200_000, [0, 0, 1_007], false),
+    ] {
+        let all = Arc::new(AtomicUsize::new(0));
+        let held = || all.load(Ordering::Relaxed);
+        let mut bench = Bench::new(limits());
+        bench.partition = Partition::beside(small.clone(), all.clone());
+        bench.stable(&ids);
+        all.fetch_add(others, Ordering::Relaxed);
+        let records = bench.records.len();
+        let generation = all_join(&mut bench);
+        let texts = parts.map(|bytes| "x".repeat(bytes));
+        let assignments: Vec<(&str, &str)> = ids.into_iter().zip(texts.iter().map(String::as_str)).collect();
+        let follows = bench.sync("b", generation, &[]);
+        let leads = bench.sync("a", generation, &assignments);
+        if fits {
+            assert_eq!(bench.assigned(leads).len(), parts[0], "{parts:?} beside {others}");
+            let counted = parts.iter().map(|bytes| (18 + bytes).max(1_024)).sum::<usize>();
+            assert_eq!(held(), others + counted);
+            // Who loads it counts it as well, however much there is.
+            let elsewhere = Arc::new(AtomicUsize::new(300_000));
+            let mut later = Partition::beside(small.clone(), elsewhere.clone());
+            bench.records.iter().for_each(|record| later.replay(&record.encode()).expect("readable"));
+            later.loaded(bench.now);
+            assert_eq!(elsewhere.load(Ordering::Relaxed), 300_000 + counted);
+            assert_eq!(later.group(GROUP).map(Group::state), Some(State::Stable));
+            continue;
+        }
+        for refused in [follows, leads] {
+            assert_eq!(bench.synced(refused), &Err(GroupError::NotAvailable), "{parts:?} beside {others}");
+        }
+        assert_eq!((bench.state(), bench.records.len()), (State::PreparingRebalance, records));
+        assert_eq!(held(), others + 3 * 1_024);
+        all.fetch_sub(others, Ordering::Relaxed);
+        let generation = all_join(&mut bench);
+        let leads = bench.sync("a", generation, &assignments);
+        assert_eq!(bench.assigned(leads).len(), parts[0]);
+    }
+}
+
 #[test]
 fn strangers_in_an_assignment_are_ignored() {
     let mut bench = Bench::new(limits());
@@ -233,7 +292,7 @@ fn generations_go_on_at_one_after_the_last() {
         let now = Now { wall_ms: 0, steady_ms: 0 };
         let mut group = Group::new(GROUP, now);
         group.generation = before;
-        group.step(&limits(), Input::Join(dynamic("a")), now);
+        group.step(&limits(), 0, Input::Join(dynamic("a")), now);
         assert_eq!((group.state(), group.generation()), (State::CompletingRebalance, after));
     }
 }

@@ -13,13 +13,13 @@ use crate::coord::log::{CoordRecord, OffsetsLog};
 use crate::coord::{Groups, partition_for};
 use crate::types::env::testing;
 
-fn start(limits: Limits) -> (Arc<Groups>, Arc<MemoryLog>) {
+pub fn start(limits: Limits) -> (Arc<Groups>, Arc<MemoryLog>) {
     let log = Arc::new(MemoryLog::new(2));
     let port: Arc<dyn OffsetsLog> = log.clone();
     (Arc::new(Groups::start(testing::env(1), limits, port)), log)
 }
 
-fn home() -> i32 {
+pub fn home() -> i32 {
     partition_for(GROUP, 2)
 }
 
@@ -35,7 +35,7 @@ fn commit_input(reply: ReplyTo, partition: i32, offset: i64) -> Input {
     })
 }
 
-async fn commit(groups: &Groups, partition: i32, offset: i64) -> Result<(), GroupError> {
+pub async fn commit(groups: &Groups, partition: i32, offset: i64) -> Result<(), GroupError> {
     match groups.call(GROUP, |reply| commit_input(reply, partition, offset)).await? {
         Reply::Partitions(results) => results?[0],
         other => panic!("{other:?}"),
@@ -77,12 +77,12 @@ async fn heartbeat(groups: &Groups, member: &str, generation: i32) -> Result<(),
     }
 }
 
-async fn stored(groups: &Groups, partition: i32) -> Result<Option<i64>, GroupError> {
+pub async fn stored(groups: &Groups, partition: i32) -> Result<Option<i64>, GroupError> {
     let offset = |group: Option<&Group>| group.and_then(|group| group.offsets.get("t", partition).map(|at| at.offset));
     groups.read(GROUP, offset).await
 }
 
-fn replayed(log: &MemoryLog) -> Partition {
+pub fn replayed(log: &MemoryLog) -> Partition {
     let mut partition = Partition::new(limits());
     log.records(home()).iter().for_each(|record| partition.replay(record).expect("readable"));
     partition

@@ -133,6 +133,20 @@ impl History {
         Ok(image)
     }
 
+    /// Whether the table holds the revision of a snapshot, or has truncated it: a table that ends before has lost writes.
+    pub async fn reaches(&self, snapshot: Revision) -> Result<(), MetaError> {
+        let mut pauses = Pauses::new(&self.env);
+        for _ in 0..READS_BEFORE_BELIEF {
+            let there = snapshot == 0 || !self.read_likely(snapshot, 1, 1).await?.bodies.is_empty();
+            if there || truncate::is_closed(self.objects(), generation_of(snapshot, self.generation)).await? {
+                return Ok(());
+            }
+            pauses.pause().await;
+        }
+        let reason = "there is a snapshot of this revision, and the table does not hold it: the table has lost writes";
+        Err(MetaError::unreadable(self.object_name(snapshot), reason))
+    }
+
     /// The newest snapshot, after `at`'s successor was found truncated: it must lie beyond that generation.
     pub async fn reload(&self, at: Revision) -> Result<Image, MetaError> {
         let generation = generation_of(at + 1, self.generation);
@@ -158,17 +172,23 @@ impl History {
 
     async fn try_after(&self, revision: Revision, look: bool, likely: usize) -> Result<Tail, MetaError> {
         let from = revision + 1;
-        let Chunk { bodies, end } = self.read_likely(from, READ_MAX, likely).await?;
-        let generations = if bodies.is_empty() && !look {
+        let Chunk { bodies, end, gap } = self.read_likely(from, READ_MAX, likely).await?;
+        let missing = from + bodies.len() as u64;
+        let generations = if bodies.is_empty() && !look && !gap {
             None
         } else {
-            let last = revision + (bodies.len() as u64).max(1);
+            let last = if gap { missing } else { revision + (bodies.len() as u64).max(1) };
             Some(generation_of(from, self.generation)..=generation_of(last, self.generation))
         };
         for generation in generations.into_iter().flatten() {
             if truncate::is_closed(self.objects(), generation).await? {
                 return Ok(Tail::Truncated);
             }
+        }
+        if gap {
+            // Whoever appended what follows knew what is missing; who takes this for the end would write another history.
+            let reason = "the revision is missing, and later ones are there: the table has lost writes";
+            return Err(MetaError::unreadable(self.object_name(missing), reason));
         }
         let decoded = (from..).zip(&bodies).map(|(revision, body)| self.decode(revision, body));
         let entries: Vec<Entry> = decoded.collect::<Result<_, _>>()?;

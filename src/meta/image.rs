@@ -1,6 +1,6 @@
 //! The state that follows from the entries: a pure machine, the same on every broker.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -76,6 +76,12 @@ impl Merges {
     pub fn names(&self, run: RunId) -> bool {
         let is_run = |merged: &Merged| merged.runs.iter().any(|known| known.id == run);
         self.claims.contains_key(&run) || self.sessions.values().any(is_run)
+    }
+
+    /// Folders that a claim or a run has.
+    pub fn folders(&self) -> BTreeSet<RunId> {
+        let committed = self.sessions.values().flat_map(|merged| &merged.runs).map(|run| run.id);
+        committed.chain(self.claims.keys().copied()).collect()
     }
 
     /// The claim on the session's segments.

@@ -318,6 +318,7 @@ async fn load_or_stay(history: &mut History, mut place: cluster::Place) -> Resul
 /// The image at the end of the table, and how many entries were read after the snapshot.
 async fn load(history: &History) -> Result<(Image, u64), MetaError> {
     let mut image = history.newest_snapshot().await?;
+    history.reaches(image.revision).await?;
     let mut replayed = 0;
     loop {
         match history.after(image.revision, true, LIKELY_AT_START).await? {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use alluvium::meta::entry::{Entry, EntryError};
 use alluvium::meta::table::bucket::{self, BucketTable};
 use alluvium::meta::table::memory::MemoryTable;
-use alluvium::meta::{MetaError, ProposeError, cluster, snapshot};
+use alluvium::meta::{MetaError, MetaOptions, ProposeError, cluster, snapshot};
 use alluvium::store::Store;
 use alluvium::store::fault::{Call, Fault};
 use bytes::Bytes;
@@ -63,6 +63,45 @@ async fn a_damaged_entry_stops_a_broker_by_name() {
         assert!(matches!(a.propose(always(vec![ttl(5)])).await, Err(ProposeError::Meta(MetaError::Unreadable { .. }))));
         let error = world.open(3, Arc::new(BucketTable::new(world.store.clone()))).await.err().unwrap();
         assert!(error.to_string().contains(&bucket::key(2)), "{error}");
+    }
+}
+
+/// As after a failover to a standby that had not heard of all of it: who appends behind what is lost knew it, and nobody may give it anew.
+#[tokio::test(start_paused = true)]
+async fn a_table_that_lost_revisions_stops_brokers() {
+    for lost in [vec![9], vec![5, 6, 7], vec![5]] {
+        let world = World::new();
+        let table = Arc::new(MemoryTable::default());
+        let (a, b) = (world.open(1, table.clone()).await.unwrap(), world.open(2, table.clone()).await.unwrap());
+        fill(&a, 4).await;
+        b.catch_up().await.unwrap();
+        fill(&a, 6).await;
+        lost.iter().for_each(|revision| table.lose(*revision));
+        let error = b.catch_up().await.unwrap_err();
+        assert!(matches!(&error, MetaError::Unreadable { .. }), "{error}");
+        assert!(error.to_string().contains(&format!("revision {}", lost[0])), "{error}");
+        assert_eq!(b.read(|image| image.revision), 4, "nothing is skipped");
+        b.stopped().await;
+        let error = world.open(3, table).await.err().unwrap();
+        assert!(error.to_string().contains("lost writes"), "{error}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_table_that_ends_before_a_snapshot_is_refused() {
+    for (lost, good) in [(14..=14, true), (12..=14, true), (10..=14, false), (1..=14, false)] {
+        let options = MetaOptions { generation: 100, snapshot_every: 10, ..MetaOptions::default() };
+        let world = World { options, ..World::new() };
+        let table = Arc::new(MemoryTable::default());
+        let a = world.open(1, table.clone()).await.unwrap();
+        fill(&a, 14).await;
+        eventually("a snapshot", async || world.keys(snapshot::PREFIX).await.len() == 1).await;
+        drop(a);
+        lost.clone().for_each(|revision| table.lose(revision));
+        match world.open(2, table).await {
+            Ok(_) => assert!(good, "{lost:?} was lost"),
+            Err(error) => assert!(!good && error.to_string().contains("lost writes"), "{lost:?}: {error}"),
+        }
     }
 }
 

@@ -145,6 +145,18 @@ async fn a_link_that_breaks_costs_time_only() {
     assert_eq!([times("\"t0\""), times("\"t1\""), times("\"t2\""), times("\"t3\"")], [1; 4]);
 }
 
+/// Hosts that take connections and say nothing, as a frozen primary does, cost time only: the server behind them is found.
+#[tokio::test]
+async fn silent_hosts_hide_no_server() {
+    let Some(url) = server("ALLUVIUM_TEST_POSTGRES") else { return };
+    let host = url.rsplit('@').next().and_then(|rest| rest.split('/').next()).expect("a host").to_owned();
+    let frozen = [(); 2].map(|()| std::net::TcpListener::bind("127.0.0.1:0").unwrap());
+    let [first, second] = frozen.each_ref().map(|listener| listener.local_addr().unwrap());
+    let hosts = format!("{first},{second},{host}");
+    let place = founded("PostgreSQL", postgres_settings(&url.replace(&host, &hosts))).await;
+    assert_eq!(place.table.append(1, body(1)).await, Ok(Append::Appended));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn dynamodb_throttles_loses_and_repeats() {
     let Some(endpoint) = server("ALLUVIUM_TEST_DYNAMODB") else { return };

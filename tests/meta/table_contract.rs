@@ -62,11 +62,14 @@ async fn reads_are_contiguous_and_say_where_the_end_is() {
         let up_to = |last: u64, from: u64| (from..=last).map(body).collect::<Vec<_>>();
         let all = table.read(1, 1000).await.unwrap();
         assert_eq!((all.bodies, all.end), (up_to(150, 1), true), "not beyond the gap");
+        assert!(!table.read(152, 1000).await.unwrap().gap);
+        let notices = name != "bucket";
         let some = table.read(20, 7).await.unwrap();
         assert_eq!((some.bodies, some.end), (up_to(26, 20), false));
         assert_eq!(table.read(152, 1000).await.unwrap().bodies, up_to(160, 152));
         let nothing = table.read(151, 10).await.unwrap();
         assert!(nothing.bodies.is_empty() && nothing.end);
+        assert_eq!((all.gap, nothing.gap), (notices, notices), "{name}");
         assert_eq!(table.first().await, Ok(Some(1)));
         for (from, found) in [(1, Some(1)), (150, Some(150)), (151, Some(152)), (160, Some(160)), (161, None)] {
             assert_eq!(table.at_or_after(from).await, Ok(found), "{name} {from}");
@@ -187,7 +190,7 @@ impl Table for Stale {
 
     async fn read(&self, from: Revision, limit: usize) -> Result<Chunk, TableError> {
         if self.dice.next_u64().is_multiple_of(2) {
-            Ok(Chunk { bodies: Vec::new(), end: true })
+            Ok(Chunk { end: true, ..Chunk::default() })
         } else {
             self.inner.read(from, limit).await
         }

@@ -293,7 +293,7 @@ impl Table for DynamodbTable {
         let mut chunk = Chunk::default();
         for (expected, item) in (from..).zip(&items) {
             if revision_of(item) != Some(expected) {
-                return Ok(Chunk { end: true, ..chunk });
+                return Ok(Chunk { end: true, gap: true, ..chunk });
             }
             let damaged = || TableError::Permanent(format!("{}: revision {expected} has no `{BODY}`", self.name));
             chunk.bodies.push(body_of(item).ok_or_else(damaged)?);

@@ -24,6 +24,11 @@ impl MemoryTable {
         self.revisions.lock().clone()
     }
 
+    /// Loses a revision, as a database does that goes on from a backup or from a standby that had not heard of it.
+    pub fn lose(&self, revision: Revision) {
+        self.revisions.lock().remove(&revision);
+    }
+
     /// Overwrites a revision, which no broker can: for tests with damaged bytes.
     pub fn damage(&self, revision: Revision, body: Bytes) {
         self.revisions.lock().insert(revision, body);
@@ -49,8 +54,9 @@ impl Table for MemoryTable {
         let revisions = self.revisions.lock();
         let contiguous = (from..).zip(revisions.range(from..)).take_while(|(expected, (found, _))| expected == *found);
         let bodies: Vec<Bytes> = contiguous.map(|(_, (_, body))| body.clone()).take(limit).collect();
-        let end = !revisions.contains_key(&(from + bodies.len() as u64));
-        Ok(Chunk { bodies, end })
+        let next = from + bodies.len() as u64;
+        let end = !revisions.contains_key(&next);
+        Ok(Chunk { bodies, end, gap: end && revisions.range(next..).next().is_some() })
     }
 
     async fn at_or_after(&self, from: Revision) -> Result<Option<Revision>, TableError> {

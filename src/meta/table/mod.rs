@@ -34,6 +34,8 @@ pub struct Chunk {
     pub bodies: Vec<Bytes>,
     /// Nothing followed the last of them at a moment after the read began.
     pub end: bool,
+    /// The next revision is missing, and a later one is there. Not every table notices.
+    pub gap: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

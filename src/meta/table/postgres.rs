@@ -131,7 +131,7 @@ impl Table for PostgresTable {
         for (expected, row) in (first..).zip(&rows) {
             let damaged = |error: tokio_postgres::Error| TableError::Permanent(format!("{}: {error}", self.name));
             if row.try_get::<_, i64>(0).map_err(damaged)? != expected {
-                return Ok(Chunk { end: true, ..chunk });
+                return Ok(Chunk { end: true, gap: true, ..chunk });
             }
             chunk.bodies.push(Bytes::copy_from_slice(row.try_get::<_, &str>(1).map_err(damaged)?.as_bytes()));
         }

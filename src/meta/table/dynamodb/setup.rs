@@ -14,6 +14,11 @@ use crate::meta::table::TableError;
 const ACTIVE_ROUNDS: usize = 120;
 const ACTIVE_PAUSE: Duration = Duration::from_millis(500);
 
+/// Whether the table serves reads and writes. It does while it is UPDATING, which a change of its capacity mode takes minutes to hours for.
+fn is_usable(status: Option<&TableStatus>) -> bool {
+    matches!(status, Some(TableStatus::Active | TableStatus::Updating))
+}
+
 impl Dynamodb {
     /// Makes sure that the table is there and has the right keys. `create`: make it (pay per request) if it is not.
     ///
@@ -22,7 +27,7 @@ impl Dynamodb {
     pub async fn prepare(&self, create: bool) -> Result<(), TableError> {
         for round in 0..ACTIVE_ROUNDS {
             match self.describe().await? {
-                Some(table) if table.table_status == Some(TableStatus::Active) => return self.check_keys(&table),
+                Some(table) if is_usable(table.table_status.as_ref()) => return self.check_keys(&table),
                 Some(_) => {}
                 None if round == 0 && create => self.create().await?,
                 None if round == 0 => {
@@ -95,5 +100,27 @@ impl Dynamodb {
              --billing-mode PAY_PER_REQUEST --attribute-definitions AttributeName={CLUSTER},AttributeType=S \
              AttributeName={REVISION},AttributeType=N --key-schema AttributeName={CLUSTER},KeyType=HASH AttributeName={REVISION},KeyType=RANGE"
         ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_that_is_updated_is_usable() {
+        for (status, usable) in [
+            ("ACTIVE", true),
+            ("UPDATING", true),
+            ("CREATING", false),
+            ("DELETING", false),
+            ("ARCHIVING", false),
+            ("ARCHIVED", false),
+            ("INACCESSIBLE_ENCRYPTION_CREDENTIALS", false),
+            ("SOMETHING_NEW", false),
+        ] {
+            assert_eq!(is_usable(Some(&TableStatus::from(status))), usable, "{status}");
+        }
+        assert!(!is_usable(None));
     }
 }

@@ -4,6 +4,9 @@
 //! in silence is not waited for again; whoever asks next connects anew, one at a time. After a failure nobody tries for a pause that grows
 //! up to [`LONGEST_PAUSE`]: meanwhile callers hear the last reason at once, and a server that comes back meets no crowd.
 //!
+//! Several hosts are tried here, one at a time, and not by the driver: its limit covers TCP only, so that a host that takes connections and
+//! says nothing (a frozen primary) would hide all that stand behind it. An attempt begins with the host after the one that failed last.
+//!
 //! Cancellation: a caller may drop its future anywhere; the statement may run on, which is what `Unknown` means.
 
 use std::collections::BTreeMap;
@@ -14,7 +17,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::Instant;
-use tokio_postgres::config::TargetSessionAttrs;
+use tokio_postgres::config::{Host, LoadBalanceHosts, TargetSessionAttrs};
 use tokio_postgres::error::{DbError, SqlState};
 use tokio_postgres::{AsyncMessage, Client, Config};
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -26,8 +29,10 @@ use crate::types::Revision;
 use crate::types::env::Env;
 use crate::types::table_url::PostgresUrl;
 
-/// For one host, and for all of it: shorter than the patience of a read's attempt, which would cut it off without a trace.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// For TCP to one address of a host; for one host of several, to the end of [`PREPARE`]; and for all of it: shorter than the patience of a
+/// read's attempt, which would cut it off without a trace.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(1500);
+const HOST_LIMIT: Duration = Duration::from_secs(2);
 const CONNECT_LIMIT: Duration = Duration::from_secs(3);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -53,6 +58,16 @@ pub enum Trouble {
     Unclear(String),
 }
 
+impl Trouble {
+    /// The same, with words before its reason.
+    fn behind(self, words: &str) -> Trouble {
+        match self {
+            Trouble::Refused(reason) => Trouble::Refused(format!("{words}{reason}")),
+            Trouble::Unclear(reason) => Trouble::Unclear(format!("{words}{reason}")),
+        }
+    }
+}
+
 impl From<Trouble> for TableError {
     fn from(trouble: Trouble) -> Self {
         match trouble {
@@ -63,7 +78,8 @@ impl From<Trouble> for TableError {
 }
 
 pub struct Connections {
-    config: Config,
+    /// At least one.
+    servers: Vec<Server>,
     tls: MakeRustlsConnect,
     /// For people: `database "d" on host`.
     place: String,
@@ -73,9 +89,19 @@ pub struct Connections {
     listeners: Arc<Mutex<BTreeMap<String, watch::Sender<Revision>>>>,
 }
 
+/// One host of the URL.
+struct Server {
+    /// Stands before its troubles, if there are other hosts: `host:port: `.
+    label: String,
+    /// With this host only.
+    config: Config,
+}
+
 struct State {
     client: Option<Arc<Client>>,
     backoff: Backoff,
+    /// The host with which the next attempt begins.
+    next: usize,
     /// Not before this moment is the next connection tried; and why not.
     closed_until: Option<(Instant, Trouble)>,
 }
@@ -103,9 +129,14 @@ impl Connections {
         if let Some(password) = std::env::var("PGPASSWORD").ok().filter(|_| !url.has_password()) {
             config.password(password);
         }
-        let state = State { client: None, backoff: fresh_backoff(), closed_until: None };
+        let servers = one_by_one(&config)?;
+        let next = match config.get_load_balance_hosts() {
+            LoadBalanceHosts::Random => env.entropy.next_u64() as usize % servers.len(),
+            _ => 0,
+        };
+        let state = State { client: None, backoff: fresh_backoff(), next, closed_until: None };
         Ok(Connections {
-            config,
+            servers,
             tls,
             place: format!("database {:?} on {}", url.database(), url.hosts()),
             user: url.user().to_owned(),
@@ -140,11 +171,11 @@ impl Connections {
                 if error.as_db_error().is_none() {
                     self.forget(&client).await;
                 }
-                Err(self.judge(&error))
+                Err(self.told(judged(&error, &self.user)))
             }
             Err(_) => {
                 self.forget(&client).await;
-                Err(self.unclear(format!("no answer within {REQUEST_TIMEOUT:?}")))
+                Err(self.told(Trouble::Unclear(format!("no answer within {REQUEST_TIMEOUT:?}"))))
             }
         }
     }
@@ -158,13 +189,13 @@ impl Connections {
         if let Some((_, why)) = state.closed_until.as_ref().filter(|(until, _)| Instant::now() < *until) {
             return Err(why.clone());
         }
-        let connected = tokio::time::timeout(CONNECT_LIMIT, self.connect()).await;
-        let connected =
-            connected.unwrap_or_else(|_| Err(self.unclear(format!("no connection within {CONNECT_LIMIT:?}"))));
-        match connected {
+        let connected = in_turn(&self.servers, &mut state.next, |at| self.connect(&self.servers[at])).await;
+        match connected.map_err(|trouble| self.told(trouble)) {
             Ok(client) => {
                 let client = Arc::new(client);
-                *state = State { client: Some(client.clone()), backoff: fresh_backoff(), closed_until: None };
+                state.client = Some(client.clone());
+                state.backoff = fresh_backoff();
+                state.closed_until = None;
                 Ok(client)
             }
             Err(trouble) => {
@@ -183,9 +214,9 @@ impl Connections {
         }
     }
 
-    async fn connect(&self) -> Result<Client, Trouble> {
-        let (client, mut connection) =
-            self.config.connect(self.tls.clone()).await.map_err(|error| self.judge(&error))?;
+    async fn connect(&self, server: &Server) -> Result<Client, Trouble> {
+        let proof = |error: tokio_postgres::Error| judged(&error, &self.user);
+        let (client, mut connection) = server.config.connect(self.tls.clone()).await.map_err(proof)?;
         let listeners = self.listeners.clone();
         // Ends with the client, or with the connection.
         tokio::spawn(async move {
@@ -195,22 +226,143 @@ impl Connections {
                 }
             }
         });
-        client.batch_execute(PREPARE).await.map_err(|error| self.judge(&error))?;
+        client.batch_execute(PREPARE).await.map_err(proof)?;
         Ok(client)
     }
 
-    fn unclear(&self, reason: impl std::fmt::Display) -> Trouble {
-        Trouble::Unclear(format!("PostgreSQL, {}: {reason}", self.place))
+    /// As callers hear it: with the place.
+    fn told(&self, trouble: Trouble) -> Trouble {
+        trouble.behind(&format!("PostgreSQL, {}: ", self.place))
     }
+}
 
-    /// What an error proves. Passwords are in none of the driver's errors.
-    fn judge(&self, error: &tokio_postgres::Error) -> Trouble {
-        let Some(said) = error.as_db_error() else { return self.unclear(described(error)) };
-        let text = format!("PostgreSQL, {}: {} ({})", self.place, said.message(), said.code().code());
-        match refusal(said, &self.user) {
-            Some(advice) => Trouble::Refused(format!("{text}; {advice}")),
-            None => Trouble::Unclear(text),
+/// Each host by itself, with its port, its `hostaddr` and all else that the URL and we say.
+///
+/// # Errors
+/// The addresses or ports are not as many as the hosts.
+fn one_by_one(config: &Config) -> Result<Vec<Server>, String> {
+    let (hosts, addresses, ports) = (config.get_hosts(), config.get_hostaddrs(), config.get_ports());
+    let fits = |given: usize, least: usize| given <= least || given == hosts.len();
+    if hosts.is_empty() || !fits(addresses.len(), 0) || !fits(ports.len(), 1) {
+        let (hosts, addresses, ports) = (hosts.len(), addresses.len(), ports.len());
+        return Err(format!("{hosts} hosts do not go with {addresses} hostaddr and {ports} ports"));
+    }
+    let bare = without_hosts(config);
+    let server = |(at, host): (usize, &Host)| {
+        let port = ports.get(at).or(ports.first()).copied().unwrap_or(5432);
+        let mut config = bare.clone();
+        config.port(port);
+        let name = match host {
+            Host::Tcp(name) => {
+                config.host(name);
+                name.clone()
+            }
+            Host::Unix(folder) => {
+                config.host_path(folder);
+                folder.display().to_string()
+            }
+        };
+        if let Some(address) = addresses.get(at) {
+            config.hostaddr(*address);
         }
+        let label = if hosts.len() > 1 { format!("{name}:{port}: ") } else { String::new() };
+        Server { label, config }
+    };
+    Ok(hosts.iter().enumerate().map(server).collect())
+}
+
+/// The driver has no way to take a host out of its settings.
+fn without_hosts(config: &Config) -> Config {
+    let mut bare = Config::new();
+    bare.ssl_mode(config.get_ssl_mode())
+        .ssl_negotiation(config.get_ssl_negotiation())
+        .channel_binding(config.get_channel_binding())
+        .target_session_attrs(config.get_target_session_attrs())
+        .load_balance_hosts(config.get_load_balance_hosts())
+        .keepalives(config.get_keepalives())
+        .keepalives_idle(config.get_keepalives_idle());
+    if let Some(user) = config.get_user() {
+        bare.user(user);
+    }
+    if let Some(password) = config.get_password() {
+        bare.password(password);
+    }
+    if let Some(database) = config.get_dbname() {
+        bare.dbname(database);
+    }
+    if let Some(options) = config.get_options() {
+        bare.options(options);
+    }
+    if let Some(name) = config.get_application_name() {
+        bare.application_name(name);
+    }
+    if let Some(timeout) = config.get_connect_timeout() {
+        bare.connect_timeout(*timeout);
+    }
+    if let Some(timeout) = config.get_tcp_user_timeout() {
+        bare.tcp_user_timeout(*timeout);
+    }
+    if let Some(interval) = config.get_keepalives_interval() {
+        bare.keepalives_interval(interval);
+    }
+    if let Some(retries) = config.get_keepalives_retries() {
+        bare.keepalives_retries(retries);
+    }
+    bare
+}
+
+/// Tries the hosts one at a time, `next` first, for [`HOST_LIMIT`] each and [`CONNECT_LIMIT`] in all. `next` becomes the host that is
+/// connected, or else the one behind the last that failed or hung for its whole time; one that had less, for those before it took long,
+/// is first the next time. That holds also when the caller goes away in the middle.
+///
+/// # Errors
+/// What every host that was tried said: a refusal if all hosts refuse.
+async fn in_turn<T, F: Future<Output = Result<T, Trouble>>>(
+    servers: &[Server],
+    next: &mut usize,
+    attempt: impl Fn(usize) -> F,
+) -> Result<T, Trouble> {
+    let limit = if servers.len() > 1 { HOST_LIMIT } else { CONNECT_LIMIT };
+    let (begun, first) = (Instant::now(), *next);
+    let mut troubles = Vec::new();
+    for at in (0..servers.len()).map(|turn| (first + turn) % servers.len()) {
+        let after = (at + 1) % servers.len();
+        let time = limit.min(CONNECT_LIMIT.saturating_sub(begun.elapsed()));
+        *next = if time < limit { at } else { after };
+        let outcome = tokio::time::timeout(time, attempt(at)).await;
+        let in_time = outcome.is_ok();
+        match outcome.unwrap_or_else(|_| Err(Trouble::Unclear(format!("no connection within {time:.1?}")))) {
+            Ok(connected) => {
+                *next = at;
+                return Ok(connected);
+            }
+            Err(trouble) => troubles.push(trouble.behind(&servers[at].label)),
+        }
+        if in_time {
+            *next = after;
+        } else if time < limit {
+            break;
+        }
+    }
+    Err(together(troubles))
+}
+
+fn together(troubles: Vec<Trouble>) -> Trouble {
+    let all_refuse = troubles.iter().all(|trouble| matches!(trouble, Trouble::Refused(_)));
+    let reasons = troubles.into_iter().map(|trouble| match trouble {
+        Trouble::Refused(reason) | Trouble::Unclear(reason) => reason,
+    });
+    let reason = reasons.collect::<Vec<String>>().join("; ");
+    if all_refuse { Trouble::Refused(reason) } else { Trouble::Unclear(reason) }
+}
+
+/// What an error proves. Passwords are in none of the driver's errors.
+fn judged(error: &tokio_postgres::Error, user: &str) -> Trouble {
+    let Some(said) = error.as_db_error() else { return Trouble::Unclear(described(error)) };
+    let text = format!("{} ({})", said.message(), said.code().code());
+    match refusal(said, user) {
+        Some(advice) => Trouble::Refused(format!("{text}; {advice}")),
+        None => Trouble::Unclear(text),
     }
 }
 
@@ -263,16 +415,4 @@ fn tell(listeners: &Mutex<BTreeMap<String, watch::Sender<Revision>>>, payload: &
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn notifications_only_go_up() {
-        let listeners = Mutex::new(BTreeMap::from([("a".to_owned(), watch::Sender::new(0))]));
-        let revision = || *listeners.lock()["a"].borrow();
-        for (payload, expected) in [("a 5", 5), ("a 3", 5), ("b 9", 5), ("a x", 5), ("", 5), ("a 6", 6)] {
-            tell(&listeners, payload);
-            assert_eq!(revision(), expected, "{payload}");
-        }
-    }
-}
+mod tests;

@@ -1,12 +1,13 @@
 //! Objects in an S3 bucket, by way of `object_store`.
 //!
 //! One call is one HTTP request with one time limit: the client's inner retries are off, since a retried conditional PUT meets
-//! its own write and calls it somebody else's. The status of the answer, which the client hides, is noted on its way through
-//! [`http`], and [`verdict`] says what it proves.
+//! its own write and calls it somebody else's. No redirect is followed ([`client`]). The status of the answer, which the client
+//! hides, is noted on its way through [`http`], and [`verdict`] says what it proves.
 //!
 //! Payloads are not signed (hashing costs more CPU than everything else together) but carry a CRC-64 that the store checks.
 
 mod blocks;
+mod client;
 mod credentials;
 mod http;
 pub mod profile;
@@ -26,8 +27,9 @@ use object_store::{
 };
 
 use self::blocks::BlockBuffers;
+use self::client::bucket_client;
 pub use self::credentials::AwsAccess;
-use self::http::{NotingConnector, noted};
+use self::http::{NotingConnector, noted, root_cause};
 use self::profile::Keys;
 use self::verdict::{Intent, verdict};
 use super::key::check_key;
@@ -131,6 +133,9 @@ impl S3Store {
         if !config.prefix.is_empty() {
             check_key(&config.prefix).map_err(|error| error.to_string())?;
         }
+        let bucket = bucket_client(CONNECT_TIMEOUT, POOL_IDLE_TIMEOUT)
+            .map_err(|error| format!("no HTTP client: {}", root_cause(&error)))?;
+        // Of the client that asks for credentials.
         let options = ClientOptions::new()
             .with_timeout_disabled()
             .with_connect_timeout(CONNECT_TIMEOUT)
@@ -149,7 +154,7 @@ impl S3Store {
             .with_unsigned_payload(true)
             .with_disable_bulk_delete(true)
             .with_retry(retry)
-            .with_http_connector(NotingConnector::default());
+            .with_http_connector(NotingConnector::new(bucket));
         if let Some(endpoint) = &config.endpoint {
             builder = builder.with_endpoint(endpoint.trim_end_matches('/'));
         }

@@ -1,4 +1,4 @@
-//! Notes how each HTTP exchange ended, beside the client that hides it.
+//! Notes how each HTTP exchange with the bucket ended, beside the client that hides it.
 //!
 //! The note lies in a task-local of the one request under way: `object_store` calls the HTTP service in the task of its caller.
 
@@ -43,17 +43,32 @@ fn note(note: Note) {
     let _outside = NOTE.try_with(|cell| cell.replace(note));
 }
 
-#[derive(Debug, Default)]
-pub struct NotingConnector(ReqwestConnector);
+/// Requests to the bucket go through a client of ours, see [`super::client`]; those for credentials, which have their own settings,
+/// through `object_store`'s.
+#[derive(Debug)]
+pub struct NotingConnector {
+    bucket: HttpClient,
+    credentials: ReqwestConnector,
+}
+
+impl NotingConnector {
+    pub fn new(bucket: HttpClient) -> NotingConnector {
+        NotingConnector { bucket, credentials: ReqwestConnector::default() }
+    }
+}
 
 impl HttpConnector for NotingConnector {
     fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
-        Ok(HttpClient::new(NotingService(self.0.connect(options)?)))
+        let credentials = self.credentials.connect(options)?;
+        Ok(HttpClient::new(NotingService { bucket: self.bucket.clone(), credentials }))
     }
 }
 
 #[derive(Debug)]
-struct NotingService(HttpClient);
+struct NotingService {
+    bucket: HttpClient,
+    credentials: HttpClient,
+}
 
 #[async_trait]
 impl HttpService for NotingService {
@@ -62,10 +77,10 @@ impl HttpService for NotingService {
         let for_bucket =
             request.headers().get("authorization").is_some_and(|value| value.as_bytes().starts_with(b"AWS4-HMAC"));
         if !for_bucket {
-            return self.0.execute(request).await;
+            return self.credentials.execute(request).await;
         }
         note(Note::NoAnswer);
-        let response = match self.0.execute(request).await {
+        let response = match self.bucket.execute(request).await {
             Ok(response) => response,
             Err(error) => {
                 if error.kind() == HttpErrorKind::Connect {
@@ -90,7 +105,7 @@ impl HttpService for NotingService {
 }
 
 /// The innermost error, which says what is wrong ("connection refused", "certificate expired"); those around it do not repeat it.
-fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
+pub fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
     let mut cause = error;
     while let Some(source) = cause.source() {
         cause = source;

@@ -42,7 +42,15 @@ pub fn verdict(key: &str, intent: Intent, note: &Note, text: &str) -> StoreError
             StoreError::busy(key, reason())
         }
         (304 | 412, _) if intent == Intent::Create => StoreError::taken(key),
-        (301 | 302 | 307 | 308, _) => advised("the bucket is elsewhere: set AWS_REGION or the endpoint"),
+        // What S3 says of its own buckets is plain.
+        (301 | 307 | 308, "PermanentRedirect" | "TemporaryRedirect" | "Redirect") => {
+            advised("redirects are not followed: the bucket is elsewhere, set AWS_REGION or the endpoint")
+        }
+        // Whoever answers so may be no store, or one that has done what was asked (303).
+        (300..=303 | 305..=399, _) => {
+            let advice = "redirects are not followed: check the endpoint, AWS_REGION, and what stands before the store";
+            StoreError::maybe(key, format!("{}; {advice}", reason()))
+        }
         (401 | 403, _) => advised("the credentials may not do this to the bucket: check its policy"),
         (404, _) if matches!(intent, Intent::Read | Intent::Delete) => StoreError::not_found(key),
         (409 | 429 | 503, _) => StoreError::busy(key, reason()),
@@ -72,6 +80,10 @@ mod tests {
     fn each_answer_proves_what_it_should() {
         for (intent, status, code, expected) in [
             (Intent::Create, 412, "PreconditionFailed", "taken"),
+            (Intent::Create, 304, "", "taken"),
+            (Intent::Create, 301, "", "maybe"),
+            (Intent::Create, 303, "", "maybe"),
+            (Intent::Create, 307, "TemporaryRedirect", "permanent"),
             (Intent::Create, 409, "ConditionalRequestConflict", "busy"),
             (Intent::Create, 403, "AccessDenied", "permanent"),
             (Intent::Create, 400, "ExpiredToken", "permanent"),
@@ -89,6 +101,8 @@ mod tests {
             (Intent::Read, 404, "NoSuchBucket", "permanent"),
             (Intent::Read, 416, "InvalidRange", "permanent"),
             (Intent::Read, 206, "", "maybe"),
+            (Intent::Read, 302, "", "maybe"),
+            (Intent::Read, 304, "", "maybe"),
             (Intent::Delete, 404, "NoSuchKey", "not found"),
             (Intent::List, 404, "", "permanent"),
             (Intent::List, 301, "PermanentRedirect", "permanent"),

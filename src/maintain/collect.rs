@@ -30,6 +30,9 @@ const DELETES_AT_ONCE: usize = 8;
 const BATCH: usize = 100;
 const BATCH_PAUSE: Duration = Duration::from_millis(20);
 
+/// After so many objects that could not be deleted a pass is given up.
+const FAILURES_MAX: usize = 16;
+
 /// What is known of one session's garbage.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Known {
@@ -176,44 +179,57 @@ impl Collector {
         }
     }
 
+    /// What can't be deleted of one session holds up nothing else.
     async fn sweep_sessions(&mut self, now: Duration) -> Result<(), StoreError> {
+        let mut failed = Ok(());
         for sweep in self.ledger.sweeps(now) {
             let prefix = session_prefix(sweep.session);
             let takes = |key: &str| parse_segment_key(key).is_ok_and(|(_, number)| sweep.takes(number));
-            let deleted = self.room.delete_all(&prefix, takes, sweep.above.is_some()).await?;
+            let deleted = match self.room.delete_all(&prefix, takes, sweep.above.is_some()).await {
+                Ok(deleted) => deleted,
+                Err(error) => {
+                    failed = failed.and(Err(error));
+                    continue;
+                }
+            };
             self.ledger.swept(sweep);
             if deleted > 0 {
                 let Sweep { session, below, above } = sweep;
                 tracing::info!(%session, below, ?above, deleted, "deleted segments that are merged, or were never committed");
             }
         }
-        Ok(())
+        failed
     }
 
     async fn sweep_folders(&mut self, begun: Duration) -> Result<(), StoreError> {
         let names = self.room.log.footers.store.list_folders(RUNS_PREFIX).await?;
         let found: Vec<RunId> = names.iter().filter_map(|name| name.parse().ok()).collect();
         let garbage = self.room.log.meta.read(|image| {
-            let named = |run| {
-                let claimed = image.merges.claims.contains_key(&run) && mutant::on(Mutant::DeleteClaimed);
-                image.merges.names(run) && !claimed
-            };
+            // All at once: there are as many folders as runs.
+            let mut named = image.merges.folders();
+            if mutant::on(Mutant::DeleteClaimed) {
+                named.retain(|run| !image.merges.claims.contains_key(run));
+            }
+            let named = |run| named.contains(&run);
             // The store may have taken its time, and what is garbage by this image may be so for a moment only.
             let now = if mutant::on(Mutant::GraceFromBegin) { begun } else { self.room.log.env.clock.boot() };
             self.ledger.folders(&found, image.revision, named, now)
         });
+        let mut failed = Ok(());
         for run in garbage {
-            let deleted = self.room.delete_all(&run_prefix(run), |_| true, true).await?;
-            if deleted > 0 {
-                tracing::info!(%run, deleted, "deleted what is left of a merge that was not committed");
+            match self.room.delete_all(&run_prefix(run), |_| true, true).await {
+                Ok(0) => {}
+                Ok(deleted) => tracing::info!(%run, deleted, "deleted what is left of a merge that was not committed"),
+                Err(error) => failed = failed.and(Err(error)),
             }
         }
-        Ok(())
+        failed
     }
 }
 
 impl Maintenance {
-    /// Deletes the objects below `prefix` that `takes` names; without `to_end` only up to the first page that has none.
+    /// Deletes the objects below `prefix` that `takes` names; without `to_end` only up to the first page that has none. A few that can't be
+    /// deleted hold up no other; their error is given at the end.
     async fn delete_all(
         &self,
         prefix: &str,
@@ -223,6 +239,7 @@ impl Maintenance {
         let store = self.log.footers.store.clone();
         let mut after: Option<String> = None;
         let mut deleted = 0;
+        let mut failed = Vec::new();
         loop {
             let page = store.list(prefix, after.as_deref(), PAGE).await?;
             let garbage: Vec<String> = page.iter().map(|object| object.key.clone()).filter(|key| takes(key)).collect();
@@ -235,7 +252,11 @@ impl Maintenance {
                 while let Some(done) = deletes.next().await {
                     match done {
                         Ok(()) | Err(StoreError::NotFound { .. }) => deleted += 1,
-                        Err(error) => return Err(error),
+                        Err(error) if failed.len() == FAILURES_MAX => return Err(error),
+                        Err(error) => {
+                            failed.push(error);
+                            continue;
+                        }
                     }
                     self.metrics.objects_collected.inc();
                 }
@@ -243,7 +264,7 @@ impl Maintenance {
             }
             match page.last() {
                 Some(last) if page.len() == PAGE && (to_end || !garbage.is_empty()) => after = Some(last.key.clone()),
-                _ => return Ok(deleted),
+                _ => return failed.pop().map_or(Ok(deleted), Err),
             }
         }
     }

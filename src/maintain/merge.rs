@@ -7,30 +7,29 @@
 //! is there the commit is sent again, when it is gone either the run is there, or somebody else ended the claim, because our session is
 //! over. Nothing is ever deleted here.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::copy::{hold, in_memory};
-use super::layout::{Draft, ends, lay_out};
+use super::layout::{Draft, lay_out};
 use super::plan::{Chore, chores, cut, due};
 use super::{FIRST_PAUSE, LONGEST_PAUSE, Maintenance};
 use crate::log::append::unmerged::SegmentNote;
-use crate::log::merged::WindowState;
-use crate::log::recover::{self, RecoveryError};
+use crate::log::recover::RecoveryError;
 use crate::meta::entry::Change;
-use crate::meta::image::{Image, PartitionState, Tenure};
+use crate::meta::image::Image;
 use crate::meta::{MetaError, ProposeError, level};
 use crate::segment::{
-    ExtentMeta, Footer, IDENTITY_BYTES, Manifest, PartitionCheckpoint, RunFooter, RunTail, SegmentError, Tail,
-    manifest_key, parse_tail, run_object_key, segment_key,
+    ExtentMeta, Footer, IDENTITY_BYTES, Manifest, RunFooter, RunTail, SegmentError, Tail, manifest_key, parse_tail,
+    run_object_key, segment_key,
 };
 use crate::store::StoreError;
 use crate::store::create::{CreateError, CreateOnce, CreatePolicy, Created, create_once};
 use crate::store::retry::Backoff;
 use crate::types::aligned::Spare;
 use crate::types::mutant::{self, Mutant};
-use crate::types::{LeaseEpoch, Offset, PartitionId, RunId, SegmentNumber, SessionId, TopicId};
+use crate::types::{RunId, SegmentNumber, SessionId, TimestampMs, TopicId};
 
 /// Sessions that are over wait for this part of a window after our start: those who come back to us go first.
 const START_PART: u32 = 4;
@@ -71,18 +70,44 @@ pub enum MergeError {
 
 /// A window, claimed.
 #[derive(Clone, Copy, Debug)]
-struct Claimed {
-    run: RunId,
-    session: SessionId,
-    from: SegmentNumber,
-    to: SegmentNumber,
+pub(super) struct Claimed {
+    pub run: RunId,
+    pub session: SessionId,
+    pub from: SegmentNumber,
+    pub to: SegmentNumber,
 }
 
 /// What is taken of each segment of a window.
-type Segments = Vec<(SegmentNumber, Vec<ExtentMeta>)>;
+pub(super) type Segments = Vec<(SegmentNumber, Vec<ExtentMeta>)>;
+
+/// What failed is tried again after a pause, which grows.
+struct Patience {
+    backoff: Backoff,
+    /// Boot clock.
+    until: Duration,
+}
+
+impl Patience {
+    fn new() -> Patience {
+        Patience { backoff: Backoff::new(FIRST_PAUSE, LONGEST_PAUSE), until: Duration::ZERO }
+    }
+
+    /// Says that something failed, and gives the pause.
+    fn failed(&mut self, room: &Maintenance, error: &MergeError) -> Duration {
+        room.metrics.merge_failures.inc();
+        let pause = self.backoff.next(room.log.env.entropy.as_ref());
+        self.until = room.log.env.clock.boot() + pause;
+        tracing::warn!(%error, unmerged = room.unmerged.count(), ?pause, "a merge failed; it is tried again");
+        pause
+    }
+}
 
 pub(super) struct Merger {
     room: Maintenance,
+    /// Sessions of others that could not be merged: our own must not wait for them.
+    failing: BTreeMap<SessionId, Patience>,
+    /// Manifests of others that could not be read.
+    following: Patience,
     /// Boot clock before which only our own segments are merged.
     others_from: Duration,
     /// For the mutant `ClaimTwice`: where the last run was written.
@@ -92,13 +117,13 @@ pub(super) struct Merger {
 impl Merger {
     pub fn new(room: Maintenance) -> Merger {
         let others_from = room.log.env.clock.boot() + room.limits.window / START_PART;
-        Merger { room, others_from, folder: None }
+        Merger { room, failing: BTreeMap::new(), following: Patience::new(), others_from, folder: None }
     }
 
     /// Merges what is due, until it is cancelled.
     pub async fn run(mut self) {
         let tick = (self.room.limits.window / 10).clamp(Duration::from_millis(20), Duration::from_secs(1));
-        let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
+        let mut patience = Patience::new();
         let mut pause = tick;
         loop {
             tokio::time::sleep(pause).await;
@@ -106,22 +131,17 @@ impl Merger {
                 // More may be due.
                 Ok(merged) => {
                     pause = if merged { tick / 10 } else { tick };
-                    backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
+                    patience = Patience::new();
                 }
-                Err(error) => {
-                    self.room.metrics.merge_failures.inc();
-                    pause = tick + backoff.next(self.room.log.env.entropy.as_ref());
-                    let unmerged = self.room.unmerged.count();
-                    tracing::warn!(%error, unmerged, ?pause, "a merge failed; it is tried again");
-                }
+                Err(error) => pause = tick + patience.failed(&self.room, &error),
             }
         }
     }
 
-    /// Tells whether anything was merged.
+    /// Tells whether anything was merged. An error is of our own session, or of the table.
     async fn step(&mut self) -> Result<bool, MergeError> {
         let room = self.room.clone();
-        room.log.follow_runs().await?;
+        self.follow().await;
         let own = room.log.session;
         // Also after a commit of which we did not hear.
         room.unmerged.merged(room.log.meta.read(|image| image.merges.merged(own)));
@@ -137,29 +157,54 @@ impl Merger {
             }
         }
         let now = room.log.env.clock.boot();
-        let limits = room.limits;
-        let due = room.unmerged.look(|notes| Some((notes.front()?.number, due(notes.iter(), now, &limits)?)));
-        if let Some((from, to)) = due {
-            let footers = room.own_footers(own, from, to).await?;
-            self.merge(own, from, to, footers).await?;
-        }
-        // One session that can't be merged must not keep the others from it.
-        let mut merged = due.is_some();
-        let mut failed = None;
+        let mut merged = self.merge_own(now).await;
         for chore in chores {
             if let Chore::Merge { session, from, end } = chore
                 && now >= self.others_from
+                && self.merge_other(session, from, end).await
             {
-                match self.merge_over(session, from, end).await {
-                    Ok(()) => merged = true,
-                    Err(error) => failed = Some(error),
-                }
+                merged = merged.map(|_| true);
             }
         }
         self.show();
-        failed.map_or(Ok(merged), Err)
+        merged
     }
 
+    /// Turns readers to the runs of others. One that can't be read holds up its session's only.
+    async fn follow(&mut self) {
+        if self.room.log.env.clock.boot() < self.following.until {
+            return;
+        }
+        match self.room.log.follow_runs().await {
+            Ok(()) => self.following = Patience::new(),
+            Err(error) => drop(self.following.failed(&self.room, &error.into())),
+        }
+    }
+
+    /// The next window of our own segments, if one is due.
+    async fn merge_own(&mut self, now: Duration) -> Result<bool, MergeError> {
+        let room = self.room.clone();
+        let (own, limits) = (room.log.session, room.limits);
+        let due = room.unmerged.look(|notes| Some((notes.front()?.number, due(notes.iter(), now, &limits)?)));
+        let Some((from, to)) = due else { return Ok(false) };
+        let footers = room.own_footers(own, from, to).await?;
+        self.merge(own, from, to, footers).await?;
+        Ok(true)
+    }
+
+    /// The next window of a session that is over; tells whether it was merged. One that can't be must not keep the others from it.
+    async fn merge_other(&mut self, session: SessionId, from: SegmentNumber, end: SegmentNumber) -> bool {
+        let now = self.room.log.env.clock.boot();
+        if self.failing.get(&session).is_some_and(|patience| now < patience.until) {
+            return false;
+        }
+        let merged = self.merge_over(session, from, end).await;
+        match &merged {
+            Ok(()) => drop(self.failing.remove(&session)),
+            Err(error) => drop(self.failing.entry(session).or_insert_with(Patience::new).failed(&self.room, error)),
+        }
+        merged.is_ok()
+    }
     fn show(&self) {
         let count = i64::try_from(self.room.unmerged.count()).unwrap_or(i64::MAX);
         self.room.metrics.unmerged_segments.set(count);
@@ -219,7 +264,7 @@ impl Merger {
         } else {
             tracing::debug!(%session, from = claimed.from, to = claimed.to, "merged segments without records");
         }
-        room.log.follow_runs().await?;
+        self.follow().await;
         Ok(())
     }
 }
@@ -356,37 +401,49 @@ impl Maintenance {
         };
         let drafts = lay_out(segments, self.limits.object_bytes);
         let objects: Vec<RunFooter> = (0..).zip(&drafts).map(footer).collect();
-        // One after the other in the same memory.
-        let most = drafts.iter().zip(&objects).map(|(draft, footer)| in_memory(draft) + footer.room()).max();
-        let _held = hold(&self.log.budget, most.unwrap_or(0)).await;
-        let spare = Arc::default();
-        for (draft, footer) in drafts.iter().zip(&objects) {
-            self.write_object(claimed.session, draft, footer, &spare).await?;
-        }
-        drop(spare);
         if objects.is_empty() {
             return Ok(None);
         }
-        let runs = self.log.meta.read(|image| image.merges.runs(claimed.session).len());
-        let whole = claimed.session == self.log.session && runs % WHOLE_EVERY == WHOLE_EVERY - 1;
-        let manifest = Manifest {
-            run: claimed.run,
-            nonce: env.entropy.next_u64(),
-            created_ms,
-            session: claimed.session,
-            from: claimed.from,
-            to: claimed.to,
-            objects,
-            whole,
-            checkpoint: self.checkpoint(claimed, segments, whole).await?,
-        };
+        // Before the first object: if it can't be made, nothing was written in vain.
+        let (manifest, bytes) = self.manifest(claimed, created_ms, segments, objects).await?;
+        // One after the other in the same memory.
+        let made = || drafts.iter().zip(&manifest.objects);
+        let most = made().map(|(draft, footer)| in_memory(draft) + footer.room()).max();
+        let _held = hold(&self.log.budget, most.unwrap_or(0)).await;
+        let spare = Arc::default();
+        for (draft, footer) in made() {
+            self.write_object(claimed.session, draft, footer, &spare).await?;
+        }
+        drop(spare);
         let key = manifest_key(claimed.run);
-        self.create(&key, manifest.encode()?).await?;
+        self.create(&key, bytes).await?;
         match self.log.footers.run_tail(&key).await? {
             Some(RunTail::Manifest(read)) if read == manifest => Ok(Some(Arc::new(manifest))),
             _ if mutant::on(Mutant::CommitUnverified) => Ok(Some(Arc::new(manifest))),
             _ => Err(MergeError::NotAsWritten(key)),
         }
+    }
+
+    /// The manifest and its bytes. Every so manieth checkpoint of ours has all partitions, if readers take so much; no recovery needs them.
+    async fn manifest(
+        &self,
+        claimed: Claimed,
+        created_ms: TimestampMs,
+        segments: &Segments,
+        objects: Vec<RunFooter>,
+    ) -> Result<(Manifest, bytes::Bytes), MergeError> {
+        let Claimed { run, session, from, to } = claimed;
+        let runs = self.log.meta.read(|image| image.merges.runs(session).len());
+        let whole = session == self.log.session && runs % WHOLE_EVERY == WHOLE_EVERY - 1;
+        let checkpoint = self.checkpoint(claimed, segments, whole).await?;
+        let nonce = self.log.env.entropy.next_u64();
+        let mut manifest = Manifest { run, nonce, created_ms, session, from, to, objects, whole, checkpoint };
+        let left_out = manifest.fit();
+        if left_out > 0 {
+            tracing::warn!(%run, left_out, "a checkpoint of all partitions is too large: those without new records are left out");
+        }
+        let bytes = manifest.encode()?;
+        Ok((manifest, bytes))
     }
 
     async fn write_object(
@@ -418,79 +475,6 @@ impl Maintenance {
             Created::Ours | Created::Theirs { .. } => Ok(()),
         }
     }
-
-    /// The state of partitions behind the window. Our own are at hand: what is newer is left out. Others are recovered up to there.
-    async fn checkpoint(
-        &self,
-        claimed: Claimed,
-        segments: &Segments,
-        whole: bool,
-    ) -> Result<Vec<PartitionCheckpoint>, MergeError> {
-        let (mut checkpoint, mut others) = (Vec::new(), Vec::new());
-        let own = claimed.session == self.log.session;
-        let ours = if own { segments.as_slice() } else { &[] };
-        let windows = WindowState::of_all(ours.iter().flat_map(|(_, extents)| extents));
-        for (id, epoch, next_offset) in ends(segments) {
-            let at_hand = windows.get(&id).and_then(|window| self.at_hand(id, claimed, Some(window)));
-            match at_hand {
-                Some(state) => checkpoint.push(state),
-                None => others.push((id, epoch, next_offset)),
-            }
-        }
-        if whole {
-            let known: BTreeSet<PartitionId> = checkpoint.iter().map(|state| state.partition).collect();
-            let idle = self.log.slots.ids().into_iter().filter(|id| !known.contains(id));
-            checkpoint.extend(idle.filter_map(|id| self.at_hand(id, claimed, None)));
-        }
-        if !others.is_empty() {
-            checkpoint.extend(self.recovered(claimed, others).await?);
-        }
-        checkpoint.sort_by_key(|state| state.partition);
-        Ok(checkpoint)
-    }
-
-    /// Not of a partition that came back to us: its state holds what others wrote between.
-    fn at_hand(&self, id: PartitionId, claimed: Claimed, window: Option<&WindowState>) -> Option<PartitionCheckpoint> {
-        let slot = self.log.slots.get(id)?;
-        let own = |tenure: &&Tenure| tenure.session == claimed.session;
-        let once = self.log.meta.read(|image| Some(image.partition(id)?.tenures.iter().filter(own).count() == 1));
-        if once != Some(true) {
-            return None;
-        }
-        let mut inner = slot.lock();
-        inner.partition().ok()?.checkpoint(claimed.session, claimed.to, window)
-    }
-
-    /// Rebuilds partitions as they were behind the window, as if their log had ended there.
-    async fn recovered(
-        &self,
-        claimed: Claimed,
-        wanted: Vec<(PartitionId, LeaseEpoch, Offset)>,
-    ) -> Result<Vec<PartitionCheckpoint>, MergeError> {
-        let (states, merges) = self.log.meta.read(|image| {
-            let state = |(id, epoch, next): &(PartitionId, LeaseEpoch, Offset)| {
-                Some(((*id, until(image.partition(*id)?, claimed, *epoch)), (image.partition(*id)?.log_start, *next)))
-            };
-            (wanted.iter().filter_map(state).collect::<Vec<_>>(), image.merges.clone())
-        });
-        let (states, ends): (Vec<_>, Vec<_>) = states.into_iter().unzip();
-        let mut checkpoint = Vec::new();
-        let recovered = recover::recover(&self.log.footers, &states, &merges, &BTreeSet::new()).await;
-        for ((_, partition), (log_start, next_offset)) in recovered.into_iter().zip(ends) {
-            checkpoint.push(PartitionCheckpoint { log_start, ..partition?.checkpoint_here(next_offset) });
-        }
-        Ok(checkpoint)
-    }
-}
-
-/// The tenures of a partition up to the one with `epoch`, which is that of the window's last records, up to the window's end.
-fn until(state: &PartitionState, claimed: Claimed, epoch: LeaseEpoch) -> PartitionState {
-    let cut = |tenure: &Tenure| {
-        let end = if tenure.session == claimed.session { Some(claimed.to) } else { tenure.end };
-        Tenure { end: end.map(|end| tenure.end.map_or(end, |own| own.min(end))), ..*tenure }
-    };
-    let tenures = state.tenures.iter().filter(|tenure| tenure.epoch <= epoch).map(cut).collect();
-    PartitionState { tenures, log_start: 0, holder: None, epoch }
 }
 
 #[derive(Debug, Clone, Copy, thiserror::Error)]

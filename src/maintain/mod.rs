@@ -13,6 +13,7 @@
 //! but a session with too many unmerged segments becomes slower (`log::append::unmerged`). At a feature level that knows no
 //! runs ([`crate::meta::level`]) nothing is merged; what gathers meanwhile is merged, window by window, when the level rises.
 
+mod checkpoint;
 pub mod collect;
 mod copy;
 pub mod layout;

@@ -1,9 +1,11 @@
 //! The manifest of a run: the one object that names the others, says which window they replace, and holds the checkpoint of its
 //! partitions. FORMAT.md "Manifest".
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 
-use super::read::{Kind, trailer};
+use super::read::{FOOTER_MAX_BYTES, Kind, trailer};
 use super::run::{put_run, run};
 use super::varint::{Cursor, put, put_signed};
 use super::{Damage, RunExtent, RunFooter, SegmentError, TRAILER_BYTES, manifest_key};
@@ -79,13 +81,35 @@ impl Manifest {
         self.checkpoint.get(at)
     }
 
+    /// If a checkpoint of all partitions makes the manifest larger than readers take, leaves out those without records in the window,
+    /// and tells how many. Nothing is lost by that: recovery reads the manifests of all runs and takes the newest state of each
+    /// partition, which is the one of the last run that has records of it.
+    pub fn fit(&mut self) -> usize {
+        self.fit_into(FOOTER_MAX_BYTES)
+    }
+
+    /// [`Manifest::fit`] for a content of at most so many bytes.
+    fn fit_into(&mut self, most: usize) -> usize {
+        if !self.whole || self.content().len() <= most {
+            return 0;
+        }
+        let written: BTreeSet<PartitionId> = self.extents().map(|(_, _, extent)| extent.partition).collect();
+        let all = self.checkpoint.len();
+        self.checkpoint.retain(|state| written.contains(&state.partition));
+        self.whole = false;
+        all - self.checkpoint.len()
+    }
+
     /// The bytes of the object.
     ///
     /// # Errors
-    /// One that is too large, or no manifest at all: a defect of the caller.
+    /// One that no reader would take since it is too large, or no manifest at all: a defect of the caller.
     pub fn encode(&self) -> Result<Bytes, SegmentError> {
         let encode = || {
             let content = self.content();
+            if content.len() > FOOTER_MAX_BYTES {
+                return Err(self.too_large(content.len()));
+            }
             decode(&content)?;
             let mut bytes = Vec::with_capacity(content.len() + TRAILER_BYTES);
             let trailer = trailer(Kind::Manifest, &content, 0, self.nonce)?;
@@ -94,6 +118,15 @@ impl Manifest {
             Ok(Bytes::from(bytes))
         };
         encode().map_err(|damage: Damage| damage.of(&manifest_key(self.run)))
+    }
+
+    fn too_large(&self, bytes: usize) -> Damage {
+        let (objects, partitions) = (self.objects.len(), self.checkpoint.len());
+        let producers: usize = self.checkpoint.iter().map(|state| state.producers.len()).sum();
+        Damage::content(format!(
+            "a manifest of {bytes} bytes is too large, readers take {FOOTER_MAX_BYTES}: it has {objects} objects, and {partitions} \
+             partitions with {producers} producers in its checkpoint"
+        ))
     }
 
     fn content(&self) -> Vec<u8> {
@@ -256,4 +289,96 @@ fn producer(cursor: &mut Cursor<'_>, created_ms: TimestampMs) -> Result<Producer
         batches.push(BatchCheckpoint { first_sequence, last_sequence, base_offset, last_offset, max_timestamp });
     }
     Ok(ProducerCheckpoint { id, epoch, last_written_ms, batches })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RUN: RunId = RunId { revision: 7, random: 8 };
+
+    fn id(index: i32) -> PartitionId {
+        PartitionId { topic: TopicId(3), index }
+    }
+
+    fn state(index: i32, producers: i64) -> PartitionCheckpoint {
+        let batches = vec![BatchCheckpoint {
+            first_sequence: 0,
+            last_sequence: 0,
+            base_offset: 5,
+            last_offset: 5,
+            max_timestamp: 1000,
+        }];
+        let producer = |id| ProducerCheckpoint { id, epoch: 0, last_written_ms: 1000, batches: batches.clone() };
+        PartitionCheckpoint {
+            partition: id(index),
+            next_offset: 6,
+            log_start: 0,
+            epochs: vec![(0, 0)],
+            producers: (0..producers).map(producer).collect(),
+        }
+    }
+
+    /// Partitions 1 and 3 have records in the window; of the others 0 is large.
+    fn manifest(whole: bool, indexes: &[i32]) -> Manifest {
+        let extent = |(index, position)| RunExtent {
+            partition: id(index),
+            epoch: 0,
+            base_offset: 5,
+            next_offset: 6,
+            position,
+            length: 100,
+            max_timestamp: 1000,
+        };
+        let extents = [(1, 0), (3, 100)].map(extent).to_vec();
+        Manifest {
+            run: RUN,
+            nonce: 9,
+            created_ms: 1000,
+            session: SessionId { revision: 1, random: 2 },
+            from: 10,
+            to: 20,
+            objects: vec![RunFooter { run: RUN, number: 0, nonce: 4, created_ms: 1000, extents }],
+            whole,
+            checkpoint: indexes.iter().map(|index| state(*index, if *index == 0 { 100 } else { 2 })).collect(),
+        }
+    }
+
+    #[test]
+    fn idle_partitions_are_left_out_where_they_do_not_fit() {
+        const ALL: &[i32] = &[0, 1, 2, 3];
+        const WRITTEN: &[i32] = &[1, 3];
+        let full = manifest(true, ALL).content().len();
+        for (whole, partitions, most, kept, stays_whole) in [
+            (true, ALL, full, ALL, true),
+            (true, ALL, full - 1, WRITTEN, false),
+            // Smaller than what must be there: `encode` says so.
+            (true, ALL, 0, WRITTEN, false),
+            (true, WRITTEN, 0, WRITTEN, false),
+            // It has what the run itself needs, and nothing else.
+            (false, WRITTEN, 0, WRITTEN, false),
+        ] {
+            let mut manifest = manifest(whole, partitions);
+            let left_out = manifest.fit_into(most);
+            let found: Vec<i32> = manifest.checkpoint.iter().map(|state| state.partition.index).collect();
+            assert_eq!((found.as_slice(), manifest.whole), (kept, stays_whole), "{whole} {partitions:?} {most}");
+            assert_eq!(left_out, partitions.len() - kept.len(), "{whole} {partitions:?} {most}");
+            let bytes = manifest.encode().expect("it is right");
+            assert_eq!(decode(&bytes[..bytes.len() - TRAILER_BYTES]), Ok(manifest));
+        }
+        let mut small = manifest(true, ALL);
+        assert_eq!((small.fit(), small.whole), (0, true));
+    }
+
+    /// 14 bytes an epoch.
+    #[test]
+    fn what_no_reader_takes_is_not_written() {
+        let epochs = (i32::MAX - 4_900_000..i32::MAX).map(|epoch| (epoch, Offset::MAX)).collect();
+        let large = PartitionCheckpoint { epochs, ..state(0, 0) };
+        let mut whole = Manifest { checkpoint: vec![large, state(1, 2), state(3, 2)], ..manifest(true, &[]) };
+        let error = whole.encode().expect_err("it has more than 64 MiB").to_string();
+        assert!(error.contains(&manifest_key(RUN)) && error.contains("3 partitions with 4 producers"), "{error}");
+        assert_eq!(whole.fit(), 1);
+        assert!(whole.encode().is_ok());
+    }
 }

@@ -391,6 +391,8 @@ async fn follow(services: Arc<Services>) {
     let mut revisions = services.meta.subscribe();
     let mut known = BTreeMap::new();
     loop {
+        // Before the look: what is applied during it wakes us once more.
+        services.metrics.metadata_revision.set(i64::try_from(*revisions.borrow_and_update()).unwrap_or(i64::MAX));
         // Each is a look at all partitions: with a hundred thousand of them, tens of milliseconds.
         let gone = aside(|| {
             services.log.reconcile();
@@ -399,7 +401,6 @@ async fn follow(services: Arc<Services>) {
         if !gone.is_empty() {
             services.groups.topics_deleted(gone);
         }
-        services.metrics.metadata_revision.set(i64::try_from(*revisions.borrow_and_update()).unwrap_or(i64::MAX));
         if revisions.changed().await.is_err() {
             return;
         }

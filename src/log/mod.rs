@@ -292,6 +292,9 @@ async fn recover_once(log: &Arc<Log>, mut wanted: Vec<PartitionId>) -> Left {
         }
         match recovered {
             Ok(mut partition) => {
+                if slot.is_settled() {
+                    tracing::info!(partition = %id, "what seemed damaged is whole: the partition is open");
+                }
                 partition.taken_over(log.env.clock.wall_ms());
                 slot.settle(SlotState::Serving(Box::new(partition)));
             }
@@ -319,32 +322,19 @@ async fn recover_once(log: &Arc<Log>, mut wanted: Vec<PartitionId>) -> Left {
     Left { partitions: wanted, damaged, refused: reason.is_some() }
 }
 
-/// Recovers partitions side by side and opens those that came back whole. What seemed damaged is looked at again for as long as the session
-/// lives: it may have been so on the way only, or somebody puts back what was lost.
-async fn recover_all(log: Arc<Log>, wanted: Vec<PartitionId>) {
-    let mut pause = Backoff::new(FIRST_DAMAGED_PAUSE, LONGEST_DAMAGED_PAUSE);
-    let mut damaged = recover_until_settled(&log, wanted).await;
-    while !damaged.is_empty() && !log.appender.is_over() {
-        tokio::select! {
-            () = log.appender.ended() => return,
-            () = tokio::time::sleep(pause.next(log.env.entropy.as_ref())) => {}
-        }
-        damaged = recover_until_settled(&log, damaged).await;
-    }
-}
-
-/// Tries until each is open or damaged; gives the latter.
-async fn recover_until_settled(log: &Arc<Log>, mut wanted: Vec<PartitionId>) -> Vec<PartitionId> {
+/// Recovers partitions side by side and opens those that came back whole.
+async fn recover_all(log: Arc<Log>, mut wanted: Vec<PartitionId>) {
     let count = wanted.len();
     let begun = log.env.clock.boot();
     let mut backoff = Backoff::new(FIRST_RECOVERY_PAUSE, LONGEST_RECOVERY_PAUSE);
     let mut short = Backoff::new(FIRST_SHORT_PAUSE, LONGEST_SHORT_PAUSE);
-    let mut damaged = Vec::new();
     let mut tries = 0u32;
     while !wanted.is_empty() {
-        let left = recover_once(log, wanted).await;
+        let left = recover_once(&log, wanted).await;
         wanted = left.partitions;
-        damaged.extend(left.damaged);
+        if !left.damaged.is_empty() {
+            tokio::spawn(look_again(log.clone(), left.damaged));
+        }
         if wanted.is_empty() || log.appender.is_over() {
             break;
         }
@@ -361,6 +351,20 @@ async fn recover_until_settled(log: &Arc<Log>, mut wanted: Vec<PartitionId>) -> 
     }
     log.reconcile();
     let seconds = (log.env.clock.boot() - begun).as_secs_f64();
-    tracing::info!(partitions = count, damaged = damaged.len(), seconds, "recovered partitions");
-    damaged
+    tracing::info!(partitions = count, seconds, "recovered partitions");
+}
+
+/// Tries partitions that seemed damaged again for as long as the session lives: they may have been so on the way only, or somebody puts back
+/// what was lost.
+async fn look_again(log: Arc<Log>, mut damaged: Vec<PartitionId>) {
+    let mut pause = Backoff::new(FIRST_DAMAGED_PAUSE, LONGEST_DAMAGED_PAUSE);
+    while !damaged.is_empty() {
+        tokio::select! {
+            () = log.appender.ended() => return,
+            () = tokio::time::sleep(pause.next(log.env.entropy.as_ref())) => {}
+        }
+        let left = recover_once(&log, damaged).await;
+        damaged = left.partitions;
+        damaged.extend(left.damaged);
+    }
 }

@@ -78,23 +78,38 @@ impl RunBook {
 }
 
 impl Log {
-    /// Turns readers to all runs that the image has by now.
+    /// Turns readers to all runs that the image has by now. A manifest that can't be read holds up the runs of its session behind it; the first
+    /// such error is given.
     pub async fn follow_runs(&self) -> Result<(), RecoveryError> {
         if mutant::on(Mutant::KeepOldIndex) {
             return Ok(());
         }
         let _one_at_a_time = self.runs.following.lock().await;
-        let new = self.meta.read(|image| self.runs.switched.lock().new_runs(image));
+        let new = {
+            // This lock before the image's, as recovery takes them.
+            let switched = self.runs.switched();
+            self.meta.read(|image| switched.new_runs(image))
+        };
+        let mut unread: BTreeMap<SessionId, RecoveryError> = BTreeMap::new();
         for (session, run) in new {
+            if unread.contains_key(&session) {
+                continue;
+            }
             let own = self.runs.own.lock().remove(&run.id);
             let manifest = match own {
                 Some(manifest) => manifest,
-                None => Arc::new(self.footers.manifest(run.id).await?),
+                None => match self.footers.manifest(run.id).await {
+                    Ok(manifest) => Arc::new(manifest),
+                    Err(error) => {
+                        unread.insert(session, error);
+                        continue;
+                    }
+                },
             };
             *self.runs.switched.lock().counts.entry(session).or_default() += 1;
             self.switch(session, run, &manifest);
         }
-        Ok(())
+        unread.into_values().next().map_or(Ok(()), Err)
     }
 
     fn switch(&self, session: SessionId, run: Run, manifest: &Manifest) {

@@ -165,14 +165,16 @@ impl Flusher {
             return self.policy.heartbeat.filter(|_| !self.draining).map(|heartbeat| self.last_seal + heartbeat);
         }
         let pace = self.policy.pace(uploads);
-        Some(match self.context.unmerged.slowness() {
+        let due = match self.context.unmerged.slowness() {
             _ if self.draining || state.urgent => Instant::now(),
             1 if state.full => Instant::now(),
             1 if state.awaited => self.last_seal + pace.min(AWAITED_PACE),
             1 => self.last_seal + pace,
             // Too much waits to be merged: fewer and larger segments.
             slowness => self.last_seal + pace.max(SLOW_FROM) * slowness,
-        })
+        };
+        // However slow, others must see that this session lives.
+        Some(self.policy.heartbeat.map_or(due, |heartbeat| due.min(self.last_seal + heartbeat)))
     }
 
     fn seal(&mut self) {
@@ -275,6 +277,8 @@ async fn judge_stranger(context: &FlushContext, key: &str, number: SegmentNumber
     loop {
         return match reader.tail(key).await {
             Ok(Some(Tail::Fence(_))) => SessionEnd::Fenced { number },
+            // What had the name is collected: it was a fence, and one with a lower number will be met or was.
+            Ok(None) => SessionEnd::Fenced { number },
             Ok(_) => SessionEnd::Broken { reason: format!("{key}: holds something that this session did not write") },
             Err(error) if error.is_passing() => {
                 tracing::warn!(%error, "somebody's object has the name of our segment, and can't be read yet");

@@ -171,6 +171,27 @@ async fn the_first_heartbeat_counts_from_the_last_segment_of_the_start() {
     }
 }
 
+/// Neighbours close a session whose segments stay away, whatever it waits for.
+#[tokio::test(start_paused = true)]
+async fn no_pace_is_slower_than_the_heartbeat() {
+    let ms = Duration::from_millis;
+    // (pause between flushes, segments that are not merged, so long until the next one)
+    for (interval, unmerged, wait) in [(100, 1, 100), (100, 1050, 1600), (1000, 1050, 3000), (60_000, 1, 3000)] {
+        let world = World::new(2, None);
+        let (interval, heartbeat) = (ms(interval), Some(ms(3000)));
+        let policy = FlushPolicy { interval, quick: None, inflight: 2, heartbeat, create: CreatePolicy::default() };
+        let flusher = Flusher::new(world.context.clone(), policy, Vec::new());
+        world.context.unmerged.are_merged();
+        for number in 2..2 + unmerged {
+            let (bytes, batches, at) = (1, 1, Duration::ZERO);
+            world.context.unmerged.note(SegmentNote { number, bytes, batches, at });
+        }
+        let state = OpenState { empty: false, full: false, urgent: false, awaited: false };
+        let due = flusher.due(&state).expect("something waits");
+        assert_eq!(due.saturating_duration_since(flusher.last_seal), ms(wait), "{interval:?}, {unmerged} unmerged");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn each_footer_is_repeated_once() {
     let world = World::new(2, None);

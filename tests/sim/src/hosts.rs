@@ -146,3 +146,47 @@ fn runtime(dice: &Dice) -> Runtime {
     builder.enable_time().start_paused(true).rng_seed(seed).unhandled_panic(UnhandledPanic::ShutdownRuntime);
     builder.build().expect("a runtime without i/o needs nothing")
 }
+
+#[cfg(test)]
+mod tests {
+    use alluvium::types::env::testing::SeededEntropy;
+    use parking_lot::Mutex;
+    use tokio::time::Instant;
+
+    use super::*;
+
+    #[test]
+    fn what_is_due_while_a_broker_stands_still_comes_at_once_when_it_goes_on() {
+        let dice = Dice::new(Arc::new(SeededEntropy::new(1)));
+        let mut hosts = Hosts::new(Net::new(dice.clone()), dice, Duration::from_millis(1));
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let noted = seen.clone();
+        hosts.broker("a", move || {
+            let noted = noted.clone();
+            Box::pin(async move {
+                let begun = Instant::now();
+                for due in [5, 20, 30, 50].map(Duration::from_millis) {
+                    let noted = noted.clone();
+                    tokio::spawn(async move {
+                        sleep(due - begun.elapsed()).await;
+                        noted.lock().push((due.as_millis(), begun.elapsed().as_millis()));
+                    });
+                }
+                std::future::pending().await
+            })
+        });
+        for step in 0..60 {
+            match step {
+                10 => hosts.freeze("a", true),
+                40 => hosts.freeze("a", false),
+                _ => {}
+            }
+            if step == 40 {
+                assert_eq!(seen.lock().len(), 1, "it stands still");
+            }
+            hosts.step();
+        }
+        let late: Vec<_> = seen.lock().iter().map(|(due, came)| (*due, came - due)).collect();
+        assert!(matches!(late[..], [(5, ..=1), (20, 20..=22), (30, 10..=12), (50, ..=2)]), "{late:?}");
+    }
+}

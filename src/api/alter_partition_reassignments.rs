@@ -16,6 +16,7 @@ use super::ports::AdminServices;
 use super::refusal::{Refusal, topic_name};
 use super::replica_assignment;
 use super::topic_view::{live_brokers, partition_of, topic_named};
+use super::turns::{ELEMENTS_AT_ONCE, Turns};
 use crate::meta::image::Image;
 use crate::types::NodeId;
 
@@ -24,26 +25,41 @@ pub async fn handle(
     _cx: &RequestContext,
     request: AlterPartitionReassignmentsRequest,
 ) -> AlterPartitionReassignmentsResponse {
-    let topics = services.meta.read(|image| {
-        let live: BTreeSet<NodeId> = live_brokers(image, &services.node).into_keys().collect();
-        let topics = request.topics.iter().map(|topic| {
-            let rows = topic.partitions.iter().map(|partition| {
-                let row = ReassignablePartitionResponse::default().with_partition_index(partition.partition_index);
-                match reassign(image, &live, &topic.name, partition) {
-                    Ok(()) => row.with_error_message(None),
-                    Err(refusal) => row.with_error_code(refusal.code()).with_error_message(refusal.text()),
-                }
-            });
-            ReassignableTopicResponse::default().with_name(topic_name(&topic.name)).with_partitions(rows.collect())
-        });
-        topics.collect()
-    });
+    let live = services.meta.read(|image| live_brokers(image, &services.node));
+    let live: BTreeSet<NodeId> = live.into_keys().collect();
+    let mut turns = Turns::default();
+    let mut topics = Vec::with_capacity(request.topics.len());
+    for topic in &request.topics {
+        turns.next().await;
+        let mut rows = Vec::with_capacity(topic.partitions.len());
+        for some in topic.partitions.chunks(ELEMENTS_AT_ONCE) {
+            services.meta.read(|image| rows.extend(some.iter().map(|one| answer(image, &live, &topic.name, one))));
+            if some.len() == ELEMENTS_AT_ONCE {
+                tokio::task::yield_now().await;
+            }
+        }
+        let name = topic_name(&topic.name);
+        topics.push(ReassignableTopicResponse::default().with_name(name).with_partitions(rows));
+    }
     // Kafka's sentence about nothing is empty.
     let message = request.topics.is_empty().then(StrBytes::new);
     AlterPartitionReassignmentsResponse::default()
         .with_error_message(message)
         .with_allow_replication_factor_change(request.allow_replication_factor_change)
         .with_responses(topics)
+}
+
+fn answer(
+    image: &Image,
+    live: &BTreeSet<NodeId>,
+    topic: &str,
+    partition: &ReassignablePartition,
+) -> ReassignablePartitionResponse {
+    let row = ReassignablePartitionResponse::default().with_partition_index(partition.partition_index);
+    match reassign(image, live, topic, partition) {
+        Ok(()) => row.with_error_message(None),
+        Err(refusal) => row.with_error_code(refusal.code()).with_error_message(refusal.text()),
+    }
 }
 
 fn reassign(

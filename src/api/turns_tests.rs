@@ -3,6 +3,7 @@ use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use kafka_protocol::messages::alter_partition_reassignments_request::{ReassignablePartition, ReassignableTopic};
 use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
 use kafka_protocol::messages::create_topics_request::CreatableTopic;
 use kafka_protocol::messages::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
@@ -125,6 +126,12 @@ async fn long_questions_give_way() {
         .with_partitions(indexes.clone());
     let request = DescribeLogDirsRequest::default().with_topics(Some(vec![topic]));
     check("DescribeLogDirs", describe_log_dirs::handle(services, &cx(4), request)).await;
+
+    let moved = |index: &i32| ReassignablePartition::default().with_partition_index(*index);
+    let topic =
+        ReassignableTopic::default().with_name(topic_name("t")).with_partitions(indexes.iter().map(moved).collect());
+    let request = AlterPartitionReassignmentsRequest::default().with_topics(vec![topic]);
+    check("AlterPartitionReassignments", alter_partition_reassignments::handle(services, &cx(0), request)).await;
 
     let topic = TopicRequest::default().with_name(topic_name("t")).with_partition_indexes(indexes.clone());
     let request = DescribeProducersRequest::default().with_topics(vec![topic]);

@@ -4,7 +4,7 @@
 // false is judged on any machine: the broker lives and is ready, the neighbour loses no record and sees no error and no closed
 // connection, memory stays below the case's bound, the abuser gets what the case says. With STRICT=1 the neighbour's p99 beside the
 // abuser must stay within twice its p99 alone as well. The abusers run on the broker's own machine, in few threads (GOMAXPROCS=1
-// unless set), the neighbour in a process of its own: what they compute is not what is measured.
+// unless set) and behind the broker and the neighbour, which is a process of its own: what they compute is not what is measured.
 package main
 
 import (
@@ -32,6 +32,8 @@ type target struct {
 	length time.Duration
 	// Sockets that this process may have.
 	sockets int
+	// The neighbour's p99 is judged.
+	strict bool
 }
 
 // abuse is one case. It returns what the abuser did and got; an error if that is not what it must be.
@@ -66,6 +68,9 @@ var lives = []life{
 // 80 MiB of the buffers, which would be reckoned to the case that it falls into.
 const mergesSoon = "--merge-window-ms 3000"
 
+// A p99 that is too high so many times in a row is the broker's.
+const tries = 3
+
 // A case begins when the broker has had time to give back what the one before took.
 const settle = 200 * time.Millisecond
 
@@ -85,8 +90,8 @@ func main() {
 	}
 	t.broker = &broker{command: os.Getenv("BROKER_CMD"), address: os.Getenv("BOOTSTRAP"), admin: os.Getenv("ADMIN"), log: log}
 	alone := 400 * time.Millisecond
-	strict := os.Getenv("STRICT") == "1"
-	if strict || os.Getenv("FIGURES") == "1" {
+	t.strict = os.Getenv("STRICT") == "1"
+	if t.strict || os.Getenv("FIGURES") == "1" {
 		t.length, alone = 8*time.Second, 8*time.Second
 	}
 	only := regexp.MustCompile(os.Getenv("ONLY"))
@@ -104,7 +109,7 @@ func main() {
 		failed = failed || r.err != nil
 	}
 	table(rows)
-	if strict {
+	if t.strict {
 		failed = judgeLatencies(rows) || failed
 	}
 	if failed {
@@ -156,13 +161,7 @@ func (t *target) live(l life, only *regexp.Regexp, alone time.Duration) (rows []
 		if !only.MatchString(a.name) {
 			continue
 		}
-		r := t.judge(a, alone)
-		rows = append(rows, r)
-		if r.err != nil {
-			fmt.Printf("FAIL %s: %v\n", a.name, r.err)
-		} else {
-			fmt.Printf("ok %s\n", r)
-		}
+		rows = append(rows, t.measured(a, alone)...)
 		if !t.broker.lives() {
 			return rows, fmt.Errorf("it ended in %s: %v", a.name, t.broker.cmd.ProcessState)
 		}
@@ -185,6 +184,23 @@ func anyWanted(cases []abuse, only *regexp.Regexp) bool {
 		}
 	}
 	return false
+}
+
+// measured runs one case; when latencies are judged and are too high, again: noise of the machine comes and goes.
+func (t *target) measured(a abuse, alone time.Duration) (rows []row) {
+	for range tries {
+		r := t.judge(a, alone)
+		rows = append(rows, r)
+		if r.err != nil {
+			fmt.Printf("FAIL %s: %v\n", a.name, r.err)
+		} else {
+			fmt.Printf("ok %s\n", r)
+		}
+		if !t.strict || !r.slow() || r.err != nil || !t.broker.lives() {
+			break
+		}
+	}
+	return rows
 }
 
 // judge runs one case.

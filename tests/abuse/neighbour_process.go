@@ -8,6 +8,8 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"strconv"
 )
 
 // The neighbour lives in a process of its own, as it would: what an abuser computes for his requests, and the collector that clears them
@@ -114,6 +116,12 @@ func liveBeside(address string) {
 			return ""
 		}
 		return err.Error()
+	}
+	threads, _ := filepath.Glob("/proc/self/task/*") // none: it runs as it is
+	for _, thread := range threads {
+		if id, err := strconv.Atoi(filepath.Base(thread)); err == nil {
+			runFirst(id)
+		}
 	}
 	n, err := startNeighbour(address)
 	say(answerLine{Error: text(err)})

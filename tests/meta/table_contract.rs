@@ -63,7 +63,7 @@ async fn reads_are_contiguous_and_say_where_the_end_is() {
         let all = table.read(1, 1000).await.unwrap();
         assert_eq!((all.bodies, all.end), (up_to(150, 1), true), "not beyond the gap");
         assert!(!table.read(152, 1000).await.unwrap().gap);
-        let notices = name != "bucket";
+        let notices = table.name() != "bucket";
         let some = table.read(20, 7).await.unwrap();
         assert_eq!((some.bodies, some.end), (up_to(26, 20), false));
         assert_eq!(table.read(152, 1000).await.unwrap().bodies, up_to(160, 152));

@@ -7,10 +7,12 @@ use futures::future::BoxFuture;
 use kafka_protocol::messages::ApiKey;
 use kafka_protocol::messages::{self as m};
 use kafka_protocol::protocol::{Decodable, Encodable};
+use tokio_util::sync::CancellationToken;
 
 use super::context::{CoordinatorLocator, RequestContext};
 use super::ports::AdminServices;
 use super::turns::{after_step, uncut};
+use super::unread::Passed;
 use super::{
     Chunks, Services, alter_configs, alter_partition_reassignments, alter_replica_log_dirs, api_versions, create_acls,
     create_delegation_token, create_partitions, create_topics, delete_acls, delete_groups, delete_records,
@@ -34,6 +36,8 @@ pub struct Request {
     pub frame: Bytes,
     pub charge: Arc<Charge>,
     pub client_host: Arc<str>,
+    /// Cancelled when the client has ended the connection: nobody waits for records any more.
+    pub gone: CancellationToken,
 }
 
 /// What goes back to the client.
@@ -84,24 +88,25 @@ pub async fn begin(services: &Arc<Services>, request: Request) -> Answer {
         };
     }
     Box::pin(async move {
-        // The frame's bytes are counted until it is answered.
-        let _charge = request.charge;
-        if tells_who_leads(to.key) {
+        let frame_bytes = request.frame.len();
+        if needs_the_newest(to.key) {
             services.log.look_again().await;
         }
-        let passed = services.unread.pass(to.key, request.frame.len()).await;
-        after_step(request.frame.len()).await;
-        let reply = answer(&services, to, &context, body).await.unwrap_or_else(Reply::Close);
+        // The frame's bytes are counted until it is answered, or only waits.
+        let mut passed = services.unread.pass(to.key, request).await;
+        after_step(frame_bytes).await;
+        let reply = answer(&services, to, &context, body, &mut passed).await.unwrap_or_else(Reply::Close);
         services.unread.answered(passed, reply).await
     })
 }
 
-/// Clients go by these answers until the next error: they are given from the newest metadata.
-fn tells_who_leads(key: ApiKey) -> bool {
-    matches!(
-        key,
-        ApiKey::Metadata | ApiKey::FindCoordinator | ApiKey::DescribeTopicPartitions | ApiKey::DescribeCluster
-    )
+/// Clients go by these answers until the next error, or take "unknown topic" for the last word: they are given from the newest metadata.
+fn needs_the_newest(key: ApiKey) -> bool {
+    use ApiKey as A;
+    let tells_who_leads =
+        matches!(key, A::Metadata | A::FindCoordinator | A::DescribeTopicPartitions | A::DescribeCluster);
+    let asks_once = matches!(key, A::DescribeConfigs | A::DeleteRecords | A::DescribeProducers | A::OffsetDelete);
+    tells_who_leads || asks_once || matches!(key, A::ElectLeaders | A::AlterPartitionReassignments)
 }
 
 fn ready(reply: Reply) -> Answer {
@@ -129,9 +134,11 @@ fn open(request: &Request) -> Result<(To, RequestContext, Bytes), Refused> {
     let bytes = if row.key == ApiKey::Produce { 0 } else { body.len() };
     uncut(bytes, || guard::check(head.api_key, head.api_version, &body))
         .map_err(|error| Refused::Close(format!("{} version {}: {error}", row.name, head.api_version)))?;
+    // A Fetch does not ask who it is, and may keep what it has for long.
+    let client_id = head.client_id.filter(|_| row.key != ApiKey::Fetch);
     let context = RequestContext {
         api_version: head.api_version,
-        client_id: head.client_id.map(str::to_owned),
+        client_id: client_id.map(str::to_owned),
         client_host: request.client_host.to_string(),
     };
     let to = To { correlation_id: head.correlation_id, key: row.key, version: head.api_version, bytes };
@@ -183,13 +190,19 @@ fn send_known<T: Encodable>(to: To, response: Option<T>) -> Reply {
     response.map_or_else(|| Reply::Close("the request has unknown elements".to_owned()), |response| send(to, response))
 }
 
-async fn answer(services: &Arc<Services>, to: To, cx: &RequestContext, body: Bytes) -> Result<Reply, String> {
+async fn answer(
+    services: &Arc<Services>,
+    to: To,
+    cx: &RequestContext,
+    body: Bytes,
+    passed: &mut Passed,
+) -> Result<Reply, String> {
     let version = to.version;
     Ok(match to.key {
         ApiKey::ApiVersions => send(to, api_versions::handle(version, &read(body, version).await?)),
         ApiKey::Fetch => {
-            let (chunks, charge) =
-                fetch::handle(services, to.correlation_id, version, read(body, version).await?).await;
+            let request = read(body, version).await?;
+            let (chunks, charge) = fetch::handle(services, to.correlation_id, version, request, passed).await;
             Reply::Send(chunks, charge)
         }
         ApiKey::ListOffsets => {
@@ -199,34 +212,43 @@ async fn answer(services: &Arc<Services>, to: To, cx: &RequestContext, body: Byt
         ApiKey::OffsetForLeaderEpoch => {
             send(to, offset_for_leader_epoch::handle(services, read(body, version).await?).await)
         }
-        _ => return answer_group(services, to, cx, body).await,
+        _ => return answer_group(services, to, cx, body, passed).await,
     })
 }
 
 /// What a group coordinator answers is state, which [`crate::coord::Groups`] shows only under proof, else it says NOT_COORDINATOR.
-async fn answer_group(services: &Services, to: To, cx: &RequestContext, body: Bytes) -> Result<Reply, String> {
+async fn answer_group(
+    services: &Services,
+    to: To,
+    cx: &RequestContext,
+    body: Bytes,
+    passed: &mut Passed,
+) -> Result<Reply, String> {
     let groups = &services.groups;
     let version = to.version;
-    let topics = services.topics.view();
+    // Asked for where it is needed: who waits for a rebalance would keep an old one.
+    let topics = || services.topics.view();
     Ok(match to.key {
         ApiKey::FindCoordinator => {
             let proven = services.log.proof.awaited(PARK_LIMIT).await;
             let locator: &dyn CoordinatorLocator = if proven { services } else { &Nobody };
             send(to, find_coordinator::handle(groups, locator, cx, read(body, version).await?).await)
         }
-        ApiKey::JoinGroup => send(to, join_group::handle(groups, cx, read(body, version).await?).await),
-        ApiKey::SyncGroup => send(to, sync_group::handle(groups, cx, read(body, version).await?).await),
+        ApiKey::JoinGroup => send(to, join_group::handle(groups, cx, read(body, version).await?, passed).await),
+        ApiKey::SyncGroup => send(to, sync_group::handle(groups, cx, read(body, version).await?, passed).await),
         ApiKey::Heartbeat => send(to, heartbeat::handle(groups, cx, read(body, version).await?).await),
         ApiKey::LeaveGroup => send(to, leave_group::handle(groups, cx, read(body, version).await?).await),
         ApiKey::OffsetCommit => {
             let Newest(request) = read(body, version).await?;
-            send(to, offset_commit::handle(groups, &*topics, cx, request).await)
+            send(to, offset_commit::handle(groups, &*topics(), cx, request).await)
         }
         ApiKey::OffsetFetch => {
             let Newest(request) = read(body, version).await?;
-            send(to, offset_fetch::handle(groups, &*topics, cx, request).await)
+            send(to, offset_fetch::handle(groups, &*topics(), cx, request).await)
         }
-        ApiKey::OffsetDelete => send(to, offset_delete::handle(groups, &*topics, cx, read(body, version).await?).await),
+        ApiKey::OffsetDelete => {
+            send(to, offset_delete::handle(groups, &*topics(), cx, read(body, version).await?).await)
+        }
         ApiKey::DescribeGroups => send(to, describe_groups::handle(groups, cx, read(body, version).await?).await),
         ApiKey::ListGroups => send(to, list_groups::handle(groups, cx, read(body, version).await?).await),
         ApiKey::DeleteGroups => send(to, delete_groups::handle(groups, cx, read(body, version).await?).await),

@@ -2,9 +2,14 @@
 //!
 //! Kafka's semantics: partitions in the order of the request (or of the session), whole batches, the first batch of the first
 //! non-empty partition whatever the limits say, a long poll until `min_bytes` are there. Errors per partition: OFFSET_OUT_OF_RANGE,
-//! FENCED/UNKNOWN_LEADER_EPOCH, UNKNOWN_TOPIC_OR_PARTITION or _ID, NOT_LEADER_OR_FOLLOWER with the leader (v16), INCONSISTENT_TOPIC_ID.
+//! FENCED/UNKNOWN_LEADER_EPOCH, UNKNOWN_TOPIC_OR_PARTITION or _ID, NOT_LEADER_OR_FOLLOWER, INCONSISTENT_TOPIC_ID; those of FENCED and
+//! NOT_LEADER come with the leader, and from v16 on with where it is.
 //! A partition that is named twice is answered once, where it was named first, as it was named last. Sessions: see
 //! [`super::fetch_sessions`]. Without transactions the last stable offset is the high watermark.
+//!
+//! A long poll keeps what is asked and where it is found, and no more: whether there is enough is reckoned from the plans, and what was
+//! planned is read at the end of the wait. A poll ends early, with what there is then, when its client is gone, and does not begin where
+//! those who wait keep too much already.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,9 +22,9 @@ use tokio::time::Instant;
 
 use super::Services;
 use super::errors;
-use super::fetch_sessions::{Ask, Context, Key, Request};
+use super::fetch_sessions::{Ask, Context, FetchSessions, Key, Request};
 use super::topics::TopicsView;
-use super::unread::SMALL_ANSWER_BYTES;
+use super::unread::{Passed, SMALL_ANSWER_BYTES};
 use crate::log::PARK_LIMIT;
 use crate::log::append::budget::Charge;
 use crate::log::fetch::plan::Plan;
@@ -42,15 +47,20 @@ const FIRST_BATCH_BYTES: usize = 1 << 20;
 /// A fetch waits so long for room that others hold, and then answers with nothing.
 const ROOM_PATIENCE: Duration = Duration::from_secs(5);
 
+/// What a waiting request keeps of each partition, in bytes: ask, target and its place among those who wait for the partition, and when it
+/// is answered, plan and reply.
+const KEPT_PER_PARTITION: usize = 256;
+
 /// Partitions of one request that are read side by side.
 const PARTITIONS_AT_ONCE: usize = 16;
 
-/// The answer, and what its records hold of their budget.
+/// The answer, and what its records hold of their budget. Before it waits it lets go of what `passed` holds, for what it keeps.
 pub async fn handle(
     services: &Services,
     correlation_id: i32,
     version: i16,
     request: FetchRequest,
+    passed: &mut Passed,
 ) -> (Vec<Bytes>, Charge) {
     services.metrics.fetch_requests.inc();
     let limits = Limits::of(services, &request);
@@ -69,7 +79,7 @@ pub async fn handle(
         services.log.look_before_refusal(|| resolved().iter().all(|target| target.slot.is_ok())).await;
         targets = resolved();
     }
-    let (mut replies, charge) = poll(services, &targets, &limits).await;
+    let (mut replies, charge) = poll(services, &targets, &limits, kept_bytes(&asks), passed).await;
     // Without proof nothing is shown, least of all "out of range": it would make a consumer lose its place.
     let out_of_range = |reply: &PartitionReply| reply.error == ResponseError::OffsetOutOfRange.code();
     let told = mutant::on(Mutant::OutOfRangeUnproven) && replies.iter().any(out_of_range);
@@ -87,7 +97,7 @@ pub async fn handle(
     }
     let told = match session {
         0 => (0..replies.len()).collect(),
-        id => services.fetch_sessions.lock().answered(id, &asks, &replies),
+        id => FetchSessions::answered(&services.fetch_sessions, id, &asks, &replies),
     };
     let kept: Vec<usize> = if incremental { told } else { (0..replies.len()).collect() };
     let reply = assemble(services, version, session, &asks, replies, &kept);
@@ -99,7 +109,8 @@ fn begin(services: &Services, version: i16, request: FetchRequest) -> Context {
     // One copy of a name for all its partitions: a request may hold long names and a hundred thousand partitions.
     let name = |name: &str| -> Arc<str> { Arc::from(if version >= 13 { "" } else { name }) };
     let key = |name: &Arc<str>, id: TopicId, index| Key { name: name.clone(), id, index };
-    let mut asks = Vec::new();
+    let count = request.topics.iter().map(|topic| topic.partitions.len()).sum();
+    let mut asks = Vec::with_capacity(count);
     for topic in &request.topics {
         let name = name(topic.topic.as_str());
         for partition in &topic.partitions {
@@ -121,7 +132,13 @@ fn begin(services: &Services, version: i16, request: FetchRequest) -> Context {
     let (session_id, epoch) = if version >= 7 { (request.session_id, request.session_epoch) } else { (0, -1) };
     let request = Request { session_id, epoch, uses_ids: version >= 13, forgotten: forgotten.collect(), asks };
     let new_id = services.env.entropy.next_u64();
-    services.fetch_sessions.lock().begin(request, new_id, services.env.clock.wall_ms())
+    FetchSessions::begin(&services.fetch_sessions, request, new_id, services.env.clock.wall_ms())
+}
+
+/// What a request for these keeps while it waits.
+fn kept_bytes(asks: &[(Key, Ask)]) -> usize {
+    let topics = asks.chunk_by(|(one, _), (next, _)| Arc::ptr_eq(&one.name, &next.name));
+    asks.len() * KEPT_PER_PARTITION + topics.map(|topic| topic[0].0.name.len()).sum::<usize>()
 }
 
 struct Limits {
@@ -166,42 +183,66 @@ fn resolve(services: &Services, view: &TopicsView, version: i16, asks: &[(Key, A
 /// What partitions answer, and what the records hold of their budget.
 type Found = (Vec<PartitionReply>, Charge);
 
-/// Reads until there is enough, or the time is up, or some partition has an error.
-async fn poll(services: &Services, targets: &[Target], limits: &Limits) -> Found {
+/// What is planned of each partition, or its error.
+type Plans = Vec<Result<Planned, PartitionReply>>;
+
+/// Waits until there is enough, or the time is up, or some partition has an error; then reads.
+async fn poll(
+    services: &Services,
+    targets: &[Target],
+    limits: &Limits,
+    kept_bytes: usize,
+    passed: &mut Passed,
+) -> Found {
     let mut waiter = None;
     let parked = Instant::now() + PARK_LIMIT;
     loop {
-        let (replies, charge) = read_all(services, targets, limits, parked).await;
-        let bytes: usize = replies.iter().map(PartitionReply::record_bytes).sum();
-        let done = targets.is_empty() || bytes >= limits.min_bytes || replies.iter().any(|reply| reply.error != 0);
-        if done || Instant::now() >= limits.until {
+        let planned = plan_all(services, targets, limits.max_bytes, parked).await;
+        let over = Instant::now() >= limits.until || passed.gone.is_cancelled() || services.log.appender.is_over();
+        let is_told = targets.is_empty() || planned.iter().any(Result::is_err);
+        let done = over || is_told || is_enough(bytes_of(&planned), limits.min_bytes, services.unread.fetch_share());
+        // Both more records and those that the store has may be long in coming.
+        let waits = !done || planned.iter().flatten().any(Planned::is_read);
+        let may_wait = !waits || passed.waits(kept_bytes);
+        if done || !may_wait {
+            let (replies, charge) = read_all(services, targets, limits, planned, parked).await;
+            let bytes: usize = replies.iter().map(PartitionReply::record_bytes).sum();
             services.metrics.fetch_bytes.inc_by(bytes as u64);
             return (replies, charge);
         }
-        // What was read is read again after the wait, from memory: kept meanwhile, it would keep whole segments there.
-        drop((replies, charge));
+        drop(planned);
         match &waiter {
-            // What is committed from here on wakes us; what came in between shows in the next read.
+            // What is committed from here on wakes us; what came in between shows in the next plans.
             None => {
                 let slots = targets.iter().filter_map(|target| target.slot.as_ref().ok().cloned()).collect();
                 waiter = Some(Waiter::new(slots));
             }
             Some(waiter) => {
-                let over = services.log.appender.ended();
                 tokio::select! {
                     biased;
                     () = waiter.woken() => {}
                     () = tokio::time::sleep_until(limits.until) => {}
-                    () = over => return read_all(services, targets, limits, parked).await,
+                    () = services.log.appender.ended() => {}
+                    () = passed.gone.cancelled() => {}
                 }
             }
         }
     }
 }
 
-/// Plans partition after partition, makes room for what is to be read, then reads several partitions at once.
-async fn read_all(services: &Services, targets: &[Target], limits: &Limits, parked: Instant) -> Found {
-    let mut planned = plan_all(services, targets, limits.max_bytes, parked).await;
+/// Whether what is planned is as much as the client waits for, or as much as one fetch may bring now.
+fn is_enough(planned_bytes: usize, min_bytes: usize, share: usize) -> bool {
+    planned_bytes >= min_bytes.min(share)
+}
+
+/// Makes room for what was planned, or for as much of it as one fetch may bring, and reads several partitions at once.
+async fn read_all(
+    services: &Services,
+    targets: &[Target],
+    limits: &Limits,
+    mut planned: Plans,
+    parked: Instant,
+) -> Found {
     let share = services.unread.fetch_share();
     if bytes_of(&planned) > share {
         planned = plan_all(services, targets, limits.max_bytes.min(share), parked).await;
@@ -220,12 +261,7 @@ async fn read_all(services: &Services, targets: &[Target], limits: &Limits, park
 }
 
 /// A partition may have what the plans before it leave of the limit; the first that has records comes with a whole batch at least.
-async fn plan_all(
-    services: &Services,
-    targets: &[Target],
-    max_bytes: usize,
-    parked: Instant,
-) -> Vec<Result<Planned, PartitionReply>> {
+async fn plan_all(services: &Services, targets: &[Target], max_bytes: usize, parked: Instant) -> Plans {
     let mut room = max_bytes;
     let mut first = true;
     let mut planned = Vec::with_capacity(targets.len());
@@ -370,6 +406,12 @@ fn found(index: i32, batches: Batches) -> PartitionReply {
     }
 }
 
+/// Whether a partition's answer says who leads it: what the client believes of that is wrong.
+fn names_leader(version: i16, error: i16) -> bool {
+    let errors = [ResponseError::NotLeaderOrFollower, ResponseError::FencedLeaderEpoch];
+    version >= 12 && errors.iter().any(|wrong| wrong.code() == error)
+}
+
 /// Groups what is to be told by topic; topics stand in the order of their first partitions.
 fn assemble(
     services: &Services,
@@ -385,7 +427,7 @@ fn assemble(
     for at in kept {
         let (key, _) = &asks[*at];
         let Some(mut partition) = replies[*at].take() else { continue };
-        if version >= 12 && partition.error == ResponseError::NotLeaderOrFollower.code() {
+        if names_leader(version, partition.error) {
             let id = if version >= 13 { Some(key.id) } else { view.by_name(&key.name).map(|topic| topic.id) };
             partition.current_leader = id.and_then(|id| services.leader(id, key.index));
             if reply.endpoints.is_empty() && version >= 16 {
@@ -403,3 +445,7 @@ fn assemble(
     }
     reply
 }
+
+#[cfg(test)]
+#[path = "fetch_tests.rs"]
+mod tests;

@@ -1,10 +1,15 @@
-//! Incremental fetch sessions (KIP-227; Kafka's `FetchSession`, `FetchManager`). Pure.
+//! Incremental fetch sessions (KIP-227; Kafka's `FetchSession`, `FetchManager`). Knows no clock.
 //!
 //! A session remembers the partitions of a consumer and what it was told last, so that a request names only changes and an answer
 //! holds only partitions with news. Sessions live in memory: a consumer whose session is gone gets an error and starts anew.
+//!
+//! Under the lock of all sessions one is found, made or taken out. What takes as long as a session has partitions is done under its own.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
 
 use crate::types::{LeaseEpoch, Offset, TopicId};
 use crate::wire::fetch::PartitionReply;
@@ -51,8 +56,29 @@ struct Cached {
 struct Session {
     uses_ids: bool,
     next_epoch: i32,
-    used_ms: i64,
-    partitions: VecDeque<Cached>,
+    /// In the order in which they are answered.
+    partitions: BTreeMap<u64, Cached>,
+    /// Where in it each stands.
+    places: BTreeMap<Key, u64>,
+    next_place: u64,
+    share: Share,
+}
+
+struct Entry {
+    used_ms: AtomicI64,
+    session: Mutex<Session>,
+}
+
+/// How many partitions all sessions hold together.
+struct Held {
+    partitions: AtomicUsize,
+    most: usize,
+}
+
+/// A session's part of that, given back on drop.
+struct Share {
+    held: Arc<Held>,
+    mine: usize,
 }
 
 /// What a fetch request says of sessions.
@@ -77,24 +103,33 @@ pub enum Context {
 
 pub struct FetchSessions {
     slots: usize,
-    sessions: BTreeMap<i32, Session>,
+    held: Arc<Held>,
+    sessions: BTreeMap<i32, Arc<Entry>>,
 }
 
 impl FetchSessions {
     pub fn new(slots: usize) -> FetchSessions {
-        FetchSessions { slots, sessions: BTreeMap::new() }
+        FetchSessions::limited(slots, PARTITIONS_MAX)
+    }
+
+    /// All sessions together hold `most` partitions at most.
+    fn limited(slots: usize, most: usize) -> FetchSessions {
+        let held = Arc::new(Held { partitions: AtomicUsize::new(0), most });
+        FetchSessions { slots, held, sessions: BTreeMap::new() }
     }
 
     /// `new_id`: random bits for a session that may be made.
-    pub fn begin(&mut self, request: Request, new_id: u64, now: i64) -> Context {
+    pub fn begin(all: &Mutex<FetchSessions>, request: Request, new_id: u64, now: i64) -> Context {
         if matches!(request.epoch, INITIAL_EPOCH | FINAL_EPOCH) {
-            self.sessions.remove(&request.session_id);
-            let session_id = if request.epoch == INITIAL_EPOCH { self.make(&request, new_id, now) } else { 0 };
+            let ended = all.lock().sessions.remove(&request.session_id);
+            // Behind the lock: it may be large.
+            drop(ended);
+            let session_id = if request.epoch == INITIAL_EPOCH { make(all, &request, new_id, now) } else { 0 };
             return Context::Full { session_id, asks: request.asks };
         }
-        let Some(session) = self.sessions.get_mut(&request.session_id) else {
-            return Context::Error(FETCH_SESSION_ID_NOT_FOUND);
-        };
+        let found = all.lock().sessions.get(&request.session_id).cloned();
+        let Some(entry) = found else { return Context::Error(FETCH_SESSION_ID_NOT_FOUND) };
+        let mut session = entry.session.lock();
         if session.uses_ids != request.uses_ids {
             return Context::Error(FETCH_SESSION_TOPIC_ID_ERROR);
         }
@@ -102,32 +137,48 @@ impl FetchSessions {
             return Context::Error(INVALID_FETCH_SESSION_EPOCH);
         }
         session.next_epoch = if request.epoch == i32::MAX { 1 } else { request.epoch + 1 };
-        session.used_ms = now;
-        session.update(request.asks, &request.forgotten);
-        if session.partitions.is_empty() {
-            self.sessions.remove(&request.session_id);
+        entry.used_ms.store(now, Ordering::Relaxed);
+        let has_room = session.update(request.asks, &request.forgotten);
+        if has_room && !session.partitions.is_empty() {
+            let asks = session.partitions.values().map(|cached| (cached.key.clone(), cached.ask)).collect();
+            return Context::Incremental { session_id: request.session_id, asks };
+        }
+        drop(session);
+        end(all, request.session_id, &entry);
+        if has_room {
             return Context::Full { session_id: 0, asks: Vec::new() };
         }
-        let asks = session.partitions.iter().map(|cached| (cached.key.clone(), cached.ask)).collect();
-        Context::Incremental { session_id: request.session_id, asks }
+        // It is gone, as when others need its place: the client starts anew with all it wants.
+        Context::Error(FETCH_SESSION_ID_NOT_FOUND)
     }
 
     /// Notes what was answered: of an incremental fetch the indices (into its asks) that are news come back, and partitions that
     /// gave records go to the end of the order, for fairness.
-    pub fn answered(&mut self, session_id: i32, asks: &[(Key, Ask)], replies: &[PartitionReply]) -> Vec<usize> {
-        let Some(session) = self.sessions.get_mut(&session_id) else { return (0..replies.len()).collect() };
+    pub fn answered(
+        all: &Mutex<FetchSessions>,
+        session_id: i32,
+        asks: &[(Key, Ask)],
+        replies: &[PartitionReply],
+    ) -> Vec<usize> {
+        let found = all.lock().sessions.get(&session_id).cloned();
+        let Some(entry) = found else { return (0..replies.len()).collect() };
+        let mut session = entry.session.lock();
         // Another request may have changed the session meanwhile: then everything is news.
         let same = session.partitions.len() == asks.len()
-            && session.partitions.iter().zip(asks).all(|(cached, (key, _))| cached.key == *key);
+            && session.partitions.values().zip(asks).all(|(cached, (key, _))| cached.key == *key);
         if !same {
             return (0..replies.len()).collect();
         }
-        let tell = |(at, cached): (usize, &mut Cached)| cached.tell(&replies[at]).then_some(at);
-        let news = session.partitions.iter_mut().enumerate().filter_map(tell).collect();
-        let (with, mut without): (Vec<_>, Vec<_>) =
-            session.partitions.drain(..).enumerate().partition(|(at, _)| !replies[*at].records.is_empty());
-        without.extend(with);
-        session.partitions.extend(without.into_iter().map(|(_, cached)| cached));
+        let (mut news, mut served) = (Vec::new(), Vec::new());
+        for (at, ((place, cached), reply)) in session.partitions.iter_mut().zip(replies).enumerate() {
+            if cached.tell(reply) {
+                news.push(at);
+            }
+            if !reply.records.is_empty() {
+                served.push(*place);
+            }
+        }
+        served.into_iter().for_each(|place| session.move_behind(place));
         news
     }
 
@@ -139,27 +190,51 @@ impl FetchSessions {
         self.sessions.is_empty()
     }
 
-    fn make(&mut self, request: &Request, new_id: u64, now: i64) -> i32 {
-        let held: usize = self.sessions.values().map(|session| session.partitions.len()).sum();
-        if self.slots == 0 || held + request.asks.len() > PARTITIONS_MAX {
-            return 0;
+    /// When all places are taken: takes out the session that was not used for longest, if that is long enough.
+    fn evict(&mut self, now: i64) -> Option<Arc<Entry>> {
+        if self.sessions.len() < self.slots {
+            return None;
         }
-        if self.sessions.len() >= self.slots {
-            let oldest = self.sessions.iter().min_by_key(|(_, session)| session.used_ms);
-            match oldest.filter(|(_, session)| now - session.used_ms >= EVICT_AFTER_MS).map(|(id, _)| *id) {
-                Some(id) => self.sessions.remove(&id),
-                None => return 0,
-            };
-        }
-        let id = i32::try_from(new_id % (i32::MAX as u64 - 1)).unwrap_or(0) + 1;
-        if self.sessions.contains_key(&id) {
-            return 0;
-        }
-        let mut session =
-            Session { uses_ids: request.uses_ids, next_epoch: 1, used_ms: now, partitions: VecDeque::new() };
-        session.update(request.asks.clone(), &[]);
-        self.sessions.insert(id, session);
-        id
+        let used_ms = self.sessions.iter().map(|(id, entry)| (entry.used_ms.load(Ordering::Relaxed), *id));
+        let (oldest_ms, id) = used_ms.min()?;
+        if now - oldest_ms >= EVICT_AFTER_MS { self.sessions.remove(&id) } else { None }
+    }
+
+    /// Whether a session of so many partitions may be made under this id.
+    fn has_place(&self, id: i32, partitions: usize) -> bool {
+        let held = self.held.partitions.load(Ordering::Relaxed);
+        self.sessions.len() < self.slots
+            && held.saturating_add(partitions) <= self.held.most
+            && !self.sessions.contains_key(&id)
+    }
+}
+
+/// The id of a new session with what is asked for; 0: there is no room for it.
+fn make(all: &Mutex<FetchSessions>, request: &Request, new_id: u64, now: i64) -> i32 {
+    let id = i32::try_from(new_id % (i32::MAX as u64 - 1)).unwrap_or(0) + 1;
+    let mut sessions = all.lock();
+    let evicted = sessions.evict(now);
+    let session = Session::new(request.uses_ids, sessions.held.clone());
+    let entry = Arc::new(Entry { used_ms: AtomicI64::new(now), session: Mutex::new(session) });
+    let has_place = sessions.has_place(id, request.asks.len());
+    if has_place {
+        sessions.sessions.insert(id, entry.clone());
+    }
+    drop(sessions);
+    drop(evicted);
+    // Nobody knows its id before the answer.
+    if has_place && entry.session.lock().update(request.asks.clone(), &[]) {
+        return id;
+    }
+    end(all, id, &entry);
+    0
+}
+
+/// Takes a session out, unless its id is another's by now.
+fn end(all: &Mutex<FetchSessions>, id: i32, entry: &Arc<Entry>) {
+    let mut all = all.lock();
+    if all.sessions.get(&id).is_some_and(|there| Arc::ptr_eq(there, entry)) {
+        all.sessions.remove(&id);
     }
 }
 
@@ -178,22 +253,73 @@ impl Cached {
 }
 
 impl Session {
-    fn update(&mut self, asks: Vec<(Key, Ask)>, forgotten: &[Key]) {
-        let mut places: BTreeMap<Key, usize> =
-            self.partitions.iter().enumerate().map(|(at, cached)| (cached.key.clone(), at)).collect();
+    fn new(uses_ids: bool, held: Arc<Held>) -> Session {
+        Session {
+            uses_ids,
+            next_epoch: 1,
+            partitions: BTreeMap::new(),
+            places: BTreeMap::new(),
+            next_place: 0,
+            share: Share { held, mine: 0 },
+        }
+    }
+
+    /// Takes over what a request changes. `false`: all sessions together would hold too much; this one is of no use any more.
+    fn update(&mut self, asks: Vec<(Key, Ask)>, forgotten: &[Key]) -> bool {
         for (key, ask) in asks {
-            match places.get(&key) {
-                Some(at) => self.partitions[*at].ask = ask,
-                None => {
-                    places.insert(key.clone(), self.partitions.len());
-                    self.partitions.push_back(Cached { key, ask, high_watermark: -1, log_start: -1 });
+            if let Some(place) = self.places.get(&key) {
+                if let Some(cached) = self.partitions.get_mut(place) {
+                    cached.ask = ask;
                 }
+            } else if self.share.grow() {
+                self.add(Cached { key, ask, high_watermark: -1, log_start: -1 });
+            } else {
+                return false;
             }
         }
-        if !forgotten.is_empty() {
-            let forgotten: std::collections::BTreeSet<_> = forgotten.iter().collect();
-            self.partitions.retain(|cached| !forgotten.contains(&cached.key));
+        for key in forgotten {
+            if let Some(place) = self.places.remove(key) {
+                self.partitions.remove(&place);
+                self.share.shrink();
+            }
         }
+        true
+    }
+
+    /// Behind all others.
+    fn add(&mut self, cached: Cached) {
+        self.places.insert(cached.key.clone(), self.next_place);
+        self.partitions.insert(self.next_place, cached);
+        self.next_place += 1;
+    }
+
+    fn move_behind(&mut self, place: u64) {
+        if let Some(cached) = self.partitions.remove(&place) {
+            self.add(cached);
+        }
+    }
+}
+
+impl Share {
+    /// By one partition; `false`: there are as many as there may be.
+    fn grow(&mut self) -> bool {
+        self.mine += 1;
+        let has_room = self.held.partitions.fetch_add(1, Ordering::Relaxed) < self.held.most;
+        if !has_room {
+            self.shrink();
+        }
+        has_room
+    }
+
+    fn shrink(&mut self) {
+        self.mine -= 1;
+        self.held.partitions.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.held.partitions.fetch_sub(self.mine, Ordering::Relaxed);
     }
 }
 
@@ -216,6 +342,14 @@ mod tests {
         }
     }
 
+    fn sessions(slots: usize, most: usize) -> Mutex<FetchSessions> {
+        Mutex::new(FetchSessions::limited(slots, most))
+    }
+
+    fn begin(all: &Mutex<FetchSessions>, request: Request, new_id: u64, now: i64) -> Context {
+        FetchSessions::begin(all, request, new_id, now)
+    }
+
     fn indices(context: &Context) -> Vec<i32> {
         match context {
             Context::Full { asks, .. } | Context::Incremental { asks, .. } => {
@@ -232,46 +366,94 @@ mod tests {
 
     #[test]
     fn a_session_lives_through_its_requests() {
-        let mut sessions = FetchSessions::new(2);
-        let Context::Full { session_id, .. } = sessions.begin(request(0, 0, &[0, 1, 2], &[]), 41, 0) else { panic!() };
+        let sessions = sessions(2, 100);
+        let full = begin(&sessions, request(0, 0, &[0, 1, 2], &[]), 41, 0);
+        let Context::Full { session_id, .. } = full else { panic!() };
         assert_eq!(session_id, 42);
         let asks: Vec<_> = request(0, 0, &[0, 1, 2], &[]).asks;
-        sessions.answered(42, &asks, &[reply(0, 1, b"x"), reply(1, 1, b""), reply(2, 1, b"")]);
-        let next = sessions.begin(request(42, 1, &[], &[]), 0, 0);
+        FetchSessions::answered(&sessions, 42, &asks, &[reply(0, 1, b"x"), reply(1, 1, b""), reply(2, 1, b"")]);
+        let next = begin(&sessions, request(42, 1, &[], &[]), 0, 0);
         assert_eq!(indices(&next), [1, 2, 0], "what gave records waits");
         let Context::Incremental { asks, .. } = next else { panic!() };
-        let news = sessions.answered(42, &asks, &[reply(1, 1, b""), reply(2, 5, b""), reply(0, 1, b"")]);
+        let replies = [reply(1, 1, b""), reply(2, 5, b""), reply(0, 1, b"")];
+        let news = FetchSessions::answered(&sessions, 42, &asks, &replies);
         assert_eq!(news, [1], "only a changed high watermark is news");
-        let forgot = sessions.begin(request(42, 2, &[7], &[1]), 0, 0);
+        let forgot = begin(&sessions, request(42, 2, &[7], &[1]), 0, 0);
         assert_eq!(indices(&forgot), [2, 0, 7]);
-        assert_eq!(sessions.begin(request(42, 2, &[], &[]), 0, 0), Context::Error(71));
-        assert_eq!(sessions.begin(request(9, 1, &[], &[]), 0, 0), Context::Error(70));
-        assert_eq!(sessions.begin(request(0, -7, &[0], &[]), 0, 0), Context::Error(70), "no epoch of a full fetch");
-        assert_eq!(sessions.begin(request(42, i32::MIN, &[], &[]), 0, 0), Context::Error(71));
+        assert_eq!(begin(&sessions, request(42, 2, &[], &[]), 0, 0), Context::Error(71));
+        assert_eq!(begin(&sessions, request(9, 1, &[], &[]), 0, 0), Context::Error(70));
+        assert_eq!(begin(&sessions, request(0, -7, &[0], &[]), 0, 0), Context::Error(70), "no epoch of a full fetch");
+        assert_eq!(begin(&sessions, request(42, i32::MIN, &[], &[]), 0, 0), Context::Error(71));
         let mut by_id = request(42, 3, &[], &[]);
         by_id.uses_ids = true;
-        assert_eq!(sessions.begin(by_id, 0, 0), Context::Error(106));
-        let closed = sessions.begin(request(42, -1, &[3], &[]), 0, 0);
+        assert_eq!(begin(&sessions, by_id, 0, 0), Context::Error(106));
+        let closed = begin(&sessions, request(42, -1, &[3], &[]), 0, 0);
         assert!(matches!(closed, Context::Full { session_id: 0, .. }));
-        assert!(sessions.is_empty());
+        assert!(sessions.lock().is_empty());
     }
 
     #[test]
     fn slots_are_limited() {
-        let mut sessions = FetchSessions::new(1);
-        assert!(matches!(sessions.begin(request(0, 0, &[0], &[]), 1, 0), Context::Full { session_id: 2, .. }));
-        assert!(matches!(sessions.begin(request(0, 0, &[0], &[]), 2, 100), Context::Full { session_id: 0, .. }));
-        let later = sessions.begin(request(0, 0, &[0], &[]), 3, EVICT_AFTER_MS);
+        let sessions = sessions(1, 100);
+        assert!(matches!(begin(&sessions, request(0, 0, &[0], &[]), 1, 0), Context::Full { session_id: 2, .. }));
+        assert!(matches!(begin(&sessions, request(0, 0, &[0], &[]), 2, 100), Context::Full { session_id: 0, .. }));
+        let later = begin(&sessions, request(0, 0, &[0], &[]), 3, EVICT_AFTER_MS);
         assert!(matches!(later, Context::Full { session_id: 4, .. }), "{later:?}");
-        assert_eq!(sessions.len(), 1);
+        assert_eq!(sessions.lock().len(), 1);
     }
 
     #[test]
     fn an_empty_session_ends() {
-        let mut sessions = FetchSessions::new(1);
-        sessions.begin(request(0, 0, &[0], &[]), 1, 0);
-        let ended = sessions.begin(request(2, 1, &[], &[0]), 1, 0);
+        let sessions = sessions(1, 100);
+        begin(&sessions, request(0, 0, &[0], &[]), 1, 0);
+        let ended = begin(&sessions, request(2, 1, &[], &[0]), 1, 0);
         assert_eq!(ended, Context::Full { session_id: 0, asks: vec![] });
-        assert!(sessions.is_empty());
+        assert!(sessions.lock().is_empty());
+    }
+
+    #[test]
+    fn what_all_sessions_hold_is_bounded() {
+        let sessions = sessions(4, 4);
+        let held = || sessions.lock().held.partitions.load(Ordering::Relaxed);
+        begin(&sessions, request(0, 0, &[0, 1], &[]), 1, 0);
+        begin(&sessions, request(0, 0, &[0], &[]), 2, 0);
+        assert_eq!(indices(&begin(&sessions, request(2, 1, &[2], &[]), 0, 0)), [0, 1, 2], "a session grows");
+        assert_eq!(held(), 4);
+        let full = begin(&sessions, request(0, 0, &[0], &[]), 3, 0);
+        assert!(matches!(full, Context::Full { session_id: 0, .. }), "no room for another");
+        assert_eq!(indices(&begin(&sessions, request(2, 2, &[1], &[]), 0, 0)), [0, 1, 2], "what it has is no more");
+        assert_eq!(begin(&sessions, request(3, 1, &[5], &[]), 0, 0), Context::Error(70), "it would be too much");
+        assert_eq!(begin(&sessions, request(3, 2, &[], &[]), 0, 0), Context::Error(70), "it starts anew");
+        assert_eq!(held(), 3);
+        assert_eq!(sessions.lock().len(), 1);
+        assert_eq!(indices(&begin(&sessions, request(2, 3, &[], &[0, 1, 1, 9]), 0, 0)), [2]);
+        let again = begin(&sessions, request(0, 0, &[0, 1, 2], &[]), 4, 0);
+        assert!(matches!(again, Context::Full { session_id: 5, .. }), "what was forgotten makes room: {again:?}");
+        begin(&sessions, request(5, -1, &[], &[]), 0, 0);
+        assert_eq!(held(), 1);
+    }
+
+    #[test]
+    fn changes_find_their_partitions_wherever_they_stand() {
+        let sessions = sessions(1, 100);
+        let asks = request(0, 0, &[0, 1, 2], &[]).asks;
+        begin(&sessions, request(0, 0, &[0, 1, 2], &[]), 1, 0);
+        FetchSessions::answered(&sessions, 2, &asks, &[reply(0, 1, b"x"), reply(1, 1, b""), reply(2, 1, b"x")]);
+        let mut change = request(2, 1, &[0, 7], &[1]);
+        change.asks[0].1.offset = 5;
+        let Context::Incremental { asks, .. } = begin(&sessions, change, 0, 0) else { panic!() };
+        let found: Vec<_> = asks.iter().map(|(key, ask)| (key.index, ask.offset)).collect();
+        assert_eq!(found, [(0, 5), (2, 0), (7, 0)]);
+    }
+
+    #[test]
+    fn who_works_on_a_session_keeps_no_other_waiting() {
+        let sessions = sessions(2, 100);
+        begin(&sessions, request(0, 0, &[0], &[]), 1, 0);
+        begin(&sessions, request(0, 0, &[0], &[]), 2, 0);
+        let busy = sessions.lock().sessions[&2].clone();
+        let _long_work = busy.session.lock();
+        assert_eq!(indices(&begin(&sessions, request(3, 1, &[], &[]), 0, 0)), [0]);
+        assert!(matches!(begin(&sessions, request(2, -1, &[], &[]), 0, 0), Context::Full { session_id: 0, .. }));
     }
 }

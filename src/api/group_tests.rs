@@ -18,6 +18,7 @@ use kafka_protocol::protocol::{Decodable, Encodable, Message, StrBytes};
 
 use super::context::{CoordinatorLocator, RequestContext, TopicLookup};
 use super::*;
+use crate::api::testing::passed;
 use crate::coord::log::memory::MemoryLog;
 use crate::coord::{Groups, Limits, OffsetsLog};
 use crate::types::TopicId;
@@ -86,7 +87,7 @@ fn join_request(group: &str, member: &str, instance: Option<&str>) -> JoinGroupR
 }
 
 async fn join(groups: &Groups, version: i16, request: JoinGroupRequest) -> JoinGroupResponse {
-    wire(version, join_group::handle(groups, &cx(version), request).await)
+    wire(version, join_group::handle(groups, &cx(version), request, &mut passed().await).await)
 }
 
 async fn sync(groups: &Groups, version: i16, group: &str, member: &str, generation: i32) -> SyncGroupResponse {
@@ -99,7 +100,7 @@ async fn sync(groups: &Groups, version: i16, group: &str, member: &str, generati
         .with_protocol_type((version >= 5).then(|| s("consumer")))
         .with_protocol_name((version >= 5).then(|| s("range")))
         .with_assignments(vec![assignment]);
-    wire(version, sync_group::handle(groups, &cx(version), request).await)
+    wire(version, sync_group::handle(groups, &cx(version), request, &mut passed().await).await)
 }
 
 /// A stable group of one; its member id and generation.
@@ -190,7 +191,7 @@ async fn join_and_sync_in_all_versions() {
         assert_eq!((wrong.error_code, wrong.assignment.len()), (22, 0));
     }
     let without = SyncGroupRequest::default().with_group_id(id("g5"));
-    assert_eq!(sync_group::handle(&groups, &cx(5), without).await.error_code, 23);
+    assert_eq!(sync_group::handle(&groups, &cx(5), without, &mut passed().await).await.error_code, 23);
 }
 
 #[tokio::test(start_paused = true)]
@@ -435,15 +436,17 @@ async fn handlers_run_in_tasks() {
     let (groups, _log) = start();
     let groups = Arc::new(groups);
     macro_rules! spawn {
-        ($api:ident, $request:ident $(, $port:expr)?) => {{
+        ($api:ident, $request:ident $(, $port:expr)? $(; $passed:expr)?) => {{
             let groups = groups.clone();
-            let task = tokio::spawn(async move { $api::handle(&groups $(, $port)?, &cx(0), $request::default()).await });
+            let task = tokio::spawn(async move {
+                $api::handle(&groups $(, $port)?, &cx(0), $request::default() $(, $passed)?).await
+            });
             assert!(tokio::time::timeout(Duration::from_secs(9), task).await.expect("it answers").is_ok());
         }};
     }
     spawn!(find_coordinator, FindCoordinatorRequest, &World);
-    spawn!(join_group, JoinGroupRequest);
-    spawn!(sync_group, SyncGroupRequest);
+    spawn!(join_group, JoinGroupRequest; &mut passed().await);
+    spawn!(sync_group, SyncGroupRequest; &mut passed().await);
     spawn!(heartbeat, HeartbeatRequest);
     spawn!(leave_group, LeaveGroupRequest);
     spawn!(offset_commit, OffsetCommitRequest, &World);

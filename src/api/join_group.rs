@@ -7,18 +7,29 @@ use bytes::Bytes;
 use kafka_protocol::messages::join_group_response::JoinGroupResponseMember;
 use kafka_protocol::messages::{JoinGroupRequest, JoinGroupResponse};
 use kafka_protocol::protocol::StrBytes;
+use tokio::sync::oneshot;
 
 use super::context::{RequestContext, optional_text, text};
+use super::unread::Passed;
 use crate::coord::message::{Input, Join, Joined, Limits, Reply, ReplyTo};
 use crate::coord::{GroupError, Groups};
 
-pub async fn handle(groups: &Groups, cx: &RequestContext, request: JoinGroupRequest) -> JoinGroupResponse {
-    let member_id = text(&request.member_id);
+pub async fn handle(
+    groups: &Groups,
+    cx: &RequestContext,
+    request: JoinGroupRequest,
+    passed: &mut Passed,
+) -> JoinGroupResponse {
+    let (group, member_id) = (text(&request.group_id), text(&request.member_id));
     let joined = match check(groups.limits(), &request) {
         Err(error) => Joined::refused(member_id, error),
         Ok(()) => {
             let join = join(groups, cx, &request);
-            match groups.call(request.group_id.as_str(), |reply| Input::Join(Join { reply, ..join })).await {
+            // All of it was copied, and it would keep its frame.
+            drop(request);
+            let kept_bytes = group.len() + member_id.len() + client_id_bytes(cx);
+            let input = |reply| Input::Join(Join { reply, ..join });
+            match hand_over(groups, &group, kept_bytes, passed, input).await {
                 Ok(Reply::Join(joined)) => joined,
                 Ok(_) => Joined::refused(member_id, GroupError::NotAvailable),
                 Err(error) => Joined::refused(member_id, error),
@@ -26,6 +37,38 @@ pub async fn handle(groups: &Groups, cx: &RequestContext, request: JoinGroupRequ
         }
     };
     response(cx.api_version, joined)
+}
+
+/// Gives a request that may wait for the other members to its group, and waits for the reply. When the group has it, it is the
+/// coordinator that bounds what it brought; the handler keeps no more than `kept_bytes`.
+pub(super) async fn hand_over(
+    groups: &Groups,
+    group: &str,
+    kept_bytes: usize,
+    passed: &mut Passed,
+    input: impl FnOnce(ReplyTo) -> Input,
+) -> Result<Reply, GroupError> {
+    loaded(groups, group).await?;
+    // Where those who wait keep too much already, it goes on to hold what its frame holds.
+    let _room = passed.waits(kept_bytes);
+    groups.call(group, input).await
+}
+
+/// Waits until the group's coordinator is loaded here: then it takes an input at once. Before that a request is still in the handler's
+/// hands, and thousands may be.
+async fn loaded(groups: &Groups, group: &str) -> Result<(), GroupError> {
+    let (looking, looked) = oneshot::channel::<()>();
+    tokio::select! {
+        biased;
+        // After the look it waits for commits, on which nothing depends here.
+        read = groups.read(group, move |_| drop(looking)) => read,
+        _ = looked => Ok(()),
+    }
+}
+
+/// What a handler keeps of the context.
+pub(super) fn client_id_bytes(cx: &RequestContext) -> usize {
+    cx.client_id.as_ref().map_or(0, String::len)
 }
 
 fn check(limits: &Limits, request: &JoinGroupRequest) -> Result<(), GroupError> {
@@ -97,3 +140,7 @@ fn response(version: i16, joined: Joined) -> JoinGroupResponse {
         .with_member_id(joined.member_id.into())
         .with_members(members.collect())
 }
+
+#[cfg(test)]
+#[path = "join_group_tests.rs"]
+mod tests;

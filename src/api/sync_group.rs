@@ -7,16 +7,28 @@ use kafka_protocol::messages::{SyncGroupRequest, SyncGroupResponse};
 use kafka_protocol::protocol::StrBytes;
 
 use super::context::{RequestContext, optional_text, text};
-use crate::coord::message::{Input, Limits, Reply, Sync, Synced};
+use super::join_group::{client_id_bytes, hand_over};
+use super::unread::Passed;
+use crate::coord::message::{Input, Limits, Reply, ReplyTo, Sync, Synced};
 use crate::coord::{GroupError, Groups};
 
-pub async fn handle(groups: &Groups, cx: &RequestContext, request: SyncGroupRequest) -> SyncGroupResponse {
-    let result = sync(groups, cx, &request).await;
+pub async fn handle(
+    groups: &Groups,
+    cx: &RequestContext,
+    request: SyncGroupRequest,
+    passed: &mut Passed,
+) -> SyncGroupResponse {
+    let result = sync(groups, cx, request, passed).await;
     response(cx.api_version, result)
 }
 
-async fn sync(groups: &Groups, cx: &RequestContext, request: &SyncGroupRequest) -> Result<Synced, GroupError> {
-    let group = request.group_id.as_str();
+async fn sync(
+    groups: &Groups,
+    cx: &RequestContext,
+    request: SyncGroupRequest,
+    passed: &mut Passed,
+) -> Result<Synced, GroupError> {
+    let group = text(&request.group_id);
     if group.is_empty() || group.len() > Limits::MAX_NAME_BYTES {
         return Err(GroupError::InvalidGroupId);
     }
@@ -27,18 +39,19 @@ async fn sync(groups: &Groups, cx: &RequestContext, request: &SyncGroupRequest) 
     let assignments = assignments
         .map(|assignment| (text(&assignment.member_id), Bytes::copy_from_slice(&assignment.assignment)))
         .collect();
-    let input = |reply| {
-        Input::Sync(Sync {
-            reply,
-            generation: request.generation_id,
-            member_id: text(&request.member_id),
-            instance_id: optional_text(&request.group_instance_id),
-            protocol_type: optional_text(&request.protocol_type),
-            protocol_name: optional_text(&request.protocol_name),
-            assignments,
-        })
+    let sync = Sync {
+        reply: ReplyTo(0),
+        generation: request.generation_id,
+        member_id: text(&request.member_id),
+        instance_id: optional_text(&request.group_instance_id),
+        protocol_type: optional_text(&request.protocol_type),
+        protocol_name: optional_text(&request.protocol_name),
+        assignments,
     };
-    match groups.call(group, input).await? {
+    // All of it was copied, and it would keep its frame.
+    drop(request);
+    let kept_bytes = group.len() + client_id_bytes(cx);
+    match hand_over(groups, &group, kept_bytes, passed, |reply| Input::Sync(Sync { reply, ..sync })).await? {
         Reply::Sync(result) => result,
         _ => Err(GroupError::NotAvailable),
     }

@@ -2,9 +2,16 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+use kafka_protocol::messages::ApiKey;
+use tokio_util::sync::CancellationToken;
+
 use super::context::RequestContext;
+use super::dispatch::Request;
 use super::ports::{AdminServices, LogView, NodeInfo, ProducerRow};
+use super::unread::{Passed, Unread};
 use crate::config::KafkaSettings;
+use crate::log::append::budget::Budget;
 use crate::meta::entry::{Change, Endpoint};
 use crate::meta::image::Image;
 use crate::meta::table::memory::MemoryTable;
@@ -86,4 +93,19 @@ pub async fn one_broker() -> AdminServices {
 
 pub fn at_version(api_version: i16) -> RequestContext {
     RequestContext { api_version, client_id: None, client_host: "127.0.0.1".to_owned() }
+}
+
+/// A frame of so many bytes, which are charged to `frames`.
+pub async fn request(frames: &Budget, bytes: usize) -> Request {
+    Request {
+        frame: Bytes::from(vec![0; bytes]),
+        charge: Arc::new(frames.charge(bytes).await),
+        client_host: Arc::from("127.0.0.1"),
+        gone: CancellationToken::new(),
+    }
+}
+
+/// What a request holds that is small.
+pub async fn passed() -> Passed {
+    Unread::new(0).pass(ApiKey::JoinGroup, request(&Budget::new(1), 1).await).await
 }

@@ -2,7 +2,7 @@
 //!
 //! A reader half turns bytes into requests ([`super::frames`]) and begins them in order; a writer half makes the answers one after the
 //! other and writes each ([`super::answers`]). Between them is a queue of at most [`UNANSWERED_MAX`] requests: a client that does not
-//! read its answers is not read from.
+//! read its answers is not read from, and little is read behind a request that may wait for minutes.
 //!
 //! Ends: the client closes, a frame is malformed or stalls, an answer is not read or asks to close, the place is needed, the session is
 //! over. Either half ends the other.
@@ -13,8 +13,10 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::FutureExt;
+use kafka_protocol::messages::ApiKey;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
 
 use super::Stops;
 use super::answers;
@@ -68,6 +70,8 @@ impl Ended {
 struct Pending {
     answer: futures::future::BoxFuture<'static, Reply>,
     held: Held,
+    /// Of a request that may wait for minutes: see [`Frames::waits`].
+    waits: Option<OwnedSemaphorePermit>,
 }
 
 /// Bytes of a request that was not answered yet.
@@ -103,9 +107,14 @@ pub(super) async fn run<S>(
     let (input, output) = tokio::io::split(stream);
     let (queue, pending) = mpsc::channel(UNANSWERED_MAX);
     let guest = place.guest.clone();
-    let frames = Frames { input, unfinished, guest: guest.clone() };
-    let mut reader =
-        Reader { frames, host: Arc::from(peer.ip().to_string()), guest: guest.clone(), services: services.clone() };
+    let frames = Frames { input, unfinished, guest: guest.clone(), waits: Arc::new(Semaphore::new(1)) };
+    let mut reader = Reader {
+        frames,
+        host: Arc::from(peer.ip().to_string()),
+        guest: guest.clone(),
+        services: services.clone(),
+        gone: CancellationToken::new(),
+    };
     let mut writer = Writer { output, guest: guest.clone(), services: services.clone() };
     let ended = tokio::select! {
         biased;
@@ -132,6 +141,8 @@ struct Reader<R> {
     host: Arc<str>,
     guest: Arc<Guest>,
     services: Arc<Services>,
+    /// Cancelled when nothing more comes from the client.
+    gone: CancellationToken,
 }
 
 impl<R: AsyncRead + Unpin> Reader<R> {
@@ -145,6 +156,9 @@ impl<R: AsyncRead + Unpin> Reader<R> {
                 begun = self.next() => begun,
             };
             let over = begun.is_err();
+            if over && !stops.accepting.is_cancelled() {
+                self.gone.cancel();
+            }
             if queue.send(begun).await.is_err() || over {
                 return;
             }
@@ -155,16 +169,25 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         let (frame, charge) = self.frames.next(&self.services.settings.kafka).await?;
         let held = Held::new(frame.len(), &self.guest);
         self.guest.used(self.services.env.clock.boot());
-        let request = Request { frame, charge: Arc::new(charge), client_host: self.host.clone() };
+        // It is free: the frame was not read before it was.
+        let waits = may_wait(&frame).then(|| self.frames.waits.clone().try_acquire_owned().ok()).flatten();
+        let request =
+            Request { frame, charge: Arc::new(charge), client_host: self.host.clone(), gone: self.gone.clone() };
         if mutant::on(Mutant::ParkedIsOvertaken) {
             let services = self.services.clone();
             #[expect(clippy::async_yields_async, reason = "the first step and the rest are awaited apart")]
             let mut begun = Box::pin(async move { api::begin(&services, request).await });
             let answer = (&mut begun).now_or_never().unwrap_or_else(|| Box::pin(async { begun.await.await }));
-            return Ok(Pending { answer, held });
+            return Ok(Pending { answer, held, waits });
         }
-        Ok(Pending { answer: api::begin(&self.services, request).await, held })
+        Ok(Pending { answer: api::begin(&self.services, request).await, held, waits })
     }
+}
+
+/// Whether the answer may be minutes in coming: for want of records, or of other members of a group.
+fn may_wait(frame: &[u8]) -> bool {
+    let key = frame.first_chunk().map(|key| i16::from_be_bytes(*key));
+    [ApiKey::Fetch, ApiKey::JoinGroup, ApiKey::SyncGroup].iter().any(|waits| key == Some(*waits as i16))
 }
 
 struct Writer<W> {
@@ -178,11 +201,13 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
     async fn run(&mut self, mut queue: mpsc::Receiver<Result<Pending, Ended>>) -> Ended {
         let services = &self.services;
         while let Some(pending) = queue.recv().await {
-            let Pending { answer, held } = match pending {
+            let Pending { answer, held, waits } = match pending {
                 Ok(pending) => pending,
                 Err(ended) => return ended,
             };
-            match answer.await {
+            let reply = answer.await;
+            drop(waits);
+            match reply {
                 Reply::Send(chunks, charge) => {
                     services.metrics.sent_bytes.inc_by(chunks.iter().map(|chunk| chunk.len() as u64).sum());
                     if let Err(ended) = answers::send(&mut self.output, chunks, &charge, &services.unread).await {

@@ -9,6 +9,9 @@
 //! A long frame is charged step by step and holds what it has while it waits for more. One that is not long is charged whole when its
 //! first bytes have arrived: what it then needs is its client's to send, it never waits for another frame that waits. A slow frame
 //! for which nothing is left, and one that is too slow while a good part of its share is taken, ends its connection.
+//!
+//! Of what comes behind a request that may wait for minutes only the head is read, unless it carries records, until that is answered: it
+//! would hold its room for as long. (Kafka reads nothing at all behind a request that is not answered.)
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -17,6 +20,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use kafka_protocol::messages::ApiKey;
 use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
 use super::connection::{Ended, STALL_LIMIT};
@@ -129,6 +133,8 @@ pub(super) struct Frames<R> {
     pub input: R,
     pub unfinished: Unfinished,
     pub guest: Arc<Guest>,
+    /// Its one permit is taken by a request that may wait for minutes, until that is answered.
+    pub waits: Arc<Semaphore>,
 }
 
 /// A frame that is arriving.
@@ -206,6 +212,10 @@ impl<R: AsyncRead + Unpin> Frames<R> {
         let length = check_length(&start, settings.socket_request_max_bytes)?;
         let head = &start[LENGTH_BYTES..];
         check_cap(head, length)?;
+        if !carries_records(head) {
+            // Given back at once; it is never closed.
+            drop(self.waits.acquire().await);
+        }
         let arriving = Arriving::new(head, length);
         let classes = self.unfinished.of(head);
         let (budget, shares) = (classes.budget.clone(), classes.of(length).clone());
@@ -332,7 +342,12 @@ mod tests {
         let mut start = u32::try_from(length).expect("a length").to_be_bytes().to_vec();
         start.resize(LENGTH_BYTES + sent, 0);
         client.write_all(&start).await.expect("has room");
-        (client, Frames { input, unfinished: unfinished.clone(), guest: Arc::new(Guest::default()) })
+        (client, frames_of(input, unfinished))
+    }
+
+    fn frames_of(input: DuplexStream, unfinished: &Unfinished) -> Frames<DuplexStream> {
+        let (guest, waits) = (Arc::new(Guest::default()), Arc::new(Semaphore::new(1)));
+        Frames { input, unfinished: unfinished.clone(), guest, waits }
     }
 
     #[tokio::test(start_paused = true)]
@@ -388,6 +403,33 @@ mod tests {
             assert!(read.await.is_err(), "it is not complete");
             drop(frames);
             assert_eq!(budget.used(), 0);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_comes_behind_one_that_waits_holds_no_room() {
+        const LENGTH: usize = 100 << 10;
+        let budget = Budget::new(8 << 20);
+        let classes = Classes::new(&budget);
+        let unfinished = Unfinished { records: classes.clone(), control: classes.clone(), links: classes };
+        let settings = KafkaSettings::default();
+        for (key, held) in [(ApiKey::Metadata, 0), (ApiKey::Produce, LENGTH)] {
+            let (mut client, input) = tokio::io::duplex(1 << 20);
+            let mut frame = u32::try_from(LENGTH).expect("a length").to_be_bytes().to_vec();
+            frame.extend_from_slice(&(key as i16).to_be_bytes());
+            frame.resize(LENGTH_BYTES + LENGTH, 0);
+            client.write_all(&frame).await.expect("has room");
+            let mut frames = frames_of(input, &unfinished);
+            let answered = frames.waits.clone().try_acquire_owned().expect("nobody waits");
+            let mut next = Box::pin(frames.next(&settings));
+            let early = tokio::time::timeout(Duration::from_secs(60), &mut next).await;
+            assert_eq!((early.is_ok(), budget.used()), (held > 0, held), "{key:?}");
+            drop(answered);
+            let (frame, charge) = match early {
+                Ok(read) => read.expect("a frame"),
+                Err(_) => next.await.expect("a frame"),
+            };
+            assert_eq!((frame.len(), charge.bytes()), (LENGTH, LENGTH), "{key:?}");
         }
     }
 

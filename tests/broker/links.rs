@@ -22,6 +22,8 @@ use alluvium::types::env::testing::env;
 use alluvium::types::metrics::Metrics;
 use alluvium::wire::link::{Ask, decode_answer, encode_ask};
 use async_trait::async_trait;
+use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
+use kafka_protocol::messages::{ApiKey, DescribeConfigsRequest, DescribeConfigsResponse};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
@@ -186,6 +188,12 @@ async fn a_change_is_known_to_others_within_milliseconds() {
     assert_eq!(create_topic(&mut client, "unheard", 3).await, 0);
     sleep(Duration::from_secs(60)).await;
     assert_eq!(revision(&nodes[1]), before);
+    // But who asks about it, and takes the answer for the last word, is answered by the table.
+    let topic = DescribeConfigsResource::default().with_resource_type(2).with_resource_name("unheard".into());
+    let request = DescribeConfigsRequest::default().with_resources(vec![topic]);
+    let mut client = world.client(2).await;
+    let answer: DescribeConfigsResponse = client.call(ApiKey::DescribeConfigs, 4, &request).await.expect("answers");
+    assert_eq!(answer.results[0].error_code, 0);
 }
 
 #[tokio::test(start_paused = true)]

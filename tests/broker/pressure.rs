@@ -8,13 +8,15 @@ use alluvium::store::fault::{Call, Fault, FaultRates, FaultStore};
 use alluvium::types::env::Env;
 use alluvium::wire::batch::{BatchHeader, batches};
 use alluvium::wire::codec::Codec;
+use bytes::{BufMut, BytesMut};
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
 use kafka_protocol::messages::{
     ApiKey, ApiVersionsRequest, ApiVersionsResponse, FetchRequest, FetchResponse, GroupId, JoinGroupRequest,
-    JoinGroupResponse, MetadataRequest, MetadataResponse, ProduceResponse,
+    JoinGroupResponse, MetadataRequest, MetadataResponse, ProduceResponse, RequestHeader,
 };
-use kafka_protocol::protocol::StrBytes;
+use kafka_protocol::protocol::{Encodable, HeaderVersion, StrBytes};
+use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::client::Client;
@@ -39,7 +41,7 @@ fn one_partition(offset: i64) -> FetchRequest {
 }
 
 /// Sends until the broker reads no more; counts the bytes.
-async fn flood(mut client: Client<tokio::net::TcpStream>, sent: Arc<AtomicUsize>) {
+async fn flood(mut client: Client<TcpStream>, sent: Arc<AtomicUsize>) {
     let value = "x".repeat(20_000);
     loop {
         let request = produce_request("t", 0, batch(None, &[&value]), -1);
@@ -256,5 +258,133 @@ async fn who_was_idle_for_longest_leaves_when_all_places_are_taken() {
     let answer: FetchResponse = waits.receive(id, FETCH).await.expect("who waits for an answer has not left");
     assert_eq!(answer.responses[0].partitions[0].high_watermark, 1);
     drop((idle, next));
+    broker.stop().await.expect("a clean end");
+}
+
+/// The room for frames without records: so many of so many bytes each.
+const FRAMES: usize = 16;
+const FRAME_BYTES: usize = 8 << 10;
+
+/// Sends a request with zeros behind it, which nobody looks at: its frame takes a part of the room.
+async fn send_padded<Q>(client: &mut Client<TcpStream>, key: ApiKey, version: i16, id: i32, request: &Q)
+where
+    Q: Encodable + HeaderVersion,
+{
+    let header = RequestHeader::default()
+        .with_request_api_key(key as i16)
+        .with_request_api_version(version)
+        .with_correlation_id(id);
+    let mut frame = BytesMut::new();
+    frame.put_i32(FRAME_BYTES as i32);
+    header.encode(&mut frame, Q::header_version(version)).expect("header");
+    request.encode(&mut frame, version).expect("request");
+    frame.resize(4 + FRAME_BYTES, 0);
+    client.send_raw(&frame).await.expect("sends");
+}
+
+/// When those who wait have had time to be read.
+async fn is_answered(client: &mut Client<TcpStream>, case: &str) {
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let request = MetadataRequest::default().with_topics(None);
+    let answer = client.call::<_, MetadataResponse>(ApiKey::Metadata, 12, &request);
+    tokio::time::timeout(Duration::from_secs(10), answer).await.expect(case).expect("answers");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_that_only_wait_leave_their_room_to_others() {
+    let broker = Broker::start(shared_memory(), |settings| {
+        settings.flush_bytes = 64 << 10;
+        settings.buffer_bytes = 8 * FRAMES * FRAME_BYTES;
+    })
+    .await;
+    let mut other = broker.client().await;
+    assert_eq!(create_topic(&mut other, "t", 1).await, 0);
+    let first: JoinGroupResponse = other.call(ApiKey::JoinGroup, 2, &join("")).await.expect("answers");
+    assert_eq!(first.error_code, 0);
+    let poll = one_partition(0).with_max_wait_ms(60_000).with_min_bytes(1);
+    let all_topics = MetadataRequest::default().with_topics(None);
+    let (mut polls, mut joins, mut behind) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..FRAMES {
+        let mut client = broker.client().await;
+        send_padded(&mut client, ApiKey::Fetch, FETCH, 1, &poll).await;
+        polls.push(client);
+    }
+    is_answered(&mut other, "beside long polls").await;
+    for _ in 0..FRAMES {
+        let mut client = broker.client().await;
+        send_padded(&mut client, ApiKey::JoinGroup, 2, 1, &join("")).await;
+        joins.push(client);
+    }
+    is_answered(&mut other, "beside members who wait for the first").await;
+    for _ in 0..FRAMES {
+        let mut client = broker.client().await;
+        let id = client.send(ApiKey::Fetch, FETCH, &poll).await.expect("sends");
+        send_padded(&mut client, ApiKey::Metadata, 12, id + 1, &all_topics).await;
+        behind.push((client, id));
+    }
+    is_answered(&mut other, "beside what comes behind long polls").await;
+    let end = async {
+        assert_eq!(produce(&mut other, "t", batch(None, &["a"])).await, (0, 0));
+        let again: JoinGroupResponse =
+            other.call(ApiKey::JoinGroup, 2, &join(first.member_id.as_str())).await.expect("answers");
+        assert_eq!(again.error_code, 0);
+        for mut client in polls {
+            let polled: FetchResponse = client.receive(1, FETCH).await.expect("woken");
+            assert_eq!(polled.responses[0].partitions[0].high_watermark, 1);
+        }
+        for mut client in joins {
+            assert_eq!(client.receive::<JoinGroupResponse>(1, 2).await.expect("answers").error_code, 0);
+        }
+        for (mut client, id) in behind {
+            client.receive::<FetchResponse>(id, FETCH).await.expect("woken");
+            client.receive::<MetadataResponse>(id + 1, 12).await.expect("answers");
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), end).await.expect("everybody is answered");
+    broker.stop().await.expect("a clean end");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_poll_of_a_client_that_left_keeps_no_place() {
+    let broker = Broker::start(shared_memory(), |settings| settings.max_connections = 1).await;
+    let mut leaves = broker.client().await;
+    assert_eq!(create_topic(&mut leaves, "t", 1).await, 0);
+    let poll = one_partition(0).with_max_wait_ms(60_000).with_min_bytes(1);
+    leaves.send(ApiKey::Fetch, FETCH, &poll).await.expect("sends");
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    drop(leaves);
+    let mut next = broker.client().await;
+    let versions = ApiVersionsRequest::default();
+    let answer = next.call::<_, ApiVersionsResponse>(ApiKey::ApiVersions, 0, &versions);
+    tokio::time::timeout(Duration::from_secs(10), answer).await.expect("has its place").expect("answers");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_poll_waits_for_what_it_wants_and_for_no_more_than_it_may_bring() {
+    let broker = Broker::start(shared_memory(), |settings| {
+        settings.flush_interval_ms = Some(1);
+        // One fetch may bring a quarter of as much.
+        settings.buffer_bytes = 16 << 20;
+    })
+    .await;
+    let mut client = broker.client().await;
+    assert_eq!(create_topic(&mut client, "t", 1).await, 0);
+    let value = "x".repeat(900_000);
+    for at in 0..6 {
+        assert_eq!(produce(&mut client, "t", batch(None, &[&value])).await, (0, at));
+    }
+    let cases = [(0, 5, 60_000, 3 << 20, 4 << 20), (5, 1, 300, 900_000, 1 << 20)];
+    for (offset, min_mib, max_wait_ms, least, most) in cases {
+        let mut poll = one_partition(offset).with_max_bytes(16 << 20);
+        poll = poll.with_min_bytes(min_mib << 20).with_max_wait_ms(max_wait_ms);
+        poll.topics[0].partitions[0].partition_max_bytes = 16 << 20;
+        let begun = Instant::now();
+        let answer = client.call::<_, FetchResponse>(ApiKey::Fetch, FETCH, &poll);
+        let answer = tokio::time::timeout(Duration::from_secs(20), answer).await.expect("in time").expect("answers");
+        let bytes = answer.responses[0].partitions[0].records.as_ref().map_or(0, |records| records.len());
+        assert!((least..=most).contains(&bytes), "{bytes} bytes from offset {offset}");
+        let waited = begun.elapsed() >= Duration::from_millis(290);
+        assert!(waited || offset == 0, "one batch is not enough");
+    }
     broker.stop().await.expect("a clean end");
 }

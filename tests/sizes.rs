@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use alluvium::meta::entry::{Change, Entry, TransferredPartitions};
 use alluvium::meta::image::Image;
-use alluvium::meta::table::bucket::BucketTable;
+use alluvium::meta::table::bucket::{self, BucketTable};
 use alluvium::meta::{MetaOptions, Metadata, snapshot};
 use alluvium::store::StoreRef;
 use alluvium::store::memory::MemoryStore;
@@ -124,6 +124,8 @@ async fn a_hundred_thousand_partitions_fit_into_a_hundred_mebibytes() {
 
     let store: StoreRef = Arc::new(MemoryStore::shared());
     store.create(&snapshot::key(image.revision), bytes.clone()).await.expect("free");
+    let last = Entry::new(image.revision, 1, vec![Change::Nop {}]);
+    store.create(&bucket::key(last.revision), last.encode()).await.expect("free");
     drop(image);
     let loading = Peak::watch();
     let began = Instant::now();

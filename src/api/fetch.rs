@@ -47,6 +47,9 @@ const FIRST_BATCH_BYTES: usize = 1 << 20;
 /// A fetch waits so long for room that others hold, and then answers with nothing.
 const ROOM_PATIENCE: Duration = Duration::from_secs(5);
 
+/// A fetch that finds no room to wait in is answered after so long, with what there is.
+const CROWDED_WAIT: Duration = Duration::from_millis(500);
+
 /// What a waiting request keeps of each partition, in bytes: ask, target and its place among those who wait for the partition, and when it
 /// is answered, plan and reply.
 const KEPT_PER_PARTITION: usize = 256;
@@ -205,6 +208,15 @@ async fn poll(
         let waits = !done || planned.iter().flatten().any(Planned::is_read);
         let may_wait = !waits || passed.waits(kept_bytes);
         if done || !may_wait {
+            if !done {
+                // No room to wait in: not for long, then, so that those who ask again at once do not keep everybody busy.
+                let pause = tokio::time::sleep_until(limits.until.min(Instant::now() + CROWDED_WAIT));
+                tokio::select! {
+                    () = pause => {}
+                    () = services.log.appender.ended() => {}
+                    () = passed.gone.cancelled() => {}
+                }
+            }
             let (replies, charge) = read_all(services, targets, limits, planned, parked).await;
             let bytes: usize = replies.iter().map(PartitionReply::record_bytes).sum();
             services.metrics.fetch_bytes.inc_by(bytes as u64);

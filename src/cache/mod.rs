@@ -128,12 +128,6 @@ enum Source {
     Fetch(Fetch, u64),
 }
 
-/// A small part of a block is copied: who holds it must not hold all of the block, which is charged to nobody once it is evicted.
-fn share_of(block: &Bytes, part: Range<usize>) -> Bytes {
-    const LARGE_PART: usize = 4;
-    if part.len() * LARGE_PART < block.len() { Bytes::copy_from_slice(&block[part]) } else { block.slice(part) }
-}
-
 impl MemoryBlockCache {
     /// Keeps at most about `capacity_bytes` of blocks.
     pub fn new(store: StoreRef, env: Env, capacity_bytes: usize, policy: ReadPolicy) -> MemoryBlockCache {
@@ -188,7 +182,7 @@ impl BlockCache for MemoryBlockCache {
             let start = block * BLOCK_BYTES;
             let from = range.start.saturating_sub(start);
             let to = (range.end - start).min(bytes.len() as u64);
-            share_of(bytes, index_of(from)..index_of(to))
+            bytes.slice(index_of(from)..index_of(to))
         });
         Ok(slices.collect())
     }

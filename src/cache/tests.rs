@@ -245,15 +245,3 @@ async fn what_is_new_stays_until_its_reader_comes() {
     let before = read_all(&new[..OBJECTS * 9 / 10]).await;
     assert_eq!(read_all(&new[..OBJECTS * 9 / 10]).await, before, "not even by chance");
 }
-
-/// What is held of many blocks is no more than four times what was asked for.
-#[tokio::test(start_paused = true)]
-async fn a_small_part_does_not_keep_its_block() {
-    let (_, cache, object, body) = setup().await;
-    let whole = cache.read(&object, 0..BLOCK_BYTES, SIZE).await.expect("it is there");
-    for (length, shares) in [(1, false), (BLOCK_BYTES / 8, false), (BLOCK_BYTES / 4, true), (BLOCK_BYTES, true)] {
-        let part = cache.read(&object, 0..length, SIZE).await.expect("it is there");
-        assert_eq!(part[0], body[..index_of(length)]);
-        assert_eq!(part[0].as_ptr() == whole[0].as_ptr(), shares, "{length} bytes");
-    }
-}

@@ -146,6 +146,8 @@ pub struct Group {
     pub(super) timers: Timers,
     /// What the members count for, in bytes.
     pub(super) metadata_bytes: usize,
+    /// What they counted for when the generation became stable: so much the group may have again after a rebalance, and counts for until then.
+    pub(super) reserved_bytes: usize,
     pub offsets: Offsets,
 }
 
@@ -170,6 +172,7 @@ impl Group {
             stored: false,
             timers: Timers::default(),
             metadata_bytes: 0,
+            reserved_bytes: 0,
             offsets: Offsets::default(),
         }
     }
@@ -216,9 +219,10 @@ impl Group {
         self.members.get(member_id?)
     }
 
-    /// What the members brought along and were assigned, in bytes; each counts for [`Limits::LEAST_MEMBER_BYTES`] at least.
+    /// What the members brought along and were assigned, in bytes; each counts for [`Limits::LEAST_MEMBER_BYTES`] at least. During a rebalance
+    /// no less than before it.
     pub fn metadata_bytes(&self) -> usize {
-        self.metadata_bytes
+        self.metadata_bytes.max(self.reserved_bytes)
     }
 
     pub fn state(&self) -> State {
@@ -271,6 +275,16 @@ impl Group {
         self.initial = state == State::PreparingRebalance && self.state == State::Empty;
         self.state = state;
         self.state_since_ms = Some(now.wall_ms);
+        self.reserve();
+    }
+
+    /// To be called in a new state.
+    pub(super) fn reserve(&mut self) {
+        match self.state {
+            State::Stable => self.reserved_bytes = self.metadata_bytes,
+            State::PreparingRebalance | State::CompletingRebalance => {}
+            _ => self.reserved_bytes = 0,
+        }
     }
 
     pub(super) fn is_leader(&self, member_id: &str) -> bool {

@@ -66,11 +66,11 @@ impl Group {
             let assignment = assignments.remove(&member.id).unwrap_or_default();
             member.assign(assignment, &mut self.metadata_bytes);
         }
-        let before = (self.state, self.state_since_ms);
+        let before = (self.state, self.state_since_ms, self.reserved_bytes);
         self.enter(State::Stable, step.now);
         let record = self.generation_record(|member| member.assignment.clone());
         if record.encode().size() > step.limits.max_record_bytes {
-            (self.state, self.state_since_ms) = before;
+            (self.state, self.state_since_ms, self.reserved_bytes) = before;
             return self.refuse_assignments(step, GroupError::TooLarge);
         }
         self.stored = true;
@@ -91,7 +91,7 @@ impl Group {
             after += bytes;
             most = most.max(bytes.saturating_sub(member.metadata_bytes()));
         }
-        after <= self.metadata_bytes || step.limits.has_room(step.held, most)
+        after <= self.metadata_bytes() || step.limits.has_room(step.held, most)
     }
 
     /// Nobody gets anything, all join again: the next generation may be a smaller one, or find room.

@@ -36,6 +36,7 @@ impl Group {
             self.metadata_bytes += member.metadata_bytes();
             self.members.insert(member.id.clone(), member);
         }
+        self.reserve();
         self.protocol_name = value.protocol;
         self.subscribed = self.compute_subscribed();
     }

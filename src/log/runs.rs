@@ -79,7 +79,7 @@ impl RunBook {
 
 impl Log {
     /// Turns readers to all runs that the image has by now. A manifest that can't be read holds up the runs of its session behind it; the first
-    /// such error is given.
+    /// such error is given. When the store does not answer, only what needs no reading is turned to.
     pub async fn follow_runs(&self) -> Result<(), RecoveryError> {
         if mutant::on(Mutant::KeepOldIndex) {
             return Ok(());
@@ -91,6 +91,7 @@ impl Log {
             self.meta.read(|image| switched.new_runs(image))
         };
         let mut unread: BTreeMap<SessionId, RecoveryError> = BTreeMap::new();
+        let mut silent: Option<RecoveryError> = None;
         for (session, run) in new {
             if unread.contains_key(&session) {
                 continue;
@@ -98,13 +99,22 @@ impl Log {
             let own = self.runs.own.lock().remove(&run.id);
             let manifest = match own {
                 Some(manifest) => manifest,
-                None => match self.footers.manifest(run.id).await {
-                    Ok(manifest) => Arc::new(manifest),
-                    Err(error) => {
-                        unread.insert(session, error);
-                        continue;
+                None => {
+                    let read = match &silent {
+                        Some(error) => Err(error.clone()),
+                        None => self.footers.manifest(run.id).await,
+                    };
+                    match read {
+                        Ok(manifest) => Arc::new(manifest),
+                        Err(error) => {
+                            if error.is_passing() {
+                                silent.get_or_insert(error.clone());
+                            }
+                            unread.insert(session, error);
+                            continue;
+                        }
                     }
-                },
+                }
             };
             *self.runs.switched.lock().counts.entry(session).or_default() += 1;
             self.switch(session, run, &manifest);

@@ -168,7 +168,7 @@ impl Collector {
             let now = self.room.log.env.clock.boot();
             self.room.log.meta.read(|image| self.ledger.observe(image, now));
             let swept = self.sweep_sessions(now).await;
-            let looked = if now >= folders { self.sweep_folders(now).await } else { Ok(()) };
+            let looked = if now >= folders { self.sweep_folders().await } else { Ok(()) };
             if now >= folders && looked.is_ok() {
                 folders = now + self.room.grace.max(pause);
             }
@@ -201,7 +201,7 @@ impl Collector {
         failed
     }
 
-    async fn sweep_folders(&mut self, begun: Duration) -> Result<(), StoreError> {
+    async fn sweep_folders(&mut self) -> Result<(), StoreError> {
         let names = self.room.log.footers.store.list_folders(RUNS_PREFIX).await?;
         let found: Vec<RunId> = names.iter().filter_map(|name| name.parse().ok()).collect();
         let garbage = self.room.log.meta.read(|image| {
@@ -212,8 +212,7 @@ impl Collector {
             }
             let named = |run| named.contains(&run);
             // The store may have taken its time, and what is garbage by this image may be so for a moment only.
-            let now = if mutant::on(Mutant::GraceFromBegin) { begun } else { self.room.log.env.clock.boot() };
-            self.ledger.folders(&found, image.revision, named, now)
+            self.ledger.folders(&found, image.revision, named, self.room.log.env.clock.boot())
         });
         let mut failed = Ok(());
         for run in garbage {

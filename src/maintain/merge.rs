@@ -201,7 +201,12 @@ impl Merger {
         let merged = self.merge_over(session, from, end).await;
         match &merged {
             Ok(()) => drop(self.failing.remove(&session)),
-            Err(error) => drop(self.failing.entry(session).or_insert_with(Patience::new).failed(&self.room, error)),
+            Err(error) => {
+                let patience = self.failing.entry(session).or_insert_with(Patience::new);
+                patience.failed(&self.room, error);
+                // One that fails slowly takes no more than half of the time.
+                patience.until += self.room.log.env.clock.boot().saturating_sub(now);
+            }
         }
         merged.is_ok()
     }

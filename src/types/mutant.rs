@@ -68,8 +68,6 @@ pub enum Mutant {
     ClaimTwice,
     /// Merged segments are deleted at once, while others still read them.
     DeleteWithoutGrace,
-    /// The grace period counts from the beginning of the pass that saw the garbage first, however long the store took.
-    GraceFromBegin,
     /// Segments are deleted when their merge is claimed, before it is committed.
     DeleteUnmerged,
     /// The lowest fence of a session is deleted with its segments.
@@ -147,7 +145,6 @@ impl Mutant {
         Mutant::CommitUnverified,
         Mutant::ClaimTwice,
         Mutant::DeleteWithoutGrace,
-        Mutant::GraceFromBegin,
         Mutant::DeleteUnmerged,
         Mutant::DeleteFences,
         Mutant::DeleteClaimed,

@@ -34,6 +34,9 @@ use crate::types::Offset;
 /// At least so many bytes are asked for at once, so that a small limit does not make many small reads.
 const READ_AT_LEAST: u64 = 64 * 1024;
 
+/// Less than so many bytes of a block are copied: who holds them must not hold all of it, which is charged to nobody once it is evicted.
+const SMALL_PART: usize = 128 * 1024;
+
 /// Pieces of one partition that are read side by side.
 const PIECES_AT_ONCE: usize = 4;
 
@@ -222,7 +225,12 @@ impl Reader {
             match found {
                 Ok((Cut::Batches(range), next)) => {
                     let reached_end = position + range.end as u64 == piece.range.end;
-                    return Ok(Found { slices: stretch.slices(range), reached_end, next });
+                    let small = from == From::Store && range.len() < SMALL_PART;
+                    let mut slices = stretch.slices(range);
+                    if small {
+                        slices = vec![Bytes::from(slices.concat())];
+                    }
+                    return Ok(Found { slices, reached_end, next });
                 }
                 Ok((Cut::Nothing, _)) => return Ok(Found { slices: Vec::new(), reached_end: false, next: None }),
                 Ok((Cut::Skip { bytes, next: after }, _)) => (position, next) = (position + bytes as u64, after),

@@ -169,6 +169,19 @@ async fn the_limit_counts_over_all_pieces() {
     assert!(matches!(outside, Err(ReadError::OutOfRange(_))), "{outside:?}");
 }
 
+/// Who holds a little of a block must not hold all of it.
+#[tokio::test]
+async fn what_is_small_is_copied_out_of_its_blocks() {
+    // (bytes of a value, whether the extent of four is given as the blocks' slices)
+    for (value, shares) in [(3000, false), (30_000, false), (40_000, true)] {
+        let mut blocks = Blocks::default();
+        let (slot, size) = partition(&mut blocks, 0, 0, 1, value);
+        let reader = reader(&Arc::new(blocks), 0);
+        let read = reader.read(&slot, 0, 4 * size, true).await.expect("it is there");
+        assert_eq!((offsets(&read).len(), read.slices.len() > 1), (4, shares), "{value}");
+    }
+}
+
 #[tokio::test]
 async fn damage_is_read_once_more_and_told_at_its_own_offsets() {
     let mut blocks = Blocks { damaged: BTreeSet::from([2]), ..Blocks::default() };

@@ -53,7 +53,6 @@ pub fn kinds(mutant: Mutant) -> &'static [Kind] {
         Mutant::RegainFromMemory => &[Kind::Regain],
         Mutant::CommitEarlierTenure => &[Kind::Regain, Kind::Scaling, Kind::Cluster],
         Mutant::OutOfRangeUnproven => &[Kind::Neighbours, Kind::Cluster, Kind::Regain],
-        Mutant::GraceFromBegin => &[Kind::Long],
         Mutant::CloseEarly => &[Kind::Neighbours, Kind::Cluster],
         Mutant::LeaveProven | Mutant::RaiseOverOlder | Mutant::SkipUnknown => &[Kind::Upgrade],
         Mutant::CloseOthersAtStart => &[Kind::Neighbours, Kind::Cluster, Kind::Scaling],

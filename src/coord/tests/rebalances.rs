@@ -195,19 +195,25 @@ fn what_a_group_had_needs_no_room() {
     bench.partition = Partition::beside(Limits { max_metadata_bytes: 100_000, ..limits() }, all.clone());
     bench.stable(&["a", "b", "c"]);
     let (text, more) = ("x".repeat(50_000), "x".repeat(60_000));
-    ["a", "b", "c"].map(|id| bench.join(rejoin(id)));
+    for id in ["a", "b", "c"] {
+        bench.join(rejoin(id));
+    }
     let generation = bench.generation();
     let leads = bench.sync("a", generation, &[("c", &text)]);
     assert!(bench.synced(leads).is_ok());
     let counted = all.fetch_add(200_000, Ordering::Relaxed);
     assert_eq!(bench.leave("c", None), Ok(()));
     assert_eq!(all.load(Ordering::Relaxed), 200_000 + counted, "it is kept for the group");
-    ["a", "b"].map(|id| bench.join(rejoin(id)));
+    for id in ["a", "b"] {
+        bench.join(rejoin(id));
+    }
     let generation = bench.generation();
     let leads = bench.sync("a", generation, &[("b", &text)]);
     assert!(bench.synced(leads).is_ok());
     assert_eq!(all.load(Ordering::Relaxed), 200_000 + counted - 1_024);
-    ["a", "b"].map(|id| bench.join(rejoin(id)));
+    for id in ["a", "b"] {
+        bench.join(rejoin(id));
+    }
     let generation = bench.generation();
     let leads = bench.sync("a", generation, &[("b", &more)]);
     assert_eq!(bench.synced(leads), &Err(GroupError::NotAvailable), "more than it had");

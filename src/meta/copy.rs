@@ -182,6 +182,7 @@ async fn mark_the_move(source: &History, revision: Revision, to: &str) -> Result
         ))),
         Outcome::Refused(reason) => Err(MetaError::Refused(reason)),
         Outcome::Abandoned => Err(MetaError::Unavailable("given up".to_owned())),
+        Outcome::Broken(error) => Err(error),
     }
 }
 

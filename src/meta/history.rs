@@ -1,10 +1,16 @@
 //! The one history: table, markers and snapshots together, so that nothing above sees an entry that might not be the truth.
 //!
 //! Every read of entries and every append ends with a look at `meta/closed/<generation>` ([`super::truncate`] says why it comes last).
+//!
+//! Where the table may lose what it answered, the last entry that was applied is looked at again with each read and each append: a table
+//! that holds another in its place, or none, holds another history, and the broker stops.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
 
 use super::MetaOptions;
 use super::entry::{Change, Entry, newer};
@@ -45,6 +51,8 @@ pub(super) struct History {
     pub append_timeout: Duration,
     /// Entries and snapshots up to this version are understood.
     pub supports: u16,
+    /// The last entry that was applied, and its nonce, where the table may lose it.
+    known: Mutex<Option<(Revision, String)>>,
 }
 
 /// What follows a revision.
@@ -68,6 +76,8 @@ pub(super) enum Outcome {
     Refused(String),
     /// The process ends before it is known.
     Abandoned,
+    /// The table can't be read on, and the entry is not seen in it.
+    Broken(MetaError),
 }
 
 /// What was read of the table when another broker was found to be first.
@@ -111,7 +121,19 @@ impl History {
             read_timeout: options.read_timeout,
             append_timeout: options.append_timeout,
             supports: options.supports,
+            known: Mutex::new(None),
         }
+    }
+
+    /// The entry was applied to the image: what follows must follow it.
+    pub fn learn(&self, entry: &Entry) {
+        if self.table.may_lose() {
+            *self.known.lock() = Some((entry.revision, entry.nonce.clone()));
+        }
+    }
+
+    fn known(&self, revision: Revision) -> Option<String> {
+        self.known.lock().as_ref().filter(|known| known.0 == revision).map(|known| known.1.clone())
     }
 
     pub fn objects(&self) -> Objects<'_> {
@@ -172,7 +194,7 @@ impl History {
 
     async fn try_after(&self, revision: Revision, look: bool, likely: usize) -> Result<Tail, MetaError> {
         let from = revision + 1;
-        let Chunk { bodies, end, gap } = self.read_likely(from, READ_MAX, likely).await?;
+        let Chunk { bodies, end, gap } = self.read_after(revision, likely).await?;
         let missing = from + bodies.len() as u64;
         let generations = if bodies.is_empty() && !look && !gap {
             None
@@ -194,6 +216,26 @@ impl History {
         let entries: Vec<Entry> = decoded.collect::<Result<_, _>>()?;
         self.check_moves(&entries)?;
         Ok(Tail::Entries { entries, complete: end })
+    }
+
+    /// The bodies after `revision`, whose own must still be there, as far as it is known.
+    async fn read_after(&self, revision: Revision, likely: usize) -> Result<Chunk, MetaError> {
+        let Some(nonce) = self.known(revision) else {
+            return self.read_likely(revision + 1, READ_MAX, likely).await;
+        };
+        let mut chunk = self.read_likely(revision, READ_MAX, likely + 1).await?;
+        let reason = match chunk.bodies.first() {
+            Some(body) if String::from_utf8_lossy(body).contains(&nonce) => {
+                chunk.bodies.remove(0);
+                return Ok(chunk);
+            }
+            Some(_) => "the revision holds another entry than it did: the table has lost writes and was written anew",
+            None if truncate::is_closed(self.objects(), generation_of(revision, self.generation)).await? => {
+                return self.read_likely(revision + 1, READ_MAX, likely).await;
+            }
+            None => "the revision was there, and is missing: the table has lost writes",
+        };
+        Err(MetaError::unreadable(self.object_name(revision), reason))
     }
 
     /// The table must not go on elsewhere.
@@ -254,14 +296,16 @@ impl History {
             }
             let original = waiters.any() || !may_have_landed;
             let sent = if original { body.clone() } else { no_op.clone() };
-            let attempt = self.table.append(entry.revision, sent);
-            let owner = match tokio::time::timeout(self.append_timeout, attempt).await {
+            let owner = match tokio::time::timeout(self.append_timeout, self.send(entry.revision, sent)).await {
                 Ok(Ok(Append::Appended)) if original => Some(true),
                 Ok(Ok(Append::Appended)) => Some(false),
                 Ok(Err(TableError::Permanent(reason))) if !may_have_landed => return Outcome::Refused(reason),
                 Ok(Ok(Append::Taken)) => match self.overtaken(entry).await {
-                    Some(outcome) => return outcome,
-                    None => self.owner(entry).await,
+                    Ok(outcome) => return outcome,
+                    Err(error) => match self.owner(entry).await {
+                        None if error.is_fatal() => return Outcome::Broken(error),
+                        owner => owner,
+                    },
                 },
                 Ok(Ok(Append::Unknown { .. })) if mutant::on(Mutant::TrustLostMeta) => Some(true),
                 Ok(Ok(Append::Unknown { .. }) | Err(_)) | Err(_) => {
@@ -283,14 +327,25 @@ impl History {
         }
     }
 
+    /// One attempt to append the body, behind the entry that is known to come before.
+    async fn send(&self, revision: Revision, body: Bytes) -> Result<Append, TableError> {
+        match self.known(revision - 1) {
+            Some(nonce) => self.table.append_after(&nonce, revision, body).await,
+            None => self.table.append(revision, body).await,
+        }
+    }
+
     /// Who was first, from a read of the revision and of what follows it, and a look after that: what a broker does after a loss before
-    /// it tries again, while others append on. `None`: that read can't tell.
-    async fn overtaken(&self, entry: &Entry) -> Option<Outcome> {
+    /// it tries again, while others append on. An error: that read can't tell.
+    async fn overtaken(&self, entry: &Entry) -> Result<Outcome, MetaError> {
         let began = self.env.clock.boot();
-        match self.after(entry.revision - 1, true, LIKELY_AFTER_LOSS).await.ok()? {
-            Tail::Truncated => Some(Outcome::Truncated),
-            Tail::Entries { entries, .. } if entries.first()?.nonce == entry.nonce => Some(Outcome::Counted),
-            Tail::Entries { entries, complete } => Some(Outcome::Lost(Some(Overtaken { entries, complete, began }))),
+        match self.after(entry.revision - 1, true, LIKELY_AFTER_LOSS).await? {
+            Tail::Truncated => Ok(Outcome::Truncated),
+            Tail::Entries { entries, complete } => match entries.first() {
+                None => Err(MetaError::Unavailable("nothing is seen where something was".to_owned())),
+                Some(first) if first.nonce == entry.nonce => Ok(Outcome::Counted),
+                Some(_) => Ok(Outcome::Lost(Some(Overtaken { entries, complete, began }))),
+            },
         }
     }
 

@@ -330,6 +330,7 @@ async fn load(history: &History) -> Result<(Image, u64), MetaError> {
                 for entry in &entries {
                     let name = || format!("revision {}", entry.revision);
                     image.apply(entry).map_err(|error| MetaError::unreadable(name(), error))?;
+                    history.learn(entry);
                 }
                 replayed += entries.len() as u64;
                 if complete {

@@ -195,6 +195,11 @@ impl Owner {
                 finish(plan, &End::Failed(MetaError::Unavailable(reason)));
                 Ok(())
             }
+            Outcome::Broken(error) => {
+                self.shared.stop(&error);
+                finish(plan, &End::Failed(MetaError::OutcomeUnknown(error.to_string())));
+                Err(error)
+            }
             Outcome::Abandoned => {
                 finish(plan, &End::Failed(MetaError::OutcomeUnknown("the broker is stopping".to_owned())));
                 Err(MetaError::Unavailable("the broker is stopping".to_owned()))
@@ -338,6 +343,7 @@ impl Owner {
             self.shared.stop(&error);
             error
         })?;
+        self.history.learn(entry);
         self.shared.revision.send_replace(entry.revision);
         Ok(())
     }

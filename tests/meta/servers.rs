@@ -157,6 +157,53 @@ async fn silent_hosts_hide_no_server() {
     assert_eq!(place.table.append(1, body(1)).await, Ok(Append::Appended));
 }
 
+/// A failover to a server that was behind: a revision that was answered is gone, with another in its place or none. Who knew it appends
+/// nothing behind that, reads nothing behind it, and says why.
+#[tokio::test]
+async fn postgres_goes_on_only_where_the_last_known_revision_stands() {
+    let Some(login) = Login::open().await else { return };
+    for anew in [false, true] {
+        let place = founded("PostgreSQL", postgres_settings(&server("ALLUVIUM_TEST_POSTGRES").expect("set"))).await;
+        let options = MetaOptions::default();
+        let [writer, reader] = [place.broker(&options).await, place.broker(&options).await];
+        fill(&writer, 3).await;
+        assert_eq!(reader.catch_up().await.expect("reads"), 3);
+        login
+            .run(&format!("delete from alluvium.metadata where cluster = '{}' and revision = 3", writer.cluster_id()))
+            .await;
+        if anew {
+            let other = place.broker(&options).await;
+            assert_eq!(other.propose(create(1, "other")).await.expect("appends"), 3);
+        }
+        let expected = if anew { "holds another entry than it did" } else { "was there, and is missing" };
+        let error = writer.propose(create(2, "t")).await.expect_err("stops").to_string();
+        assert!(error.contains(expected) && error.contains("revision 3"), "{error}");
+        assert!(writer.propose(create(3, "u")).await.is_err(), "and stays so");
+        let error = reader.catch_up().await.expect_err("stops").to_string();
+        assert!(error.contains(expected), "{error}");
+        let there = place.table.read(1, 9).await.unwrap().bodies.len();
+        assert_eq!(there, if anew { 3 } else { 2 }, "nothing was written behind it");
+    }
+}
+
+/// The last known revision may be truncated, and then nothing speaks against what follows.
+#[tokio::test]
+async fn postgres_goes_on_behind_a_truncated_revision() {
+    let Some(url) = server("ALLUVIUM_TEST_POSTGRES") else { return };
+    let place = founded("PostgreSQL", postgres_settings(&url)).await;
+    let options = MetaOptions { generation: 10, snapshot_every: 10, ..MetaOptions::default() };
+    let [writer, reader] = [place.broker(&options).await, place.broker(&options).await];
+    for end in [10, 20] {
+        fill(&writer, end - writer.catch_up().await.expect("reads")).await;
+        assert_eq!(reader.catch_up().await.expect("reads"), end);
+        eventually("it is truncated", async || place.table.first().await == Ok(None)).await;
+        assert_eq!(reader.catch_up().await.expect("reads"), end, "nothing follows");
+        assert_eq!(writer.propose(create(end.into(), &format!("t{end}"))).await.expect("appends"), end + 1);
+        assert_eq!(reader.catch_up().await.expect("reads"), end + 1);
+        assert_eq!(reader.propose(create(u128::from(end) + 100, &format!("u{end}"))).await.expect("appends"), end + 2);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn dynamodb_throttles_loses_and_repeats() {
     let Some(endpoint) = server("ALLUVIUM_TEST_DYNAMODB") else { return };

@@ -110,6 +110,10 @@ impl Table for FaultyTable {
         }
     }
 
+    fn may_lose(&self) -> bool {
+        self.inner.may_lose()
+    }
+
     async fn read(&self, from: Revision, limit: usize) -> Result<Chunk, TableError> {
         {
             let mut faults = self.faults.lock();

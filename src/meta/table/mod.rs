@@ -58,6 +58,17 @@ pub trait Table: Send + Sync {
     /// Writes the revision if nothing has it.
     async fn append(&self, revision: Revision, body: Bytes) -> Result<Append, TableError>;
 
+    /// Whether revisions that were answered may be gone later and given anew, as after a failover to a server that was behind.
+    fn may_lose(&self) -> bool {
+        false
+    }
+
+    /// As [`Table::append`]; a table that may lose writes also says [`Append::Taken`] where the revision before is there and does not
+    /// hold `nonce`, which the caller knows of it, or is missing while earlier ones are there.
+    async fn append_after(&self, _nonce: &str, revision: Revision, body: Bytes) -> Result<Append, TableError> {
+        self.append(revision, body).await
+    }
+
     /// Bodies of `from`, `from + 1` … without a gap, at most `limit`; fewer also without an end. Strongly consistent: an append that
     /// was answered before the read began is seen. Nothing at `from`: it is the end of the table, or it was deleted.
     async fn read(&self, from: Revision, limit: usize) -> Result<Chunk, TableError>;

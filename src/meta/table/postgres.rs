@@ -7,7 +7,8 @@
 //! What an answer proves: a row that came back is `Appended`, none is `Taken`; lost connections, time-outs and most errors of the server
 //! are `Unknown`. Only a server that takes writes is spoken to (`target_session_attrs=read-write`), for a standby's reads are stale;
 //! `synchronous_commit` is raised to `on` where it is lower. A failover to a standby that is behind loses revisions that were
-//! answered: replicate synchronously.
+//! answered: replicate synchronously. Who knew such a revision notices, for an append and a read also look at the revision before
+//! ([`super::super::history`]), and stops instead of writing another history.
 //!
 //! [`connection`] holds the one connection and makes a new one, with pauses that grow, when it ends; [`tls`] is `sslmode`;
 //! [`schema`] makes the table or says what is missing.
@@ -21,7 +22,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::watch;
-use tokio_postgres::types::Type;
+use tokio_postgres::types::{ToSql, Type};
 
 use self::connection::{Connections, Trouble};
 use super::{Append, Chunk, Table, TableError};
@@ -79,7 +80,10 @@ pub struct PostgresTable {
     name: String,
 }
 
-const APPEND: &str = "with appended as (insert into alluvium.metadata (cluster, revision, body) values ($1, $2, $3) \
+/// With $4, a text that the body of the revision before must hold. That revision may have been truncated, with all before it.
+const APPEND: &str = "with appended as (insert into alluvium.metadata (cluster, revision, body) select $1, $2, $3 where $4 is null \
+     or exists (select from alluvium.metadata where cluster = $1 and revision = $2 - 1 and strpos(body, $4) > 0) \
+     or not exists (select from alluvium.metadata where cluster = $1 and revision between 1 and $2 - 1) \
      on conflict do nothing returning revision) \
      select pg_notify('alluvium_metadata', $1 || ' ' || revision) from appended";
 
@@ -96,21 +100,17 @@ fn number(revision: Revision) -> i64 {
     i64::try_from(revision).unwrap_or(i64::MAX)
 }
 
-#[async_trait]
-impl Table for PostgresTable {
-    fn name(&self) -> &str {
-        &self.name
-    }
-
-    async fn append(&self, revision: Revision, body: Bytes) -> Result<Append, TableError> {
-        let Ok(body) = std::str::from_utf8(&body) else {
+impl PostgresTable {
+    /// `before`: what the body of the revision before must hold.
+    async fn append_if(&self, before: Option<&str>, revision: Revision, body: &[u8]) -> Result<Append, TableError> {
+        let Ok(body) = std::str::from_utf8(body) else {
             return Err(TableError::Permanent(format!("{}: a revision that is no text", self.name)));
         };
         let revision = number(revision);
         let rows = self.connections.run(async |client| {
-            client
-                .query_typed(APPEND, &[(&self.cluster, Type::TEXT), (&revision, Type::INT8), (&body, Type::TEXT)])
-                .await
+            let parameters: [(&(dyn ToSql + Sync), Type); 4] =
+                [(&self.cluster, Type::TEXT), (&revision, Type::INT8), (&body, Type::TEXT), (&before, Type::TEXT)];
+            client.query_typed(APPEND, &parameters).await
         });
         match rows.await {
             Ok(rows) if rows.len() == 1 => Ok(Append::Appended),
@@ -118,6 +118,25 @@ impl Table for PostgresTable {
             Err(Trouble::Refused(reason)) => Err(TableError::Permanent(reason)),
             Err(Trouble::Unclear(reason)) => Ok(Append::Unknown { reason }),
         }
+    }
+}
+
+#[async_trait]
+impl Table for PostgresTable {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    async fn append(&self, revision: Revision, body: Bytes) -> Result<Append, TableError> {
+        self.append_if(None, revision, &body).await
+    }
+
+    fn may_lose(&self) -> bool {
+        true
+    }
+
+    async fn append_after(&self, nonce: &str, revision: Revision, body: Bytes) -> Result<Append, TableError> {
+        self.append_if(Some(nonce), revision, &body).await
     }
 
     async fn read(&self, from: Revision, limit: usize) -> Result<Chunk, TableError> {
@@ -151,7 +170,7 @@ impl Table for PostgresTable {
         let last = number(last);
         loop {
             let deleted = self.connections.run(async |client| {
-                let parameters: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 3] =
+                let parameters: [(&(dyn ToSql + Sync), Type); 3] =
                     [(&self.cluster, Type::TEXT), (&last, Type::INT8), (&DELETE_ROWS, Type::INT8)];
                 client.execute_typed(DELETE, &parameters).await
             });

@@ -1,7 +1,7 @@
 //! The broker as it ships, over a simulated network, store and clock.
 //!
 //! A seed decides everything: how many clients, what fails and when, every delay. One seed gives one trace, so a failure found once
-//! can be looked at as often as needed: `cargo run --release -- --seed N --timeline`.
+//! can be looked at as often as needed: `./run --seed N --timeline`.
 //!
 //! [`plan`] makes the fault plan of a seed, [`run`](mod@run) puts the hosts together and drives them, [`roles`] and
 //! [`producers`] are the clients,

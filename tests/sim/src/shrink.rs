@@ -67,7 +67,7 @@ pub fn explain(failed: &Outcome, with: With<'_>) {
     }
     digest(&outcome.timeline).for_each(|line| println!("{line}"));
     outcome.violations.iter().for_each(|violation| println!("{violation}"));
-    println!("all of its timeline: cargo run --release -- --seed {} --without {}", failed.seed, list(&without));
+    println!("all of its timeline: ./run --seed {} --without {}", failed.seed, list(&without));
     println!("---");
 }
 

@@ -130,11 +130,11 @@ async fn side_by_side(place: &Place, old: Version) {
     let error = place.refuses(old, 1);
     assert!(error.contains("version 2 is unknown"), "{error}");
 
-    // Its successor is a new one, and gets its share by a hand-over.
+    // Its successor is a new one, and gets its share by a hand-over, while clients write on.
     let first = place.broker(Version::New, 1, FREE);
     let shared = async {
         while nodes(&second).await != [1, 2].into() {
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            records.write(&second).await;
         }
     };
     tokio::time::timeout(PATIENCE, shared).await.unwrap_or_else(|_| panic!("no share\n{}", second.log()));

@@ -7,7 +7,7 @@
 //! A partition that is being recovered meanwhile is not open. [`RunBook::switched`] tells its recovery what it has missed: a run is noted
 //! there before the partitions are looked at, so either the recovery sees the note, or its partition is open when it is looked for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use parking_lot::{Mutex, MutexGuard};
@@ -71,6 +71,10 @@ impl RunBook {
         self.own.lock().insert(manifest.run, manifest);
     }
 
+    fn take_own(&self, run: RunId) -> Option<Arc<Manifest>> {
+        self.own.lock().remove(&run)
+    }
+
     /// Forgets one that was not.
     pub fn drop_own(&self, run: RunId) {
         self.own.lock().remove(&run);
@@ -78,48 +82,57 @@ impl RunBook {
 }
 
 impl Log {
-    /// Turns readers to all runs that the image has by now. A manifest that can't be read holds up the runs of its session behind it; the first
-    /// such error is given. When the store does not answer, only what needs no reading is turned to.
-    pub async fn follow_runs(&self) -> Result<(), RecoveryError> {
-        if mutant::on(Mutant::KeepOldIndex) {
-            return Ok(());
-        }
+    /// Turns readers to the runs whose manifests this process brought: needs no store.
+    pub async fn follow_own_runs(&self) {
         let _one_at_a_time = self.runs.following.lock().await;
-        let new = {
-            // This lock before the image's, as recovery takes them.
-            let switched = self.runs.switched();
-            self.meta.read(|image| switched.new_runs(image))
-        };
+        let mut unread = BTreeSet::new();
+        for (session, run) in self.new_runs() {
+            if unread.contains(&session) {
+                continue;
+            }
+            match self.runs.take_own(run.id) {
+                Some(manifest) => self.turn(session, run, &manifest),
+                None => drop(unread.insert(session)),
+            }
+        }
+    }
+
+    /// Turns readers to all runs that the image has by now. A manifest that can't be read holds up the runs of its session behind it, a store
+    /// that does not answer all that follows; the first such error is given.
+    pub async fn follow_runs(&self) -> Result<(), RecoveryError> {
+        self.follow_own_runs().await;
+        let _one_at_a_time = self.runs.following.lock().await;
         let mut unread: BTreeMap<SessionId, RecoveryError> = BTreeMap::new();
-        let mut silent: Option<RecoveryError> = None;
-        for (session, run) in new {
+        for (session, run) in self.new_runs() {
             if unread.contains_key(&session) {
                 continue;
             }
-            let own = self.runs.own.lock().remove(&run.id);
-            let manifest = match own {
-                Some(manifest) => manifest,
-                None => {
-                    let read = match &silent {
-                        Some(error) => Err(error.clone()),
-                        None => self.footers.manifest(run.id).await,
-                    };
-                    match read {
-                        Ok(manifest) => Arc::new(manifest),
-                        Err(error) => {
-                            if error.is_passing() {
-                                silent.get_or_insert(error.clone());
-                            }
-                            unread.insert(session, error);
-                            continue;
-                        }
-                    }
-                }
+            let manifest = match self.runs.take_own(run.id) {
+                Some(manifest) => Ok(manifest),
+                None => self.footers.manifest(run.id).await.map(Arc::new),
             };
-            *self.runs.switched.lock().counts.entry(session).or_default() += 1;
-            self.switch(session, run, &manifest);
+            match manifest {
+                Ok(manifest) => self.turn(session, run, &manifest),
+                Err(error) if error.is_passing() => return Err(error),
+                Err(error) => drop(unread.insert(session, error)),
+            }
         }
         unread.into_values().next().map_or(Ok(()), Err)
+    }
+
+    fn new_runs(&self) -> Vec<(SessionId, Run)> {
+        if mutant::on(Mutant::KeepOldIndex) {
+            return Vec::new();
+        }
+        // This lock before the image's, as recovery takes them.
+        let switched = self.runs.switched();
+        self.meta.read(|image| switched.new_runs(image))
+    }
+
+    /// Notes the next run of the session, and turns the partitions to it that are open.
+    fn turn(&self, session: SessionId, run: Run, manifest: &Manifest) {
+        *self.runs.switched().counts.entry(session).or_default() += 1;
+        self.switch(session, run, manifest);
     }
 
     fn switch(&self, session: SessionId, run: Run, manifest: &Manifest) {

@@ -170,8 +170,9 @@ impl Merger {
         merged
     }
 
-    /// Turns readers to the runs of others. One that can't be read holds up its session's only.
+    /// Turns readers to our own runs, and to those of others. One that can't be read holds up its session's only.
     async fn follow(&mut self) {
+        self.room.log.follow_own_runs().await;
         if self.room.log.env.clock.boot() < self.following.until {
             return;
         }
@@ -210,6 +211,7 @@ impl Merger {
         }
         merged.is_ok()
     }
+
     fn show(&self) {
         let count = i64::try_from(self.room.unmerged.count()).unwrap_or(i64::MAX);
         self.room.metrics.unmerged_segments.set(count);

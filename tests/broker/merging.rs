@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alluvium::config::Settings;
-use alluvium::segment::{RunTail, parse_run_tail, verify_run_body};
+use alluvium::segment::{RUNS_PREFIX, RunTail, parse_run_tail, run_object_key, verify_run_body};
 use alluvium::store::fault::{Answer, Call, Fault, FaultRates, FaultStore};
-use alluvium::store::{Store, StoreRef};
+use alluvium::store::{ReadRange, Store, StoreRef};
+use alluvium::types::RunId;
 use alluvium::types::env::Env;
 use kafka_protocol::messages::{ApiKey, ProduceResponse};
 use tokio::net::TcpStream;
@@ -306,6 +307,23 @@ async fn nothing_is_merged_without_what_is_missing() {
     }
     let left = keys(store.as_ref(), "segments/").await;
     assert!(segments.iter().enumerate().all(|(at, key)| at == 15 || left.contains(key)), "nothing is deleted");
+    broker.kill().await;
+}
+
+/// The grace period of a folder of a merge that came to nothing begins when it is known for garbage, however long the store took to name it.
+#[tokio::test(flavor = "multi_thread")]
+async fn garbage_is_known_when_the_store_has_answered() {
+    const GRACE: Duration = Duration::from_secs(2);
+    const LATE: Duration = Duration::from_secs(3);
+    let store = faulty();
+    let garbage = run_object_key(RunId { revision: 1, random: 9 }, 0);
+    store.create(&garbage, "left over".into()).await.expect("creates");
+    store.script(Call::Other, RUNS_PREFIX, [Fault::DelayAfter(LATE)]);
+    let begun = tokio::time::Instant::now();
+    let patient = |settings: &mut Settings| settings.collect_grace_ms = GRACE.as_millis() as u64;
+    let broker = Broker::start(store.clone(), patient).await;
+    until("it is deleted", || async { store.read(&garbage, ReadRange::Full).await.is_err() }).await;
+    assert!(begun.elapsed() >= LATE + GRACE, "after {:?}", begun.elapsed());
     broker.kill().await;
 }
 

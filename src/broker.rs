@@ -192,7 +192,10 @@ pub async fn run_with<L: Listener>(
                 if ports.env.clock.boot() - begun > LONGEST_PAUSE {
                     pause = FIRST_PAUSE;
                 }
-                match after(end, &meta, id, node_id, &shutdown).await? {
+                ports.readiness.send_replace(Readiness::NotReady("its session is over".to_owned()));
+                let own =
+                    Own { session: id, node_id, may_change: settings.node_id.is_none() && ports.store.is_shared() };
+                match after(end, &meta, own, &shutdown).await? {
                     Some(reason) => reason,
                     None => return Ok(()),
                 }
@@ -219,8 +222,7 @@ pub async fn run_with<L: Listener>(
 async fn after(
     end: SessionEnd,
     meta: &Metadata,
-    session: SessionId,
-    node_id: NodeId,
+    own: Own,
     shutdown: &CancellationToken,
 ) -> Result<Option<String>, BrokerError> {
     match end {
@@ -229,10 +231,10 @@ async fn after(
             let replaced = tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return Ok(None),
-                replaced = is_replaced(meta, session, node_id) => replaced?,
+                replaced = is_replaced(meta, own) => replaced?,
             };
             if replaced {
-                return Err(BrokerError::Fenced { node_id, session: session.to_string(), number });
+                return Err(BrokerError::Fenced { node_id: own.node_id, session: own.session.to_string(), number });
             }
             Ok(Some(format!("it was silent for so long that another broker closed it at segment {number}")))
         }
@@ -243,8 +245,17 @@ async fn after(
     }
 }
 
+/// The session that ended.
+#[derive(Clone, Copy)]
+struct Own {
+    session: SessionId,
+    node_id: NodeId,
+    /// The node id was found, not given: who has it now, at another address, only found it free.
+    may_change: bool,
+}
+
 /// Whether a newer session of this node id is open or has been. Otherwise it was one of the other brokers that closed ours.
-async fn is_replaced(meta: &Metadata, session: SessionId, node_id: NodeId) -> Result<bool, MetaError> {
+async fn is_replaced(meta: &Metadata, own: Own) -> Result<bool, MetaError> {
     while let Err(error) = meta.catch_up().await {
         if matches!(error, MetaError::Stopped(_)) {
             return Err(error);
@@ -252,8 +263,12 @@ async fn is_replaced(meta: &Metadata, session: SessionId, node_id: NodeId) -> Re
         tracing::warn!(%error, "nobody says whether another broker with this node id took over: asking again");
         tokio::time::sleep(FIRST_PAUSE).await;
     }
-    let newer = |(id, other): (&SessionId, &Session)| id.revision > session.revision && other.node_id == node_id;
-    Ok(meta.read(|image| image.sessions.iter().any(newer)))
+    Ok(meta.read(|image| {
+        let at = |session: &Session| session.endpoints.first().cloned();
+        let own_at = image.sessions.get(&own.session).and_then(at);
+        let newer = image.sessions.iter().filter(|(id, _)| id.revision > own.session.revision);
+        newer.filter(|(_, other)| other.node_id == own.node_id).any(|(_, other)| !own.may_change || at(other) == own_at)
+    }))
 }
 
 async fn open_metadata<L>(

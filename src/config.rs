@@ -192,6 +192,12 @@ impl Settings {
             let (buffer, flush) = (self.buffer_bytes, self.flush_bytes);
             return conflict("buffer-bytes", format!("{buffer} is less than one flush (flush-bytes {flush})"));
         }
+        // No request gets more than its share of the buffer.
+        let batch = usize::try_from(self.kafka.message_max_bytes).unwrap_or(0);
+        if self.buffer_bytes / 2 < batch {
+            let buffer = self.buffer_bytes;
+            return conflict("buffer-bytes", format!("{buffer} is less than two batches (message.max.bytes {batch})"));
+        }
         let (least, most) = (self.kafka.group_min_session_timeout_ms, self.kafka.group_max_session_timeout_ms);
         if least > most {
             return conflict(

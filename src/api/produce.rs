@@ -30,13 +30,16 @@ use crate::log::append::{AppendError, Appended, Gather};
 use crate::log::refusals::{RefusedBatch, TopicKey};
 use crate::log::slot::PartitionSlot;
 use crate::segment::BatchMeta;
-use crate::types::aside::aside;
+use crate::types::aside::{aside, aside_in_turn};
 use crate::types::mentions::{any_twice, last_mentions};
 use crate::types::mutant::{self, Mutant};
 use crate::types::topic_name::is_internal;
 use crate::types::{PartitionId, SegmentNumber, TopicId};
 use crate::wire::batch::BatchHeader;
-use crate::wire::validate::{ProduceRules, Refusal, ValidBatch, single_batch, validate, validate_at_once};
+use crate::wire::codec::Codec;
+use crate::wire::validate::{
+    CompressionRule, ProduceRules, Refusal, ValidBatch, single_batch, validate, validate_at_once,
+};
 
 /// OUT_OF_ORDER_SEQUENCE_NUMBER.
 const OUT_OF_ORDER: i16 = 45;
@@ -49,6 +52,9 @@ const LONGEST_PATIENCE: Duration = Duration::from_secs(300);
 
 /// After a batch of so many bytes other tasks have their turn.
 const LONG_BATCH: usize = 64 << 10;
+
+/// Records that one answer gives a reason for; beyond that only their batches have one.
+const RECORD_ERRORS_MAX: usize = 1000;
 
 /// Answers that wait for a commit.
 pub struct Admitted {
@@ -86,6 +92,7 @@ pub async fn admit(
     let call = Call { services, version, client_id, acks, transactional, charge, parked, gather };
     let mut view = services.topics.view();
     let mut looked_again = false;
+    let mut record_errors = RECORD_ERRORS_MAX;
     let topics = if names_twice(&request.topic_data) { merged(request.topic_data) } else { request.topic_data };
     // Kafka answers partitions: a topic without any is not in the answer.
     let topics = topics.into_iter().filter(|data| !data.partition_data.is_empty());
@@ -94,7 +101,7 @@ pub async fn admit(
         let mut response = TopicProduceResponse::default().with_name(data.name.clone()).with_topic_id(data.topic_id);
         for (place, partition) in std::mem::take(&mut data.partition_data).into_iter().enumerate() {
             let index = partition.index;
-            let outcome = loop {
+            let mut outcome = loop {
                 match call.target(topic.as_ref(), index) {
                     Ok(target) => break call.partition(target, partition.records).await,
                     Err(_) if !looked_again => looked_again = true,
@@ -112,6 +119,10 @@ pub async fn admit(
             {
                 admitted.wait_for = admitted.wait_for.max(Some(segment));
                 admitted.pending.insert((at, place), segment);
+            }
+            if let Err(refused) = &mut outcome {
+                refused.records.truncate(record_errors);
+                record_errors -= refused.records.len();
             }
             response.partition_responses.push(call.answer(index, topic.as_ref().ok(), outcome));
         }
@@ -362,7 +373,8 @@ impl Call<'_> {
         {
             refused.log_start = slot.lock().partition().map_or(-1, |partition| partition.log_start());
         }
-        if received > LONG_BATCH {
+        // What a compressed one held is not known from its length.
+        if received > LONG_BATCH || header.as_ref().is_some_and(|header| header.compression() != Ok(Codec::None)) {
             tokio::task::yield_now().await;
         }
         if let (Err(refused), Some(header)) = (&outcome, header)
@@ -401,7 +413,11 @@ impl Call<'_> {
             Ok(_) if !(-1..=1).contains(&self.acks) => (Err(Refusal::bare(ResponseError::InvalidRequiredAcks)), None),
             Ok(batch) => {
                 let header = BatchHeader::parse(&batch).ok();
-                let long = || aside(|| validate(batch.clone(), rules, now));
+                // To compress again takes far more memory than the batch has.
+                let long = || match rules.compression {
+                    CompressionRule::Codec(..) => aside_in_turn(|| validate(batch.clone(), rules, now)),
+                    CompressionRule::Producer => aside(|| validate(batch.clone(), rules, now)),
+                };
                 (validate_at_once(&batch, rules, now).unwrap_or_else(long), header)
             }
             Err(refusal) => (Err(refusal), None),

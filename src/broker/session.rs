@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{BrokerError, Ports};
 use super::{levels, series};
-use crate::admin::CacheSeries;
+use crate::admin::{CacheSeries, Readiness};
 use crate::api::fetch_sessions::FetchSessions;
 use crate::api::ports::{AdminServices, NodeInfo};
 use crate::api::topics::Topics;
@@ -270,6 +270,7 @@ pub async fn run<L: Listener>(
     }
     tasks.spawn(maintenance.run());
     spawn_looks(&mut tasks, &services);
+    let readiness = ports.readiness.clone();
     let serving = server::serve(&mut ports.listener, services.clone(), stops.clone());
     let watch = async {
         let stopped = tokio::select! {
@@ -277,6 +278,7 @@ pub async fn run<L: Listener>(
             end = &mut flushing => Some(Ok(ended(end))),
             error = meta.stopped() => Some(Err(BrokerError::Metadata(error))),
             () = shutdown.cancelled() => {
+                readiness.send_replace(Readiness::NotReady("it is stopping".to_owned()));
                 leave(&log, &alive).await;
                 None
             }

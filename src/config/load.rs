@@ -6,6 +6,7 @@ use std::fmt;
 use super::Settings;
 use super::table::{SETTINGS, Setting, find};
 use super::units::edit_distance;
+use crate::types::table_url::masked;
 
 /// A variable that names the file of settings.
 pub const FILE_VARIABLE: &str = "ALLUVIUM_CONFIG";
@@ -101,7 +102,7 @@ fn unknown(name: &str, source: &Source, spelling: fn(&Setting) -> String) -> Con
     let similar = SETTINGS.iter().map(spelling).filter(|known| known.len().abs_diff(name.len()) <= FARTHEST_NAME);
     let nearest = similar.min_by_key(|known| edit_distance(known, name));
     let nearest = nearest.filter(|known| edit_distance(known, name) <= FARTHEST_NAME.min(name.len()));
-    ConfigError::Unknown { name: name.to_owned(), source_name: source.to_string(), nearest }
+    ConfigError::Unknown { name: masked(name), source_name: source.to_string(), nearest }
 }
 
 /// Defaults, then the file, then the environment, then flags, then `--set`; checked together at the end.
@@ -112,7 +113,12 @@ pub fn load(given: &Given) -> Result<Loaded, ConfigError> {
     let mut loaded = Loaded { settings: Settings::default(), sources: BTreeMap::new() };
     if let Some((path, text)) = &given.file {
         let file = |reason: String| ConfigError::File { path: path.clone(), reason };
-        let table: toml::Table = text.parse().map_err(|error: toml::de::Error| file(error.to_string()))?;
+        // The error's own text shows the line, and there may be a password in it.
+        let place =
+            |error: &toml::de::Error| error.span().map_or(0, |span| text[..span.start].matches('\n').count() + 1);
+        let table: toml::Table = text
+            .parse()
+            .map_err(|error: toml::de::Error| file(format!("line {}: {}", place(&error), error.message())))?;
         let mut pairs = Vec::new();
         flatten("", &toml::Value::Table(table), &mut pairs).map_err(file)?;
         for (name, value) in pairs {
@@ -136,7 +142,7 @@ pub fn load(given: &Given) -> Result<Loaded, ConfigError> {
         loaded.set_named(name, value, Source::Flag(format!("--{name}")))?;
     }
     for given in &given.sets {
-        let (name, value) = given.split_once('=').ok_or_else(|| ConfigError::NotAPair { given: given.clone() })?;
+        let (name, value) = given.split_once('=').ok_or_else(|| ConfigError::NotAPair { given: masked(given) })?;
         loaded.set_named(name.trim(), value, Source::Flag("--set".to_owned()))?;
     }
     loaded.settings.check()?;
@@ -254,6 +260,19 @@ mod tests {
         assert_eq!(shown, "postgres://al:***@db/log?sslmode=require");
         let everywhere = format!("{settings:?} {}", serde_json::to_string(&settings).unwrap());
         assert!(everywhere.contains("al:***@db") && !everywhere.contains("s3cret"), "{everywhere}");
+        // Nor what can't be understood.
+        let url = "postgres://al:s3cret@db/log";
+        let file = |text: String| Given { file: Some(("alluvium.toml".to_owned(), text)), ..Given::default() };
+        let set = |text: String| Given { sets: vec![text], ..Given::default() };
+        for given in [
+            file(format!("# a comment\nmetadata = {url}\n")),
+            set(url.to_owned()),
+            set(format!("{url}?sslmode=require")),
+        ] {
+            let error = load(&given).unwrap_err().to_string();
+            assert!(!error.contains("s3cret"), "{error}");
+            assert!(given.file.is_none() || error.contains("line 2"), "{error}");
+        }
     }
 
     #[test]
@@ -263,6 +282,7 @@ mod tests {
             (vec!["listen=127.0.0.1:9644"], "admin"),
             (vec!["store=memory:", "metadata=dynamodb://table"], "metadata"),
             (vec!["flush-bytes=2MiB", "buffer-bytes=1MiB"], "buffer-bytes"),
+            (vec!["message.max.bytes=5MiB", "buffer-bytes=9MiB", "flush-bytes=1MiB"], "buffer-bytes"),
             (vec!["group.min.session.timeout.ms=1h"], "group.min.session.timeout.ms"),
         ] {
             let sets: Vec<String> = sets.into_iter().map(str::to_owned).collect();

@@ -93,7 +93,7 @@ impl Producers {
             return Verdict::StaleEpoch;
         }
         if claim.epoch > producer.epoch {
-            return if claim.first_sequence == 0 { Verdict::New } else { Verdict::OutOfOrder };
+            return if claim.first_sequence == 0 { Verdict::New } else { self.gap(claim, now) };
         }
         let same = |b: &&Written| b.first_sequence == claim.first_sequence && b.last_sequence == claim.last_sequence;
         if let Some(original) = producer.batches.iter().find(same) {
@@ -211,11 +211,14 @@ impl Producers {
 
 impl Producer {
     /// Each batch followed the one before it, so between `since` and `oldest` there is nothing that was not written. Where sequences
-    /// have begun again at 0 nothing is said.
+    /// have begun again at 0 nothing is said: nobody asks for what lies half of all sequences back, so a claim that seems to is one of those
+    /// that come next.
     fn wrote_before(&self, oldest: &Written, claim: Claim) -> bool {
         let newest = self.batches.back().map_or(-1, |newest| newest.last_sequence);
         let ascending = [self.since, claim.first_sequence, claim.last_sequence, oldest.first_sequence, newest];
-        ascending.is_sorted() && claim.last_sequence < oldest.first_sequence
+        ascending.is_sorted()
+            && claim.last_sequence < oldest.first_sequence
+            && oldest.first_sequence - claim.first_sequence < i32::MAX / 2
     }
 }
 
@@ -387,6 +390,29 @@ mod tests {
         }
         assert_eq!(restored.judge(claim(0, 18, 2), 0), Verdict::OutOfOrder);
         assert_eq!(restored.judge(claim(0, 20, 2), 0), Verdict::Forgotten(None));
+    }
+
+    /// A producer that began at 0 comes to the end of all sequences, and to 0 again.
+    #[test]
+    fn sequences_begin_again_at_0() {
+        let end = i32::MAX;
+        let before: Vec<(i16, i32, i32)> =
+            [(0, 0, 1)].into_iter().chain([5, 4, 3, 2, 1].map(|left| (0, end - left, 1))).collect();
+        let complete: Vec<_> = before.iter().copied().chain([(0, end, 1)]).collect();
+        assert_eq!(after(&complete).judge(claim(0, 0, 1), 0), Verdict::New);
+        assert_eq!(after(&complete).judge(claim(0, 1, 1), 0), Verdict::OutOfOrder);
+        assert_eq!(after(&before).judge(claim(0, 0, 1), 0), Verdict::OutOfOrder, "the last one is missing");
+        assert_eq!(after(&before).judge(claim(0, end, 2), 0), Verdict::New, "across the end");
+    }
+
+    /// The first batch of a new epoch is refused while the partition moves: those behind it are to come again as well.
+    #[test]
+    fn who_stands_behind_a_refused_batch_of_a_new_epoch_is_told_to_come_again() {
+        let mut producers = after(&[(0, 0, 3)]);
+        producers.refuse(RefusedBatch { producer_id: 7, epoch: 1, first_sequence: 0 }, 100);
+        assert_eq!(producers.judge(claim(1, 1, 1), 101), Verdict::TooEarly);
+        assert_eq!(producers.judge(claim(1, 0, 1), 101), Verdict::New);
+        assert_eq!(producers.judge(claim(1, 1, 1), 100 + COMES_AGAIN_MS), Verdict::OutOfOrder);
     }
 
     fn after(batches: &[(i16, i32, i32)]) -> Producers {

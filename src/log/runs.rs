@@ -23,6 +23,18 @@ use crate::store::StoreError;
 use crate::types::mutant::{self, Mutant};
 use crate::types::{Offset, PartitionId, RunId, SessionId};
 
+/// After so many reads that the store did not answer it is not asked for more manifests.
+const SILENT_MAX: usize = 2;
+
+/// A run that readers are to be turned to.
+#[derive(Clone, Copy)]
+struct NextRun {
+    session: SessionId,
+    /// So many runs of the session come before it.
+    at: usize,
+    run: Run,
+}
+
 /// How many runs of each session readers were turned to.
 #[derive(Debug, Default)]
 pub struct Switched {
@@ -35,12 +47,12 @@ impl Switched {
     }
 
     /// Runs in the image that are not noted here.
-    fn new_runs(&self, image: &Image) -> Vec<(SessionId, Run)> {
+    fn new_runs(&self, image: &Image) -> Vec<NextRun> {
         let sessions = image.merges.sessions.iter();
         sessions
             .flat_map(|(session, merged)| {
-                let new = merged.runs.get(self.of(*session)..).unwrap_or(&[]);
-                new.iter().map(|run| (*session, *run))
+                let runs = merged.runs.iter().enumerate().skip(self.of(*session));
+                runs.map(|(at, run)| NextRun { session: *session, at, run: *run })
             })
             .collect()
     }
@@ -51,7 +63,7 @@ pub struct RunBook {
     switched: Mutex<Switched>,
     /// Manifests that this process wrote itself.
     own: Mutex<BTreeMap<RunId, Arc<Manifest>>>,
-    /// One at a time.
+    /// Whoever reads manifests.
     following: tokio::sync::Mutex<()>,
 }
 
@@ -83,44 +95,50 @@ impl RunBook {
 
 impl Log {
     /// Turns readers to the runs whose manifests this process brought: needs no store.
-    pub async fn follow_own_runs(&self) {
-        let _one_at_a_time = self.runs.following.lock().await;
+    pub fn follow_own_runs(&self) {
         let mut unread = BTreeSet::new();
-        for (session, run) in self.new_runs() {
-            if unread.contains(&session) {
+        for next in self.new_runs() {
+            if unread.contains(&next.session) {
                 continue;
             }
-            match self.runs.take_own(run.id) {
-                Some(manifest) => self.turn(session, run, &manifest),
-                None => drop(unread.insert(session)),
+            match self.runs.take_own(next.run.id) {
+                Some(manifest) => self.turn(next, &manifest),
+                None => drop(unread.insert(next.session)),
             }
         }
     }
 
-    /// Turns readers to all runs that the image has by now. A manifest that can't be read holds up the runs of its session behind it, a store
-    /// that does not answer all that follows; the first such error is given.
+    /// Turns readers to all runs that the image has by now. A manifest that can't be read holds up the runs of its session behind it; the first
+    /// such error is given. A store that does not answer twice is not asked on.
     pub async fn follow_runs(&self) -> Result<(), RecoveryError> {
-        self.follow_own_runs().await;
+        self.follow_own_runs();
+        // Each is read by one task.
         let _one_at_a_time = self.runs.following.lock().await;
         let mut unread: BTreeMap<SessionId, RecoveryError> = BTreeMap::new();
-        for (session, run) in self.new_runs() {
-            if unread.contains_key(&session) {
+        let mut silent = 0;
+        for next in self.new_runs() {
+            if unread.contains_key(&next.session) {
                 continue;
             }
-            let manifest = match self.runs.take_own(run.id) {
+            let manifest = match self.runs.take_own(next.run.id) {
                 Some(manifest) => Ok(manifest),
-                None => self.footers.manifest(run.id).await.map(Arc::new),
+                None => self.footers.manifest(next.run.id).await.map(Arc::new),
             };
             match manifest {
-                Ok(manifest) => self.turn(session, run, &manifest),
-                Err(error) if error.is_passing() => return Err(error),
-                Err(error) => drop(unread.insert(session, error)),
+                Ok(manifest) => self.turn(next, &manifest),
+                Err(error) => {
+                    silent += usize::from(error.is_passing());
+                    unread.insert(next.session, error);
+                    if silent == SILENT_MAX {
+                        break;
+                    }
+                }
             }
         }
         unread.into_values().next().map_or(Ok(()), Err)
     }
 
-    fn new_runs(&self) -> Vec<(SessionId, Run)> {
+    fn new_runs(&self) -> Vec<NextRun> {
         if mutant::on(Mutant::KeepOldIndex) {
             return Vec::new();
         }
@@ -129,10 +147,17 @@ impl Log {
         self.meta.read(|image| switched.new_runs(image))
     }
 
-    /// Notes the next run of the session, and turns the partitions to it that are open.
-    fn turn(&self, session: SessionId, run: Run, manifest: &Manifest) {
-        *self.runs.switched().counts.entry(session).or_default() += 1;
-        self.switch(session, run, manifest);
+    /// Notes the run and turns the partitions to it that are open, unless another task did.
+    fn turn(&self, next: NextRun, manifest: &Manifest) {
+        {
+            let mut switched = self.runs.switched();
+            let count = switched.counts.entry(next.session).or_default();
+            if *count != next.at {
+                return;
+            }
+            *count += 1;
+        }
+        self.switch(next.session, next.run, manifest);
     }
 
     fn switch(&self, session: SessionId, run: Run, manifest: &Manifest) {

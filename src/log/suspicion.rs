@@ -88,7 +88,7 @@ impl Suspicion {
     /// may have, and the wait for all begins anew: one segment of ours after a long outage does not tell that they had the time.
     pub fn committed(&mut self, proven: Duration, now: Duration) {
         let newest = if proven > self.proven { proven } else { now };
-        if newest.saturating_sub(self.proven) > self.ttl / 2 {
+        if newest.saturating_sub(self.proven) > self.ttl / 2 && !mutant::on(Mutant::CloseAfterOutage) {
             self.seen.values_mut().for_each(|seen| seen.since = now);
         }
         self.proven = proven.max(self.proven);
@@ -134,7 +134,7 @@ impl Suspicion {
         let new = Seen { end, since: now, looked_at: Duration::ZERO, grew_at: None, lied: false };
         let known = self.seen.contains_key(&session);
         let seen = self.seen.entry(session).or_insert(new);
-        let gap = began.saturating_sub(seen.looked_at) > self.ttl / 3;
+        let gap = began.saturating_sub(seen.looked_at) > self.ttl / 3 && !mutant::on(Mutant::CloseAfterOutage);
         if known && !gap && end > seen.end {
             seen.grew_at = Some(now);
         }
@@ -168,7 +168,7 @@ impl Suspicion {
         let wait = if mutant::on(Mutant::CloseEarly) { self.ttl * 2 / 5 } else { self.ttl };
         let silent = now.saturating_sub(seen.since) >= wait;
         let watched = now.saturating_sub(seen.looked_at) <= self.ttl / 3;
-        silent && watched && proven > seen.since
+        silent && watched && (proven > seen.since || mutant::on(Mutant::CloseAfterOutage))
     }
 
     /// The sessions to be fenced now.

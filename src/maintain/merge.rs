@@ -21,8 +21,8 @@ use crate::meta::entry::Change;
 use crate::meta::image::Image;
 use crate::meta::{MetaError, ProposeError, level};
 use crate::segment::{
-    ExtentMeta, Footer, IDENTITY_BYTES, Manifest, RunFooter, RunTail, SegmentError, Tail, manifest_key, parse_tail,
-    run_object_key, segment_key,
+    ExtentMeta, Footer, IDENTITY_BYTES, LeftOut, Manifest, RunFooter, RunTail, SegmentError, Tail, manifest_key,
+    parse_tail, run_object_key, segment_key,
 };
 use crate::store::StoreError;
 use crate::store::create::{CreateError, CreateOnce, CreatePolicy, Created, create_once};
@@ -172,7 +172,7 @@ impl Merger {
 
     /// Turns readers to our own runs, and to those of others. One that can't be read holds up its session's only.
     async fn follow(&mut self) {
-        self.room.log.follow_own_runs().await;
+        self.room.log.follow_own_runs();
         if self.room.log.env.clock.boot() < self.following.until {
             return;
         }
@@ -445,9 +445,10 @@ impl Maintenance {
         let checkpoint = self.checkpoint(claimed, segments, whole).await?;
         let nonce = self.log.env.entropy.next_u64();
         let mut manifest = Manifest { run, nonce, created_ms, session, from, to, objects, whole, checkpoint };
-        let left_out = manifest.fit();
-        if left_out > 0 {
-            tracing::warn!(%run, left_out, "a checkpoint of all partitions is too large: those without new records are left out");
+        let LeftOut { partitions, producers } = manifest.fit();
+        if partitions + producers > 0 {
+            tracing::warn!(%run, partitions, producers,
+                "a checkpoint is too large: partitions without new records are left out, then producers that wrote longest ago");
         }
         let bytes = manifest.encode()?;
         Ok((manifest, bytes))

@@ -51,7 +51,7 @@ pub(super) struct History {
     pub append_timeout: Duration,
     /// Entries and snapshots up to this version are understood.
     pub supports: u16,
-    /// The last entry that was applied, and its nonce, where the table may lose it.
+    /// The last entry that was applied, and its nonce, where the table may lose it; not when it was found truncated.
     known: Mutex<Option<(Revision, String)>>,
 }
 
@@ -218,24 +218,27 @@ impl History {
         Ok(Tail::Entries { entries, complete: end })
     }
 
-    /// The bodies after `revision`, whose own must still be there, as far as it is known.
+    /// The bodies after `revision`, whose own must still be there, as far as it is known. A place that was truncated says nothing: what was
+    /// on its way for long may land there.
     async fn read_after(&self, revision: Revision, likely: usize) -> Result<Chunk, MetaError> {
-        let Some(nonce) = self.known(revision) else {
-            return self.read_likely(revision + 1, READ_MAX, likely).await;
-        };
-        let mut chunk = self.read_likely(revision, READ_MAX, likely + 1).await?;
-        let reason = match chunk.bodies.first() {
-            Some(body) if String::from_utf8_lossy(body).contains(&nonce) => {
-                chunk.bodies.remove(0);
-                return Ok(chunk);
+        if let Some(nonce) = self.known(revision) {
+            let mut chunk = self.read_likely(revision, READ_MAX, likely + 1).await?;
+            let reason = match chunk.bodies.first() {
+                Some(body) if String::from_utf8_lossy(body).contains(&nonce) => {
+                    chunk.bodies.remove(0);
+                    return Ok(chunk);
+                }
+                Some(_) => {
+                    "the revision holds another entry than it did: the table has lost writes and was written anew"
+                }
+                None => "the revision was there, and is missing: the table has lost writes",
+            };
+            if !truncate::is_closed(self.objects(), generation_of(revision, self.generation)).await? {
+                return Err(MetaError::unreadable(self.object_name(revision), reason));
             }
-            Some(_) => "the revision holds another entry than it did: the table has lost writes and was written anew",
-            None if truncate::is_closed(self.objects(), generation_of(revision, self.generation)).await? => {
-                return self.read_likely(revision + 1, READ_MAX, likely).await;
-            }
-            None => "the revision was there, and is missing: the table has lost writes",
-        };
-        Err(MetaError::unreadable(self.object_name(revision), reason))
+            *self.known.lock() = None;
+        }
+        self.read_likely(revision + 1, READ_MAX, likely).await
     }
 
     /// The table must not go on elsewhere.

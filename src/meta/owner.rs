@@ -27,6 +27,7 @@ use super::proposal::{BoxedProposal, End, Plan, fold};
 use super::{snapshot, truncate};
 use crate::types::Revision;
 use crate::types::aside::aside;
+use crate::types::mutant::{self, Mutant};
 
 /// Commands taken at once.
 const BATCH: usize = 256;
@@ -289,7 +290,10 @@ impl Owner {
                     tracing::info!(from = at, to = image.revision, "the metadata table was truncated; snapshot loaded");
                     self.publish(image);
                 }
-                Tail::Entries { entries, complete } => {
+                Tail::Entries { mut entries, complete } => {
+                    if mutant::on(Mutant::ApplyOutOfOrder) {
+                        swap_pairs(&mut entries);
+                    }
                     for entry in &entries {
                         self.apply(entry)?;
                     }
@@ -390,6 +394,14 @@ fn requeue(plan: Plan, queue: &mut VecDeque<BoxedProposal>) {
     let mut again = plan.into_queue();
     again.append(queue);
     *queue = again;
+}
+
+/// For the mutant of that name.
+fn swap_pairs(entries: &mut [Entry]) {
+    for pair in entries.chunks_exact_mut(2) {
+        let [first, second] = pair else { continue };
+        std::mem::swap(&mut first.changes, &mut second.changes);
+    }
 }
 
 fn finish(plan: Plan, end: &End) {

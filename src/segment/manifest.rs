@@ -67,6 +67,13 @@ pub struct BatchCheckpoint {
     pub max_timestamp: TimestampMs,
 }
 
+/// What a checkpoint does without, since the manifest would be too large.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LeftOut {
+    pub partitions: usize,
+    pub producers: usize,
+}
+
 impl Manifest {
     /// Extents of all objects, with the number and the body's length of their object.
     pub fn extents(&self) -> impl Iterator<Item = (u64, u64, &RunExtent)> {
@@ -81,23 +88,39 @@ impl Manifest {
         self.checkpoint.get(at)
     }
 
-    /// If a checkpoint of all partitions makes the manifest larger than readers take, leaves out those without records in the window,
-    /// and tells how many. Nothing is lost by that: recovery reads the manifests of all runs and takes the newest state of each
-    /// partition, which is the one of the last run that has records of it.
-    pub fn fit(&mut self) -> usize {
+    /// If a checkpoint makes the manifest larger than readers take, leaves out what it can do without, and tells how much. First partitions
+    /// without records in the window: nothing is lost by that, for recovery reads the manifests of all runs and takes the newest state of
+    /// each partition, which is the one of the last run that has records of it. Then the producers that wrote longest ago: they are
+    /// forgotten as if they had expired.
+    pub fn fit(&mut self) -> LeftOut {
         self.fit_into(FOOTER_MAX_BYTES)
     }
 
     /// [`Manifest::fit`] for a content of at most so many bytes.
-    fn fit_into(&mut self, most: usize) -> usize {
-        if !self.whole || self.content().len() <= most {
-            return 0;
+    fn fit_into(&mut self, most: usize) -> LeftOut {
+        let mut left_out = LeftOut::default();
+        if self.whole && self.content().len() > most {
+            let written: BTreeSet<PartitionId> = self.extents().map(|(_, _, extent)| extent.partition).collect();
+            let all = self.checkpoint.len();
+            self.checkpoint.retain(|state| written.contains(&state.partition));
+            self.whole = false;
+            left_out.partitions = all - self.checkpoint.len();
         }
-        let written: BTreeSet<PartitionId> = self.extents().map(|(_, _, extent)| extent.partition).collect();
-        let all = self.checkpoint.len();
-        self.checkpoint.retain(|state| written.contains(&state.partition));
-        self.whole = false;
-        all - self.checkpoint.len()
+        while self.content().len() > most {
+            let producers = self.checkpoint.iter().flat_map(|state| &state.producers);
+            let mut times: Vec<TimestampMs> = producers.map(|producer| producer.last_written_ms).collect();
+            if times.is_empty() {
+                break;
+            }
+            // The older half: it may take some rounds, of a tenth of a second each.
+            let middle = times.len() / 2;
+            let newest = *times.select_nth_unstable(middle).1;
+            for state in &mut self.checkpoint {
+                state.producers.retain(|producer| producer.last_written_ms > newest);
+            }
+            left_out.producers += times.iter().filter(|time| **time <= newest).count();
+        }
+        left_out
     }
 
     /// The bytes of the object.
@@ -362,12 +385,32 @@ mod tests {
             let left_out = manifest.fit_into(most);
             let found: Vec<i32> = manifest.checkpoint.iter().map(|state| state.partition.index).collect();
             assert_eq!((found.as_slice(), manifest.whole), (kept, stays_whole), "{whole} {partitions:?} {most}");
-            assert_eq!(left_out, partitions.len() - kept.len(), "{whole} {partitions:?} {most}");
+            assert_eq!(left_out.partitions, partitions.len() - kept.len(), "{whole} {partitions:?} {most}");
             let bytes = manifest.encode().expect("it is right");
             assert_eq!(decode(&bytes[..bytes.len() - TRAILER_BYTES]), Ok(manifest));
         }
         let mut small = manifest(true, ALL);
-        assert_eq!((small.fit(), small.whole), (0, true));
+        assert_eq!((small.fit(), small.whole), (LeftOut::default(), true));
+    }
+
+    #[test]
+    fn producers_that_wrote_longest_ago_are_forgotten_where_they_do_not_fit() {
+        let with = |producers: i64| {
+            let mut manifest = manifest(false, &[1, 3]);
+            manifest.checkpoint[0].producers = state(1, producers).producers;
+            (0..)
+                .zip(&mut manifest.checkpoint[0].producers)
+                .for_each(|(at, producer)| producer.last_written_ms = 2000 - at);
+            manifest
+        };
+        let small = with(3).content().len();
+        let mut large = with(100);
+        let left_out = large.fit_into(small);
+        let kept = &large.checkpoint[0].producers;
+        assert!((1..=3).contains(&kept.len()), "{kept:?}");
+        assert!(kept.iter().map(|producer| producer.id).eq(0..kept.len() as i64), "the newest: {kept:?}");
+        assert_eq!(left_out, LeftOut { partitions: 0, producers: 102 - kept.len() });
+        assert!(large.content().len() <= small && large.encode().is_ok());
     }
 
     /// 14 bytes an epoch.
@@ -378,7 +421,7 @@ mod tests {
         let mut whole = Manifest { checkpoint: vec![large, state(1, 2), state(3, 2)], ..manifest(true, &[]) };
         let error = whole.encode().expect_err("it has more than 64 MiB").to_string();
         assert!(error.contains(&manifest_key(RUN)) && error.contains("3 partitions with 4 producers"), "{error}");
-        assert_eq!(whole.fit(), 1);
+        assert_eq!(whole.fit().partitions, 1);
         assert!(whole.encode().is_ok());
     }
 }

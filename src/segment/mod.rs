@@ -19,7 +19,7 @@ mod verify;
 mod write;
 
 pub use fence::Fence;
-pub use manifest::{BatchCheckpoint, Manifest, PartitionCheckpoint, ProducerCheckpoint};
+pub use manifest::{BatchCheckpoint, LeftOut, Manifest, PartitionCheckpoint, ProducerCheckpoint};
 pub use names::{
     RUNS_PREFIX, RunPart, SEGMENTS_PREFIX, manifest_key, parse_run_key, parse_segment_key, run_object_key, run_prefix,
     segment_key, session_prefix,

@@ -16,8 +16,8 @@ pub enum Mutant {
     TrustTaken,
     /// A time-out of a create is taken for a yes.
     TrustUnclear,
-    /// A retried upload holds more than the attempt before it, which may be the one that landed.
-    RetryTakesMore,
+    /// A retried upload holds less than the attempt before it, whose answer was unclear.
+    RetryTakesOther,
     /// A duplicate is answered although its original is not committed.
     DuplicateAnsweredEarly,
     /// An offset commit is answered although its segment is not committed.
@@ -44,6 +44,8 @@ pub enum Mutant {
     FenceFromZero,
     /// A fencer takes the end from what it reads.
     EndFromReads,
+    /// A dead session's partitions are granted before it is fenced.
+    GrantBeforeFence,
     /// A session that meets a fence goes on.
     IgnoreFence,
     /// State is shown however old the session's evidence is.
@@ -88,6 +90,8 @@ pub enum Mutant {
     HandOverUnflushed,
     /// Who was handed a lease does not wait for segments that are still uploading.
     ServeBeforeThrough,
+    /// Recovery takes a fence that it meets for the end of a session whose end no revision has said.
+    MetFenceIsEnd,
     /// The end of a session does not cut what it handed over.
     FenceForgetsTransfers,
     /// Readers go on with segments that were merged and never look again.
@@ -98,12 +102,16 @@ pub enum Mutant {
     CommitEarlierTenure,
     /// Who was silent for two fifths of a ttl is closed, while what it shows is still proven.
     CloseEarly,
+    /// Looks that failed, and own segments that did not land, count as evidence: after an outage everybody is taken for dead.
+    CloseAfterOutage,
     /// A broker that leaves goes on reading requests while its session is closed, and shows what was proven before.
     LeaveProven,
     /// The feature level is raised although a program that does not support it has an open session.
     RaiseOverOlder,
     /// An entry of the metadata table of a version that the program does not know is skipped.
     SkipUnknown,
+    /// Entries of the metadata table that were read together are applied in the wrong order.
+    ApplyOutOfOrder,
     /// A session that opens closes those of other nodes, too, at once.
     CloseOthersAtStart,
     /// Fences are empty objects.
@@ -119,7 +127,7 @@ impl Mutant {
         Mutant::AckAtSessionEnd,
         Mutant::TrustTaken,
         Mutant::TrustUnclear,
-        Mutant::RetryTakesMore,
+        Mutant::RetryTakesOther,
         Mutant::DuplicateAnsweredEarly,
         Mutant::OffsetCommitAnsweredEarly,
         Mutant::ShowUncommitted,
@@ -133,6 +141,7 @@ impl Mutant {
         Mutant::FenceAheadOnly,
         Mutant::FenceFromZero,
         Mutant::EndFromReads,
+        Mutant::GrantBeforeFence,
         Mutant::IgnoreFence,
         Mutant::ServeWithoutProof,
         Mutant::OutOfRangeUnproven,
@@ -155,14 +164,17 @@ impl Mutant {
         Mutant::HandOverUnparked,
         Mutant::HandOverUnflushed,
         Mutant::ServeBeforeThrough,
+        Mutant::MetFenceIsEnd,
         Mutant::FenceForgetsTransfers,
         Mutant::KeepOldIndex,
         Mutant::RegainFromMemory,
         Mutant::CommitEarlierTenure,
         Mutant::CloseEarly,
+        Mutant::CloseAfterOutage,
         Mutant::LeaveProven,
         Mutant::RaiseOverOlder,
         Mutant::SkipUnknown,
+        Mutant::ApplyOutOfOrder,
         Mutant::CloseOthersAtStart,
         Mutant::EmptyFence,
         Mutant::ParkedIsOvertaken,

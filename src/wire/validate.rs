@@ -200,6 +200,7 @@ pub fn validate_at_once(
     rules: &ProduceRules,
     now_ms: TimestampMs,
 ) -> Option<Result<ValidBatch, Refusal>> {
+    let mut limit = UNCOMPRESSED_AT_ONCE;
     if let Ok(codec) = BatchHeader::parse(batch).and_then(|header| header.compression()) {
         let again = matches!(rules.compression, CompressionRule::Codec(target, _) if target != codec);
         let long = match codec {
@@ -209,8 +210,11 @@ pub fn validate_at_once(
         if batch.len() >= if again { LONG_RECOMPRESSED_BYTES } else { long } {
             return None;
         }
+        if again {
+            limit = LONG_RECOMPRESSED_BYTES;
+        }
     }
-    validate_within(batch.clone(), rules, now_ms, UNCOMPRESSED_AT_ONCE).transpose()
+    validate_within(batch.clone(), rules, now_ms, limit).transpose()
 }
 
 /// `None`: it decompresses to more than `limit` bytes.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use alluvium::meta::backends::{self, TableSettings};
+use alluvium::meta::entry::{Change, Entry};
 use alluvium::meta::table::{Append, TableError};
 use alluvium::meta::{MetaError, MetaOptions, cluster};
 use alluvium::store::memory::MemoryStore;
@@ -197,6 +198,11 @@ async fn postgres_goes_on_behind_a_truncated_revision() {
         fill(&writer, end - writer.catch_up().await.expect("reads")).await;
         assert_eq!(reader.catch_up().await.expect("reads"), end);
         eventually("it is truncated", async || place.table.first().await == Ok(None)).await;
+        // What was on its way all the time lands now, in the place of what is known, and below.
+        for late in [end, end - 5] {
+            let ghost = Entry::new(late, 1, vec![Change::Nop {}]).encode();
+            assert_eq!(place.table.append(late, ghost).await, Ok(Append::Appended));
+        }
         assert_eq!(reader.catch_up().await.expect("reads"), end, "nothing follows");
         assert_eq!(writer.propose(create(end.into(), &format!("t{end}"))).await.expect("appends"), end + 1);
         assert_eq!(reader.catch_up().await.expect("reads"), end + 1);

@@ -25,7 +25,7 @@ use crate::log::proof::{Newest, Proof};
 use crate::log::recover::FooterReader;
 use crate::log::slot::Slots;
 use crate::segment::{self, Footer, IDENTITY_BYTES, RepeatedFooter, SegmentDraft, Tail};
-use crate::store::StoreRef;
+use crate::store::{StoreError, StoreRef};
 use crate::store::create::{CreateOnce, CreatePolicy, Created, create_once};
 use crate::types::env::Env;
 use crate::types::metrics::Metrics;
@@ -241,20 +241,22 @@ async fn upload(
 ) -> Result<Uploaded, SessionEnd> {
     let number = draft.number;
     let key = segment::segment_key(draft.session, number);
-    if mutant::on(Mutant::RetryTakesMore) {
-        send_less_first(&context, &key, draft.clone()).await;
-    }
+    let other = mutant::on(Mutant::RetryTakesOther).then(|| draft.clone());
     let sealed = segment::build(draft).map_err(|error| SessionEnd::Broken { reason: error.to_string() })?;
     context.metrics.segment_bytes.inc_by(sealed.bytes.len() as u64);
     context.tail.insert(Arc::from(key.as_str()), sealed.bytes.clone());
     let sent_at = context.env.clock.boot();
-    let request = CreateOnce { key: key.clone(), body: sealed.bytes, identity_bytes: IDENTITY_BYTES };
+    let body = match other {
+        Some(other) => other_if_unclear(&context, &policy, sealed.bytes, other).await,
+        None => sealed.bytes,
+    };
+    let request = CreateOnce { key: key.clone(), body, identity_bytes: IDENTITY_BYTES };
     match create_once(context.store.as_ref(), &context.env, request, &policy).await {
         Ok(Created::Ours) => {
             context.metrics.flush_latency.observe((context.env.clock.boot() - sent_at).as_secs_f64());
             Ok(Uploaded { number, footer: sealed.footer, footer_bytes: sealed.footer_bytes, sent_at, _held: held })
         }
-        Ok(Created::Theirs { .. }) if mutant::on(Mutant::IgnoreFence) || mutant::on(Mutant::RetryTakesMore) => {
+        Ok(Created::Theirs { .. }) if mutant::on(Mutant::IgnoreFence) || mutant::on(Mutant::RetryTakesOther) => {
             Ok(Uploaded { number, footer: sealed.footer, footer_bytes: sealed.footer_bytes, sent_at, _held: held })
         }
         Ok(Created::Theirs { .. }) => Err(judge_stranger(&context, &key, number).await),
@@ -262,13 +264,22 @@ async fn upload(
     }
 }
 
-/// For the mutant of that name: an attempt without the newest extent. If its answer is lost it may be the one that counts.
-async fn send_less_first(context: &FlushContext, key: &str, mut draft: SegmentDraft) {
-    draft.extents.pop();
-    let Ok(less) = segment::build(draft) else { return };
-    if context.store.create(key, less.bytes).await.is_ok() {
-        let _put_again_whole = context.store.delete(key).await;
+/// For the mutant of that name: what to send again when the answer to these bytes is unclear.
+async fn other_if_unclear(
+    context: &FlushContext,
+    policy: &CreatePolicy,
+    bytes: Bytes,
+    mut draft: SegmentDraft,
+) -> Bytes {
+    let key = segment::segment_key(draft.session, draft.number);
+    let attempt = context.store.create(&key, bytes.clone());
+    if let Ok(Ok(()) | Err(StoreError::Taken { .. } | StoreError::Permanent { .. })) =
+        tokio::time::timeout(policy.attempt_timeout, attempt).await
+    {
+        return bytes;
     }
+    draft.extents.pop();
+    segment::build(draft).map_or(bytes, |other| other.bytes)
 }
 
 /// Somebody else's object has the name of our segment: a fence, or something that must not be.

@@ -8,7 +8,7 @@ use crate::log::index::IndexedExtent;
 use crate::log::slot::PartitionSlot;
 use crate::types::aside::aside;
 use crate::types::{Offset, TimestampMs};
-use crate::wire::batch::{BatchError, BatchHeader};
+use crate::wire::batch::{self, BatchError, BatchHeader};
 use crate::wire::records::{find_by_timestamp_from, find_max_timestamp};
 
 /// A record found by its timestamp.
@@ -53,7 +53,8 @@ impl Reader {
                 return Ok(found);
             }
         }
-        let Some(highest) = highest else { return Ok(None) };
+        // Of records without a time none is the newest.
+        let Some(highest) = highest.filter(|highest| *highest > batch::NONE) else { return Ok(None) };
         let mut from = log_start;
         while let Some((_, extent)) = next_extent(slot, from, |extent| extent.max_timestamp == highest)? {
             let found =

@@ -37,7 +37,7 @@ pub fn find(name: &str) -> Option<Mutant> {
 /// Kinds that can show this bug. Seeds of other kinds are passed over in the search.
 pub fn kinds(mutant: Mutant) -> &'static [Kind] {
     match mutant {
-        Mutant::ServeWithoutProof | Mutant::IgnoreFence | Mutant::EndFromReads => {
+        Mutant::ServeWithoutProof | Mutant::IgnoreFence | Mutant::EndFromReads | Mutant::GrantBeforeFence => {
             &[Kind::Paused, Kind::CutOff, Kind::Takeover]
         }
         Mutant::TruncateWithoutMarker | Mutant::AppendWithoutLook => &[Kind::CutOff, Kind::Paused],
@@ -46,14 +46,14 @@ pub fn kinds(mutant: Mutant) -> &'static [Kind] {
         Mutant::CheckpointFromLive => &[Kind::Crashes, Kind::Unclear],
         Mutant::CheckpointAhead => &[Kind::Crashes, Kind::Slow, Kind::Unclear, Kind::Takeover],
         Mutant::ForgetCheckpointProducers => &[Kind::Crashes, Kind::Unclear, Kind::Network],
-        Mutant::TrustLostMeta | Mutant::TrustTaken | Mutant::TrustUnclear | Mutant::RetryTakesMore => {
+        Mutant::TrustLostMeta | Mutant::TrustTaken | Mutant::TrustUnclear | Mutant::RetryTakesOther => {
             &[Kind::Unclear, Kind::Crashes, Kind::Slow]
         }
         Mutant::DuplicateAnsweredEarly => &[Kind::Slow, Kind::Unclear, Kind::CutOff],
         Mutant::RegainFromMemory => &[Kind::Regain],
         Mutant::CommitEarlierTenure => &[Kind::Regain, Kind::Scaling, Kind::Cluster],
         Mutant::OutOfRangeUnproven => &[Kind::Neighbours, Kind::Cluster, Kind::Regain],
-        Mutant::CloseEarly => &[Kind::Neighbours, Kind::Cluster],
+        Mutant::CloseEarly | Mutant::CloseAfterOutage => &[Kind::Neighbours, Kind::Cluster, Kind::Long],
         Mutant::LeaveProven | Mutant::RaiseOverOlder | Mutant::SkipUnknown => &[Kind::Upgrade],
         Mutant::CloseOthersAtStart => &[Kind::Neighbours, Kind::Cluster, Kind::Scaling],
         Mutant::ParkedIsOvertaken => &[Kind::Crashes, Kind::Unclear, Kind::Neighbours, Kind::Cluster, Kind::Scaling],

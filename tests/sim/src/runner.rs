@@ -42,11 +42,11 @@ impl With<'_> {
     }
 }
 
-/// Runs the seeds that `wanted` picks of `start..start + count`; stops early when `until_failure`.
+/// Runs the seeds that `wanted` picks of `start..start + count`; stops early at an outcome for which `until` says so.
 fn each(
     seeds: std::ops::Range<u64>,
     with: With<'_>,
-    until_failure: bool,
+    until: &(dyn Fn(&Outcome) -> bool + Sync),
     wanted: &(dyn Fn(u64) -> bool + Sync),
     mut take: impl FnMut(Outcome),
 ) {
@@ -67,7 +67,7 @@ fn each(
                         continue;
                     }
                     let outcome = with.run(seed, &[]);
-                    if until_failure && !outcome.passed() {
+                    if until(&outcome) {
                         stop.store(true, Ordering::Relaxed);
                     }
                     if send.send(outcome).is_err() {
@@ -90,7 +90,7 @@ pub fn schedules(seeds: std::ops::Range<u64>, with: With<'_>) -> Summary {
     let begun = Instant::now();
     let mut summary = Summary::default();
     let mut told = begun;
-    each(seeds, with, false, &|_| true, |outcome| {
+    each(seeds, with, &|_| false, &|_| true, |outcome| {
         *summary.counters.entry("runs in all".to_owned()).or_default() += 1;
         for (what, count) in &outcome.counters {
             *summary.counters.entry(what.clone()).or_default() += count;
@@ -154,11 +154,11 @@ pub fn show(seed: u64, without: &[usize], with: With<'_>) -> bool {
 pub fn unsteady(seeds: std::ops::Range<u64>, with: With<'_>) -> Vec<u64> {
     let with = With { keep_trace: true, ..with };
     let mut first = BTreeMap::new();
-    each(seeds.clone(), with, false, &|_| true, |outcome| {
+    each(seeds.clone(), with, &|_| false, &|_| true, |outcome| {
         first.insert(outcome.seed, outcome);
     });
     let mut differ = Vec::new();
-    each(seeds, with, false, &|_| true, |outcome| {
+    each(seeds, with, &|_| false, &|_| true, |outcome| {
         let before = &first[&outcome.seed];
         if *before == outcome {
             return;
@@ -182,18 +182,21 @@ pub struct Caught {
     pub by: Option<(u64, String)>,
 }
 
-/// Looks for a seed that catches a planted bug. `known`: nowhere but at the one that did before.
+/// Looks for a seed that catches a planted bug: one that passes without it, and where the judge says what is wrong, which a broker that panics
+/// spares him. `known`: nowhere but at the one that did before.
 pub fn hunt(mutant: Mutant, seeds: std::ops::Range<u64>, known: Option<u64>, with: With<'_>) -> Caught {
     let begun = Instant::now();
+    let without = With { mutant: None, ..with };
     let with = With { mutant: Some(mutant), ..with };
     let mut caught = Caught { mutant, tried: 0, took: Duration::ZERO, by: None };
     let likely = mutants::kinds(mutant);
     let wanted = |seed: u64| known.is_some() || likely.is_empty() || likely.contains(&kind_of(seed));
     let seeds = known.map_or(seeds, |seed| seed..seed + 1);
-    each(seeds, with, true, &wanted, |outcome| {
+    let judged = |outcome: &Outcome| !outcome.passed() && !outcome.violations[0].starts_with("process");
+    each(seeds, with, &judged, &wanted, |outcome| {
         caught.tried += 1;
         let lower = caught.by.as_ref().is_none_or(|(seed, _)| outcome.seed < *seed);
-        if !outcome.passed() && lower {
+        if lower && judged(&outcome) && without.run(outcome.seed, &[]).passed() {
             caught.by = Some((outcome.seed, outcome.violations[0].clone()));
         }
     });

@@ -154,6 +154,7 @@ impl Truth {
             if let Change::FenceSession { session, end, .. } = change {
                 landed.closed_itself |= self.has(host, *session);
                 landed.wrong = landed.wrong.or_else(|| self.closed_early(host, *session, *end, now));
+                landed.wrong = landed.wrong.or_else(|| self.closed_unseen(host, *session, now));
             }
         }
         let claims: Vec<RunId> = self.image.merges.claims.keys().copied().collect();
@@ -217,6 +218,24 @@ impl Truth {
         let what =
             format!("{host} closes {} of {} after {stood:?}, its ttl is {ttl:?}", session.revision, self.host(session));
         Some(("closed-too-early", what))
+    }
+
+    /// A session is closed by another node only on evidence of its own: segments of its session landed while the other's did not. After an
+    /// outage of the store nobody has any, for a while.
+    fn closed_unseen(&self, host: &str, session: SessionId, now: Duration) -> Option<(&'static str, String)> {
+        let node = |id: SessionId| self.image.sessions.get(&id).map(|session| session.node_id);
+        let by = self.image.open_sessions().map(|(id, _)| id).filter(|id| self.host(*id) == host).last()?;
+        if node(session) == node(by) {
+            return None;
+        }
+        let ttl = Duration::from_millis(self.image.session_ttl_ms);
+        let own = self.landed.range((by, 0)..).take_while(|((of, _), _)| *of == by);
+        let mut ages = own.map(|(_, landed)| now.saturating_sub(*landed)).filter(|age| *age <= ttl * 3 / 2);
+        if ages.any(|age| age >= ttl / 5) {
+            return None;
+        }
+        let what = format!("{host} closes {} of {} right after an outage", session.revision, self.host(session));
+        Some(("closed-without-evidence", what))
     }
 
     /// What is remarkable about a change of the image as it is.

@@ -240,6 +240,11 @@ async fn answer_group(
         ApiKey::LeaveGroup => send(to, leave_group::handle(groups, cx, read(body, version).await?).await),
         ApiKey::OffsetCommit => {
             let Newest(request) = read(body, version).await?;
+            // Clients take "unknown topic" for the last word.
+            let all_known = || offset_commit::knows_all(&*topics(), version, &request);
+            if !all_known() {
+                services.log.look_before_refusal(all_known).await;
+            }
             send(to, offset_commit::handle(groups, &*topics(), cx, request).await)
         }
         ApiKey::OffsetFetch => {

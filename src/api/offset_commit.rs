@@ -70,6 +70,14 @@ pub async fn handle(
     OffsetCommitResponse::default().with_topics(refused.and(accepted))
 }
 
+/// Whether there is every topic and partition that is named.
+pub fn knows_all(topics: &dyn TopicLookup, version: i16, request: &OffsetCommitRequest) -> bool {
+    request.topics.iter().all(|topic| {
+        let count = find(topics, version, topic).map_or(0, |(_, _, count)| count);
+        topic.partitions.iter().all(|partition| (0..count).contains(&partition.partition_index))
+    })
+}
+
 /// The answer's row of a topic, without partitions.
 fn row(topic: &OffsetCommitRequestTopic) -> OffsetCommitResponseTopic {
     OffsetCommitResponseTopic::default().with_name(topic.name.clone()).with_topic_id(topic.topic_id)

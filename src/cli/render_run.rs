@@ -62,7 +62,7 @@ pub fn manifest(label: &str, manifest: &Manifest) -> String {
     ]);
     let mut extents = vec![heading(EXTENT_COLUMNS)];
     extents.extend(manifest.extents().map(|(number, _, extent)| extent_row(number, extent)));
-    let mut states = vec![heading(&["topic", "partition", "next offset", "log start", "epochs", "producers"])];
+    let mut states = vec![heading(&["topic", "partition", "next offset", "log start", "producers", "epochs"])];
     let mut producers =
         vec![heading(&["topic", "partition", "producer", "epoch", "last batch", "sequences", "offsets"])];
     for state in &manifest.checkpoint {
@@ -83,8 +83,9 @@ fn state_row(state: &PartitionCheckpoint) -> Vec<String> {
         state.partition.index.to_string(),
         state.next_offset.to_string(),
         state.log_start.to_string(),
-        if epochs.is_empty() { "-".to_owned() } else { epochs.join(", ") },
         state.producers.len().to_string(),
+        // The last column: only the last one is not padded to the longest.
+        if epochs.is_empty() { "-".to_owned() } else { epochs.join(", ") },
     ]
 }
 

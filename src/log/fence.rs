@@ -100,6 +100,15 @@ async fn walk(
     Ok(number)
 }
 
+/// For the mutant `GrantBeforeFence`: the end as far as it can be seen, which no fence holds.
+pub async fn seen_end(
+    reader: &FooterReader,
+    target: SessionId,
+    merged: SegmentNumber,
+) -> Result<SegmentNumber, FenceError> {
+    Ok(newest_seen(reader, target, merged).await?.first_free())
+}
+
 /// Tells whether a fence stands at the number now (ours or another's); `false`: a segment does.
 async fn put(
     reader: &FooterReader,

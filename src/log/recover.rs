@@ -208,9 +208,6 @@ impl FooterReader {
         while let Some(segment) = reads.next().await {
             match segment {
                 Err(_) if mutant::on(Mutant::SkipDamaged) || mutant::on(Mutant::ServeBeforeThrough) => {}
-                Err(RecoveryError::Missing { object })
-                    if mutant::on(Mutant::MetFenceIsEnd)
-                        && matches!(self.tail(&object).await, Ok(Some(Tail::Fence(_)))) => {}
                 segment => segments.push(segment?),
             }
         }

@@ -24,7 +24,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::fence::{FenceError, fence};
+use super::fence::{FenceError, fence, seen_end};
 use super::proof::Newest;
 use super::recover::FooterReader;
 use crate::meta::entry::{Change, Endpoint};
@@ -115,7 +115,12 @@ pub async fn open(
         let mut stands = begun.subscribe();
         // Its sender lives as long as this.
         let _ = stands.wait_for(|begun| *begun).await;
-        become_ready(meta, reader, policy, id, ends).await?;
+        become_ready(meta, reader, policy, id, ends.clone()).await?;
+        if mutant::on(Mutant::GrantBeforeFence) {
+            for (session, end) in ends {
+                let _too_late = fence(reader, policy, session, id, end).await;
+            }
+        }
         done.cancel();
         Ok::<_, OpenError>(())
     };
@@ -171,7 +176,11 @@ async fn fence_all(
     let fences = sessions.into_iter().map(|session| async move {
         let merged = meta.read(|image| image.merges.merged(session));
         let merged = if mutant::on(Mutant::FenceBelowMerged) { 0 } else { merged };
-        let end = fence(reader, policy, session, fencer, merged).await;
+        let end = if mutant::on(Mutant::GrantBeforeFence) {
+            seen_end(reader, session, merged).await
+        } else {
+            fence(reader, policy, session, fencer, merged).await
+        };
         end.map(|end| (session, end)).map_err(|error| OpenError::Fence { session, error })
     });
     iter(fences).buffered(PARALLEL).try_collect().await

@@ -27,7 +27,6 @@ use crate::links::{Heard, Links};
 use crate::meta::image::Image;
 use crate::segment::{Tail, segment_key};
 use crate::store::create::CreatePolicy;
-use crate::types::mutant::{self, Mutant};
 use crate::types::{SegmentNumber, SessionId};
 
 /// Sessions that are looked at side by side.
@@ -165,10 +164,6 @@ async fn take_over(log: &Log, ttl: Duration, session: SessionId, suspicion: &mut
     let began = log.env.clock.boot();
     let policy = CreatePolicy { deadline: Some(ttl), ..CreatePolicy::default() };
     let merged = log.meta.read(|image| image.merges.merged(session));
-    if mutant::on(Mutant::GrantBeforeFence) {
-        let (seen, _) = suspicion.looks(session, began);
-        let _granted = log.meta.propose(move |image| Ok::<_, Infallible>(close(image, session, seen))).await;
-    }
     let end = match fence(&log.footers, &policy, session, log.session, merged).await {
         Ok(end) => end,
         Err(error) => {

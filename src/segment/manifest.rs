@@ -255,6 +255,9 @@ fn decode_checkpoint(cursor: &mut Cursor<'_>, created_ms: TimestampMs) -> Result
     let mut checkpoint: Vec<PartitionCheckpoint> = Vec::new();
     for _ in 0..cursor.count(16 + 1, "topics of the checkpoint")? {
         let topic = TopicId(u128::from_be_bytes(cursor.array("topic id")?));
+        if checkpoint.last().is_some_and(|last| last.partition.topic >= topic) {
+            return Err(Damage::content("topics of the checkpoint are out of order"));
+        }
         let count = cursor.count(LEAST, "partitions of a topic")?;
         if count == 0 {
             return Err(Damage::content(format!("topic {topic} without partitions")));

@@ -75,7 +75,7 @@ pub fn verify_run_body(label: &str, object: &[u8], footer: &RunFooter) -> Result
                 .get(..LENGTH_END + field(LENGTH_AT))
                 .ok_or_else(|| fault("it lies past the end of its extent".to_owned()))?;
             verify_batch(batch, offset, extent.epoch).map_err(fault)?;
-            offset += i64::try_from(field(LAST_DELTA_AT)).unwrap_or(i64::MAX / 2) + 1;
+            offset = offset.saturating_add(i64::try_from(field(LAST_DELTA_AT)).unwrap_or(i64::MAX / 2) + 1);
             at += batch.len();
             batches += 1;
         }

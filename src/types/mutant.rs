@@ -90,8 +90,6 @@ pub enum Mutant {
     HandOverUnflushed,
     /// Who was handed a lease does not wait for segments that are still uploading.
     ServeBeforeThrough,
-    /// Recovery takes a fence that it meets for the end of a session whose end no revision has said.
-    MetFenceIsEnd,
     /// The end of a session does not cut what it handed over.
     FenceForgetsTransfers,
     /// Readers go on with segments that were merged and never look again.
@@ -164,7 +162,6 @@ impl Mutant {
         Mutant::HandOverUnparked,
         Mutant::HandOverUnflushed,
         Mutant::ServeBeforeThrough,
-        Mutant::MetFenceIsEnd,
         Mutant::FenceForgetsTransfers,
         Mutant::KeepOldIndex,
         Mutant::RegainFromMemory,

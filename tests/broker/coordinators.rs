@@ -1,5 +1,5 @@
 //! Group coordinators that move again and again: brokers come, leave, die, are cut off from the bucket. What a group has committed never goes
-//! back, and when the cluster has come to rest every group is served.
+//! back, and when the cluster has come to rest every group is served. Members keep their places.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -9,15 +9,20 @@ use std::time::{Duration, Instant};
 use alluvium::store::StoreRef;
 use alluvium::store::fault::{FaultRates, FaultStore};
 use alluvium::types::env::Env;
+use bytes::Bytes;
+use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
 use kafka_protocol::messages::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
 use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestTopic;
+use kafka_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
 use kafka_protocol::messages::{
-    ApiKey, FindCoordinatorRequest, FindCoordinatorResponse, GroupId, OffsetCommitRequest, OffsetCommitResponse,
-    OffsetFetchRequest, OffsetFetchResponse,
+    ApiKey, FindCoordinatorRequest, FindCoordinatorResponse, GroupId, HeartbeatRequest, HeartbeatResponse,
+    JoinGroupRequest, JoinGroupResponse, OffsetCommitRequest, OffsetCommitResponse, OffsetFetchRequest,
+    OffsetFetchResponse, SyncGroupRequest, SyncGroupResponse,
 };
 use kafka_protocol::protocol::StrBytes;
 use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::client::Client;
@@ -35,24 +40,35 @@ const NO_ANSWER: Duration = Duration::from_secs(10);
 /// However busy the machine is.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Nobody waits for this ttl, and no member for the end of its session.
+const NEVER: Duration = Duration::from_secs(3600);
+const SESSION_TIMEOUT_MS: i32 = 300_000;
+
+const MEMBER_ID_REQUIRED: i16 = 79;
+
+/// The coordinator is loading, nobody, or elsewhere: ask again, or somebody else. Nobody joins again for these.
+const ASK_AGAIN: [i16; 3] = [14, 15, 16];
+
 /// A broker on threads of its own, and its way to the bucket.
 struct Node {
     id: i32,
+    ttl: Duration,
     store: Arc<FaultStore>,
     up: Option<(Broker, Runtime)>,
 }
 
 impl Node {
     fn new(id: i32, store: StoreRef) -> Node {
-        Node { id, store: FaultStore::new(store, Env::system().entropy, FaultRates::default()), up: None }
+        let store = FaultStore::new(store, Env::system().entropy, FaultRates::default());
+        Node { id, ttl: TTL, store, up: None }
     }
 
     async fn start(&mut self) {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("threads");
-        let (id, store): (i32, StoreRef) = (self.id, self.store.clone());
+        let (id, ttl, store): (i32, Duration, StoreRef) = (self.id, self.ttl, self.store.clone());
         let starting = runtime.spawn(Broker::start(store, move |settings| {
-            (settings.node_id, settings.session_ttl_ms) = (Some(id), TTL.as_millis() as u64);
+            (settings.node_id, settings.session_ttl_ms) = (Some(id), ttl.as_millis() as u64);
             (settings.flush_interval_ms, settings.merge_window_ms) = (Some(5), 500);
         }));
         self.up = Some((starting.await.expect("starts"), runtime));
@@ -76,12 +92,21 @@ impl Node {
 /// Where brokers listen.
 type Places = Arc<Mutex<Vec<SocketAddr>>>;
 
+fn listening(nodes: &[Node]) -> Vec<SocketAddr> {
+    nodes.iter().filter_map(|node| Some(node.up.as_ref()?.0.address)).collect()
+}
+
 fn group(number: usize) -> GroupId {
     GroupId(StrBytes::from(format!("group-{number}")))
 }
 
 /// A connection to the group's coordinator, as some broker tells.
 async fn coordinator(places: &Places, number: usize) -> Result<Client<TcpStream>, String> {
+    coordinator_of(places, number).await.map(|(_, client)| client)
+}
+
+/// The same, and its node id.
+async fn coordinator_of(places: &Places, number: usize) -> Result<(i32, Client<TcpStream>), String> {
     let places = places.lock().expect("no panic").clone();
     let mut said = "nobody is there".to_owned();
     for at in 0..places.len() {
@@ -91,7 +116,8 @@ async fn coordinator(places: &Places, number: usize) -> Result<Client<TcpStream>
         match answer {
             Ok(answer) if answer.error_code == 0 => {
                 let stream = TcpStream::connect(("127.0.0.1", answer.port as u16)).await;
-                return stream.map(Client::new).map_err(|error| error.to_string());
+                let of_node = |stream| (answer.node_id.0, Client::new(stream));
+                return stream.map(of_node).map_err(|error| error.to_string());
             }
             Ok(answer) => said = format!("error {} instead of a coordinator", answer.error_code),
             Err(error) => said = error.to_string(),
@@ -100,13 +126,18 @@ async fn coordinator(places: &Places, number: usize) -> Result<Client<TcpStream>
     Err(said)
 }
 
-async fn commit(client: &mut Client<TcpStream>, number: usize, offset: i64) -> Result<(), String> {
+/// Of nobody in particular.
+fn commit_request(number: usize, offset: i64) -> OffsetCommitRequest {
     let partition = OffsetCommitRequestPartition::default().with_committed_offset(offset);
     let topic = OffsetCommitRequestTopic::default().with_name(topic_name("t")).with_partitions(vec![partition]);
-    let request = OffsetCommitRequest::default()
+    OffsetCommitRequest::default()
         .with_group_id(group(number))
         .with_generation_id_or_member_epoch(-1)
-        .with_topics(vec![topic]);
+        .with_topics(vec![topic])
+}
+
+async fn commit(client: &mut Client<TcpStream>, number: usize, offset: i64) -> Result<(), String> {
+    let request = commit_request(number, offset);
     let answer = client.call::<_, OffsetCommitResponse>(ApiKey::OffsetCommit, 8, &request).await;
     match answer.map(|answer| answer.topics[0].partitions[0].error_code) {
         Ok(0) => Ok(()),
@@ -123,6 +154,19 @@ async fn committed(client: &mut Client<TcpStream>, number: usize) -> Result<i64,
         Ok((0, answer)) => Ok(answer.topics[0].partitions[0].committed_offset),
         Ok((code, _)) => Err(format!("error {code} to a question")),
         Err(error) => Err(error.to_string()),
+    }
+}
+
+/// The same of whoever coordinates, asked until somebody says it.
+async fn committed_at_last(places: &Places, number: usize) -> i64 {
+    let begun = Instant::now();
+    loop {
+        let asked = async { committed(&mut coordinator(places, number).await?, number).await };
+        match asked.await {
+            Ok(found) => return found,
+            Err(told) => assert!(begun.elapsed() < PATIENCE, "group {number}: {told}"),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
@@ -197,8 +241,7 @@ async fn strike(nodes: &mut [Node], places: &Places, dice: u64) {
             node.store.set_rates(FaultRates::default());
         }
     }
-    let listening = nodes.iter().filter_map(|node| Some(node.up.as_ref()?.0.address));
-    *places.lock().expect("no panic") = listening.collect();
+    *places.lock().expect("no panic") = listening(nodes);
     tokio::time::sleep(moment / 3).await;
 }
 
@@ -246,15 +289,155 @@ async fn groups_come_through_moves_of_their_coordinators() {
     }
     // The last word of each group: what was acknowledged, or something newer of which no answer came.
     for number in 0..GROUPS {
-        let found = loop {
-            let asked = async { committed(&mut coordinator(&places, number).await?, number).await };
-            match asked.await {
-                Ok(found) => break found,
-                Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
-            }
-        };
+        let found = committed_at_last(&places, number).await;
         let all = all.lock().expect("no panic");
         assert!((all[&number].acknowledged..=all[&number].sent).contains(&found), "group {number}: {found}");
     }
+    nodes.iter_mut().for_each(Node::kill);
+}
+
+/// What a member of a classic group knows of its place.
+struct Member {
+    group: usize,
+    id: StrBytes,
+    generation: i32,
+}
+
+impl Member {
+    /// Joins a group that has no other member, and gives itself an assignment.
+    async fn join(places: &Places, number: usize) -> Result<Member, String> {
+        let mut client = coordinator(places, number).await?;
+        let protocol = JoinGroupRequestProtocol::default()
+            .with_name(StrBytes::from_static_str("range"))
+            .with_metadata(Bytes::from_static(b"subscription"));
+        let mut request = JoinGroupRequest::default()
+            .with_group_id(group(number))
+            .with_session_timeout_ms(SESSION_TIMEOUT_MS)
+            .with_rebalance_timeout_ms(SESSION_TIMEOUT_MS)
+            .with_protocol_type(StrBytes::from_static_str("consumer"))
+            .with_protocols(vec![protocol]);
+        let joined = loop {
+            let answer = client.call::<_, JoinGroupResponse>(ApiKey::JoinGroup, 5, &request).await;
+            match answer.map(|answer| (answer.error_code, answer)) {
+                Ok((0, answer)) => break answer,
+                Ok((MEMBER_ID_REQUIRED, answer)) => request.member_id = answer.member_id,
+                Ok((code, _)) => return Err(format!("error {code} to a join")),
+                Err(error) => return Err(error.to_string()),
+            }
+        };
+        let member = Member { group: number, id: joined.member_id, generation: joined.generation_id };
+        let assignment = SyncGroupRequestAssignment::default()
+            .with_member_id(member.id.clone())
+            .with_assignment(Bytes::from_static(b"everything"));
+        let request = SyncGroupRequest::default()
+            .with_group_id(group(number))
+            .with_generation_id(member.generation)
+            .with_member_id(member.id.clone())
+            .with_assignments(vec![assignment]);
+        let answer = client.call::<_, SyncGroupResponse>(ApiKey::SyncGroup, 3, &request).await;
+        match answer.map(|answer| answer.error_code) {
+            Ok(0) => Ok(member),
+            Ok(code) => Err(format!("error {code} to a sync")),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    async fn heartbeat(&self, client: &mut Client<TcpStream>) -> std::io::Result<i16> {
+        let request = HeartbeatRequest::default()
+            .with_group_id(group(self.group))
+            .with_generation_id(self.generation)
+            .with_member_id(self.id.clone());
+        let answer: HeartbeatResponse = client.call(ApiKey::Heartbeat, 3, &request).await?;
+        Ok(answer.error_code)
+    }
+
+    async fn commit(&self, client: &mut Client<TcpStream>, offset: i64) -> std::io::Result<i16> {
+        let request = commit_request(self.group, offset)
+            .with_generation_id_or_member_epoch(self.generation)
+            .with_member_id(self.id.clone());
+        let answer: OffsetCommitResponse = client.call(ApiKey::OffsetCommit, 8, &request).await?;
+        Ok(answer.topics[0].partitions[0].error_code)
+    }
+
+    /// A heartbeat, a commit and a heartbeat at the coordinator, wherever it is; gives its node id. (While a group is being loaded a heartbeat
+    /// is answered 0, so it is the commit that shows that the place is known.) Never is the member told that it has no place.
+    async fn goes_on(&self, places: &Places, offset: i64) -> i32 {
+        let begun = Instant::now();
+        loop {
+            let round = async {
+                let (node, mut client) = coordinator_of(places, self.group).await?;
+                let told = |error: std::io::Error| error.to_string();
+                let before = self.heartbeat(&mut client).await.map_err(told)?;
+                let committed = self.commit(&mut client, offset).await.map_err(told)?;
+                let after = self.heartbeat(&mut client).await.map_err(told)?;
+                Ok::<_, String>((node, [before, committed, after]))
+            };
+            let told = tokio::time::timeout(NO_ANSWER, round).await;
+            match &told {
+                Ok(Ok((node, [0, 0, 0]))) => return *node,
+                Ok(Ok((_, codes))) => {
+                    let passing = |code: &i16| *code == 0 || ASK_AGAIN.contains(code);
+                    assert!(codes.iter().all(passing), "heartbeat, commit, heartbeat: {codes:?}");
+                }
+                Ok(Err(_)) => {}
+                // A commit may be parked. It must not come after the next one.
+                Err(_) => tokio::time::sleep(Duration::from_secs(5)).await,
+            }
+            assert!(begun.elapsed() < PATIENCE, "{told:?}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Goes on and on, and tells where, until nobody listens any more. Gives the last offset that was acknowledged.
+    async fn stay(self, places: Places, served_by: watch::Sender<i32>) -> i64 {
+        let mut offset = 0;
+        loop {
+            offset += 1;
+            let node = self.goes_on(&places, offset).await;
+            if served_by.send(node).is_err() {
+                return offset;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+/// A coordinator that is stopped leaves the group to the next one with its generation and its member, who notices nothing but that it
+/// has to ask elsewhere.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_keeps_its_place_when_its_coordinator_leaves() {
+    let store = shared_memory();
+    let mut nodes: Vec<Node> = (1..=2).map(|id| Node { ttl: NEVER, ..Node::new(id, store.clone()) }).collect();
+    for node in &mut nodes {
+        node.start().await;
+    }
+    let places: Places = Arc::new(Mutex::new(listening(&nodes)));
+    let address = nodes[0].up.as_ref().expect("it was started").0.address;
+    let mut client = Client::new(TcpStream::connect(address).await.expect("connects"));
+    assert_eq!(create_topic(&mut client, "t", 1).await, 0);
+    let begun = Instant::now();
+    let member = loop {
+        match Member::join(&places, 0).await {
+            Ok(member) => break member,
+            Err(told) => assert!(begun.elapsed() < PATIENCE, "{told}"),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    let mut at = member.goes_on(&places, 0).await;
+    let (served_by, mut seen) = watch::channel(at);
+    let staying = tokio::spawn(member.stay(places.clone(), served_by));
+    // There, back, and there again.
+    for _ in 0..3 {
+        let leaving = nodes.iter().position(|node| node.id == at).expect("one of them");
+        nodes[leaving].leave().await;
+        *places.lock().expect("no panic") = listening(&nodes);
+        let elsewhere = tokio::time::timeout(PATIENCE, seen.wait_for(|node| *node != at)).await;
+        at = *elsewhere.expect("in time").expect("it is never told that it has no place");
+        nodes[leaving].start().await;
+        *places.lock().expect("no panic") = listening(&nodes);
+    }
+    drop(seen);
+    let acknowledged = staying.await.expect("no panic");
+    assert_eq!(committed_at_last(&places, 0).await, acknowledged);
     nodes.iter_mut().for_each(Node::kill);
 }

@@ -1,9 +1,13 @@
 //! Partitions that go from one broker to another while both live, on a clock that jumps: for how long nobody can write to them is counted in
 //! round trips to the store, and whatever timer is waited for shows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use alluvium::meta::entry::{Change, Entry};
+use alluvium::meta::hash;
+use alluvium::meta::image::Image;
 use alluvium::server::memory::Network;
 use alluvium::store::fault::{Call, Fault};
 use alluvium::wire::codec::Codec;
@@ -16,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::client::Client;
 use crate::harness::{PRODUCE, create_topic, produce_request, timed_batch, topic_name};
-use crate::links::{NEVER, Node, World};
+use crate::links::{NEVER, Node, TTL, World, entry, until};
 
 const PARTITIONS: i32 = 12;
 const NODES: [u16; 3] = [1, 2, 3];
@@ -119,7 +123,7 @@ impl Writer {
 }
 
 /// Who leads what, as this broker tells.
-async fn leaders(client: &mut Client<DuplexStream>) -> BTreeMap<i32, i32> {
+pub async fn leaders(client: &mut Client<DuplexStream>) -> BTreeMap<i32, i32> {
     let asked = MetadataRequestTopic::default().with_name(Some(topic_name("t")));
     let request = MetadataRequest::default().with_topics(Some(vec![asked])).with_allow_auto_topic_creation(false);
     let Ok(answer) = client.call::<_, MetadataResponse>(ApiKey::Metadata, 9, &request).await else {
@@ -187,4 +191,87 @@ async fn a_move_waits_for_no_poll_and_no_flush() {
     let by_partition: Vec<_> = all.iter().map(|seen| seen.longest).collect();
     println!("{moves} moves; the longest without a write, by partition: {by_partition:?}");
     assert!(longest <= LIMIT, "{longest:?}");
+}
+
+/// So many leases go to a broker that came in one entry, with so long between two of them: `STEP` and `STEP_PAUSE` in `src/log/handover.rs`.
+const STEP: usize = 50;
+const STEP_PAUSE: Duration = Duration::from_millis(250);
+
+const MANY: i32 = 1_000;
+
+/// The table is looked at so often.
+const LOOK_PAUSE: Duration = Duration::from_millis(5);
+
+/// Indexes whose leases went in one entry, and when it was seen.
+type Move = (Instant, Vec<i32>);
+
+/// Notes each entry that moves leases, when it comes.
+fn watch_moves(world: &World) -> Arc<Mutex<Vec<Move>>> {
+    let moves: Arc<Mutex<Vec<Move>>> = Arc::default();
+    let (noted, bucket) = (moves.clone(), world.bucket.clone());
+    tokio::spawn(async move {
+        let mut revision = 1;
+        loop {
+            let Some(entry) = entry(&bucket, revision).await else {
+                sleep(LOOK_PAUSE).await;
+                continue;
+            };
+            let indexes = moved_by(&entry);
+            if !indexes.is_empty() {
+                noted.lock().expect("no panic").push((Instant::now(), indexes));
+            }
+            revision += 1;
+        }
+    });
+    moves
+}
+
+fn moved_by(entry: &Entry) -> Vec<i32> {
+    let transfers = entry.changes.iter().filter_map(|change| match change {
+        Change::TransferLease { partitions, .. } => Some(partitions),
+        _ => None,
+    });
+    transfers.flatten().flat_map(|moved| moved.indexes.iter().copied()).collect()
+}
+
+/// Which partitions of the topic a node has the highest hash of.
+fn share_of(image: &Image, node: i32) -> BTreeSet<i32> {
+    let (topic, state) = image.topic_named("t").expect("it was made");
+    let ready: Vec<_> = image.ready_sessions().map(|(id, session)| (id, session.node_id)).collect();
+    let count = i32::try_from(state.partitions.len()).expect("they are few");
+    let of_node = |index: &i32| {
+        let best = hash::choose(topic, *index, &ready).expect("somebody is ready");
+        image.sessions[&best].node_id == node
+    };
+    (0..count).filter(of_node).collect()
+}
+
+/// Whose lease moves is not served for a moment. So that this is a moment for a few at a time, they move a few at a time; and each only once.
+#[tokio::test(start_paused = true)]
+async fn who_comes_gets_its_share_a_step_at_a_time() {
+    let world = World::new(NEVER);
+    let seen = watch_moves(&world);
+    let _one = world.start(1).await;
+    assert_eq!(create_topic(&mut world.client(1).await, "t", MANY).await, 0);
+    let _two = world.start(2).await;
+    let share = world.observer().await.read(|image| share_of(image, 2));
+    assert!((400..=600).contains(&share.len()), "about half: {}", share.len());
+    let count = || seen.lock().expect("no panic").iter().map(|(_, indexes)| indexes.len()).sum::<usize>();
+    until(10 * TTL, async || count() >= share.len()).await;
+    // Nor does anything move later.
+    sleep(6 * TTL).await;
+    let moves = seen.lock().expect("no panic").clone();
+    let sizes: Vec<usize> = moves.iter().map(|(_, indexes)| indexes.len()).collect();
+    let pauses: Vec<Duration> = moves.windows(2).map(|pair| pair[1].0 - pair[0].0).collect();
+    println!("{} of {MANY} leases moved, {sizes:?} at a time, with pauses of {pauses:?}", share.len());
+    assert!(sizes.iter().all(|size| *size <= STEP), "{sizes:?}");
+    assert!(pauses.iter().all(|pause| *pause >= STEP_PAUSE - 2 * LOOK_PAUSE), "{pauses:?}");
+    let mut moved: Vec<i32> = moves.into_iter().flat_map(|(_, indexes)| indexes).collect();
+    moved.sort_unstable();
+    assert!(moved.iter().eq(&share), "its share, each once, and nothing else: {moved:?}");
+    for node in [1, 2] {
+        let leaders = leaders(&mut world.client(node).await).await;
+        let led = leaders.iter().filter(|(_, leader)| **leader == 2).map(|(index, _)| index);
+        assert!(led.eq(&share), "as broker {node} tells: {leaders:?}");
+    }
 }

@@ -8,18 +8,19 @@ use alluvium::admin::Readiness;
 use alluvium::broker::{BrokerError, Ports, run_with};
 use alluvium::config::Settings;
 use alluvium::links::{Dial, Stream};
+use alluvium::meta::entry::Entry;
 use alluvium::meta::image::{Image, SessionState};
-use alluvium::meta::table::bucket::BucketTable;
+use alluvium::meta::table::bucket::{self, BucketTable};
 use alluvium::meta::{MetaOptions, Metadata};
 use alluvium::server::Listener;
 use alluvium::server::memory::Network;
-use alluvium::store::StoreRef;
 use alluvium::store::fault::{Call, Fault, FaultRates, FaultStore};
 use alluvium::store::measure::{MeasuredStore, StoreStats};
 use alluvium::store::memory::MemoryStore;
-use alluvium::types::SessionId;
+use alluvium::store::{ReadRange, StoreError, StoreRef};
 use alluvium::types::env::testing::env;
 use alluvium::types::metrics::Metrics;
+use alluvium::types::{Revision, SessionId};
 use alluvium::wire::link::{Ask, decode_answer, encode_ask};
 use async_trait::async_trait;
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
@@ -33,7 +34,7 @@ use tokio_util::sync::CancellationToken;
 use crate::client::Client;
 use crate::harness::{batch, create_topic, produce};
 
-const TTL: Duration = Duration::from_secs(10);
+pub const TTL: Duration = Duration::from_secs(10);
 pub const NEVER: Duration = Duration::from_secs(3600);
 
 /// A way to others that can be cut: nobody is reached then, and who was is no more.
@@ -81,7 +82,7 @@ impl Node {
 
 /// A bucket, a network, and brokers on them.
 pub struct World {
-    bucket: StoreRef,
+    pub bucket: StoreRef,
     pub links: Links,
     poll_interval: Duration,
 }
@@ -93,8 +94,13 @@ impl World {
     }
 
     pub async fn start(&self, node_id: u16) -> Node {
+        self.start_on(node_id, self.bucket.clone()).await
+    }
+
+    /// A broker with a way of its own to the bucket.
+    pub async fn start_on(&self, node_id: u16, bucket: StoreRef) -> Node {
         let env = env(u64::from(node_id));
-        let store = FaultStore::new(self.bucket.clone(), env.entropy.clone(), FaultRates::default());
+        let store = FaultStore::new(bucket, env.entropy.clone(), FaultRates::default());
         let measured = MeasuredStore::new(store.clone(), env.clock.clone());
         let (stats, metrics) = (measured.stats(), Metrics::new());
         let mut settings = Settings {
@@ -126,9 +132,18 @@ impl World {
     }
 
     /// The table as somebody sees it who is no broker.
-    async fn observer(&self) -> Arc<Metadata> {
+    pub async fn observer(&self) -> Arc<Metadata> {
         let table = Arc::new(BucketTable::new(self.bucket.clone()));
         Metadata::open(self.bucket.clone(), table, env(99), MetaOptions::default()).await.expect("opens")
+    }
+}
+
+/// What stands in the table at a revision, if anything does.
+pub async fn entry(store: &StoreRef, revision: Revision) -> Option<Entry> {
+    match store.read(&bucket::key(revision), ReadRange::Full).await {
+        Ok(read) => Some(Entry::decode(revision, &read.bytes).expect("an entry")),
+        Err(StoreError::NotFound { .. }) => None,
+        Err(error) => panic!("{error}"),
     }
 }
 
@@ -137,7 +152,7 @@ fn states(image: &Image) -> Vec<(SessionId, SessionState)> {
 }
 
 /// Waits until something is so; tells how long that took.
-async fn until(limit: Duration, mut is_so: impl AsyncFnMut() -> bool) -> Duration {
+pub async fn until(limit: Duration, mut is_so: impl AsyncFnMut() -> bool) -> Duration {
     let begun = Instant::now();
     while !is_so().await {
         assert!(begun.elapsed() < limit, "not within {limit:?}");
@@ -164,7 +179,7 @@ async fn closed(world: &World, session: SessionId) -> Duration {
     .await
 }
 
-async fn sessions(world: &World) -> Vec<(SessionId, SessionState)> {
+pub async fn sessions(world: &World) -> Vec<(SessionId, SessionState)> {
     world.observer().await.read(states)
 }
 

@@ -327,6 +327,50 @@ async fn garbage_is_known_when_the_store_has_answered() {
     broker.kill().await;
 }
 
+/// A store that is too busy to delete, and now and then says so although it did, cuts passes short; what is left is deleted later, and
+/// neither writers nor readers wait for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn p17_throttled_deletes_drain_in_the_end() {
+    let objects = shared_memory();
+    let store = FaultStore::new(objects.clone(), Env::system().entropy, FaultRates::default());
+    let broker = Broker::start(store.clone(), never).await;
+    let mut client = broker.client().await;
+    assert_eq!(create_topic(&mut client, "t", 1).await, 0);
+    let id = producer_id(&mut client).await;
+    write(&mut client, id, 0, 80).await;
+    broker.kill().await;
+    let segments = keys(objects.as_ref(), "segments/").await;
+    let folder = segments[0].rsplit_once('/').expect("in a folder").0;
+    assert!(segments.len() >= 80 && segments.iter().all(|key| key.starts_with(folder)));
+    // A quarter of them takes an object away, fewer than there are: not all is gone before the last refusal. Lists have no digit behind
+    // the slash.
+    let deletes = (0..200).map(|at| match at % 8 {
+        0 => Fault::DelayBefore(Duration::ZERO),
+        1 => Fault::LostAnswer(Answer::Maybe),
+        2 => Fault::Refused(Answer::Maybe),
+        _ => Fault::Refused(Answer::Busy),
+    });
+    store.script(Call::Other, &format!("{folder}/0"), deletes);
+    let broker = Broker::start(store.clone(), thorough).await;
+    // Of any session: the first list of a pass, or a delete.
+    store.script(Call::Other, "segments/", [Fault::Refused(Answer::Busy); 20]);
+    let mut client = broker.client().await;
+    write(&mut client, id, 80, 120).await;
+    read_all(&mut client, 120).await;
+    until("all refusals were met", || async {
+        let injected = store.injected();
+        (injected.refused, injected.lost_answers, injected.delays) == (150 + 20, 25, 25)
+    })
+    .await;
+    until("the fence is all that is left", || async { keys(objects.as_ref(), folder).await.len() == 1 }).await;
+    until("merged segments are deleted", || async { keys(objects.as_ref(), "segments/").await.len() < 10 }).await;
+    read_all(&mut client, 120).await;
+    producer_is_known(&mut client, id, 120).await;
+    broker.kill().await;
+    let store: StoreRef = store;
+    broker_again(&store, id, 120).await;
+}
+
 async fn write_to(client: &mut Client<TcpStream>, topic: &str, partition: i32, value: &str) -> (i16, i64) {
     let request = produce_request(topic, partition, batch(None, &[value]), -1);
     produced(&client.call::<_, ProduceResponse>(ApiKey::Produce, PRODUCE, &request).await.expect("answers"))

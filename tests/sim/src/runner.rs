@@ -192,7 +192,8 @@ pub fn hunt(mutant: Mutant, seeds: std::ops::Range<u64>, known: Option<u64>, wit
     let likely = mutants::kinds(mutant);
     let wanted = |seed: u64| known.is_some() || likely.is_empty() || likely.contains(&kind_of(seed));
     let seeds = known.map_or(seeds, |seed| seed..seed + 1);
-    let judged = |outcome: &Outcome| !outcome.passed() && !outcome.violations[0].starts_with("process");
+    let crashed = |what: &String| what.starts_with("process") || what.starts_with("panic");
+    let judged = |outcome: &Outcome| !outcome.passed() && !outcome.violations.iter().any(crashed);
     each(seeds, with, &judged, &wanted, |outcome| {
         caught.tried += 1;
         let lower = caught.by.as_ref().is_none_or(|(seed, _)| outcome.seed < *seed);

@@ -17,6 +17,8 @@ pub enum Link {
     LosesAnswers,
     /// Nothing gets through, and nobody is told.
     Silent,
+    /// The connections of this moment are silent for ever: what comes is swallowed, and none is closed. New ones work.
+    Forgets,
     /// Connections are refused, those that were there are closed.
     Cut,
 }
@@ -51,26 +53,33 @@ async fn carry(mut client: TcpStream, server: SocketAddr, mut link: watch::Recei
     }
     let Ok(mut upstream) = TcpStream::connect(server).await else { return };
     let (mut up, mut down) = ([0; 16384], [0; 16384]);
-    loop {
-        let now = *link.borrow_and_update();
-        if now == Link::Cut {
-            return;
-        }
+    let mut now = *link.borrow_and_update();
+    while now != Link::Cut {
         tokio::select! {
             biased;
-            changed = link.changed() => if changed.is_err() { return },
+            changed = link.changed() => {
+                if changed.is_err() { return }
+                now = *link.borrow_and_update();
+                if now == Link::Forgets { return swallow(client, upstream).await }
+            }
             read = client.read(&mut up), if now != Link::Silent => match read {
                 Ok(length) if length > 0 => if upstream.write_all(&up[..length]).await.is_err() { return },
                 _ => return,
             },
             read = upstream.read(&mut down), if now != Link::Silent => match read {
-                Ok(length) if length > 0 && now == Link::Works => {
+                Ok(length) if length > 0 && now != Link::LosesAnswers => {
                     if client.write_all(&down[..length]).await.is_err() { return }
                 }
                 _ => return,
             },
         }
     }
+}
+
+/// The server's end stays open as well.
+async fn swallow(mut client: TcpStream, _upstream: TcpStream) {
+    let mut bytes = [0; 16384];
+    while client.read(&mut bytes).await.is_ok_and(|length| length > 0) {}
 }
 
 /// What happens to one request.
@@ -80,6 +89,10 @@ pub enum Answer {
     RequestLost,
     /// It is done twice; the second answer comes back.
     Twice,
+    /// Nothing is done, and no answer comes; nor is the connection closed.
+    Hang,
+    /// It is done, and no answer comes.
+    HangAfter,
     /// DynamoDB's error of this name, without its doing.
     Error(u16, &'static str),
 }
@@ -155,6 +168,11 @@ async fn serve(mut client: TcpStream, server: SocketAddr, state: Arc<Mutex<State
             pass(server, &request).await?;
             pass(server, &request).await?
         }
+        Some(Answer::Hang) => return silence(&mut client).await,
+        Some(Answer::HangAfter) => {
+            pass(server, &request).await?;
+            return silence(&mut client).await;
+        }
         Some(Answer::Error(status, name)) => {
             let body = format!("{{\"__type\":\"com.amazonaws.dynamodb.v20120810#{name}\",\"message\":\"injected\"}}");
             let head =
@@ -163,6 +181,11 @@ async fn serve(mut client: TcpStream, server: SocketAddr, state: Arc<Mutex<State
         }
     };
     client.write_all(&response).await
+}
+
+/// Until the client gives up.
+async fn silence(client: &mut TcpStream) -> std::io::Result<()> {
+    client.read(&mut [0]).await.map(drop)
 }
 
 /// Head and body of one request.

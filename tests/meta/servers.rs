@@ -18,6 +18,9 @@ use crate::proxy::{Answer, HttpProxy, Link, TcpProxy};
 use crate::tables::{Server, dynamodb_settings, founded, postgres_settings, server};
 use crate::world::{always, create, eventually, fill, ttl};
 
+/// For what goes on by itself after some time-outs of 3 s.
+const PATIENCE: Duration = Duration::from_secs(20);
+
 fn body(n: u64) -> Bytes {
     Bytes::from(format!("{{\"n\":{n}}}"))
 }
@@ -146,6 +149,28 @@ async fn a_link_that_breaks_costs_time_only() {
     assert_eq!([times("\"t0\""), times("\"t1\""), times("\"t2\""), times("\"t3\"")], [1; 4]);
 }
 
+/// A connection that is silent for ever, as one is that a firewall has forgotten, is waited for no longer than a request may take. Then
+/// there is another one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p20_a_connection_that_is_silent_for_ever_holds_up_nobody() {
+    let Some(url) = server("ALLUVIUM_TEST_POSTGRES") else { return };
+    let host = url.rsplit('@').next().and_then(|rest| rest.split('/').next()).expect("a host").to_owned();
+    let proxy = TcpProxy::to(host.parse().expect("an address")).await;
+    let place = founded("PostgreSQL", postgres_settings(&url.replace(&host, &proxy.address.to_string()))).await;
+    let broker = place.broker(&MetaOptions::default()).await;
+    for round in 0..2u128 {
+        fill(&broker, 1).await;
+        proxy.set(Link::Forgets);
+        let begun = Instant::now();
+        let proposal = broker.propose(create(round + 1, &format!("t{round}")));
+        tokio::time::timeout(PATIENCE, proposal).await.expect("in time").expect("creates");
+        assert!(begun.elapsed() > Duration::from_secs(1), "the connection was not silent");
+    }
+    let entries = place.table.read(1, 1000).await.unwrap().bodies;
+    let times = |name: &str| entries.iter().filter(|body| String::from_utf8_lossy(body).contains(name)).count();
+    assert_eq!([times("\"t0\""), times("\"t1\"")], [1; 2]);
+}
+
 /// Hosts that take connections and say nothing, as a frozen primary does, cost time only: the server behind them is found.
 #[tokio::test]
 async fn silent_hosts_hide_no_server() {
@@ -262,6 +287,30 @@ async fn a_throttled_broker_goes_on() {
     let image = broker.read(Clone::clone);
     assert_eq!((image.topics.len(), image.revision), (6, 6));
     assert_eq!(place.broker(&MetaOptions::default()).await.read(Clone::clone), image);
+}
+
+/// An answer that never comes is waited for no longer than a request may take; what became of an append is not known then.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p20_an_answer_that_never_comes_holds_up_nobody() {
+    let Some(endpoint) = server("ALLUVIUM_TEST_DYNAMODB") else { return };
+    let proxy = HttpProxy::to(&endpoint).await;
+    let place = founded("DynamoDB", dynamodb_settings(&proxy.url())).await;
+    for (revision, answer) in (1..).zip([Answer::Hang, Answer::HangAfter]) {
+        proxy.script("PutItem", [answer.clone()]);
+        let append = tokio::time::timeout(PATIENCE, place.table.append(revision, body(revision))).await;
+        assert!(matches!(append, Ok(Ok(Append::Unknown { .. }))), "{answer:?}: {append:?}");
+        assert!(proxy.is_done(), "one attempt, no retry of its own: {answer:?}");
+        let landed = !place.table.read(revision, 1).await.unwrap().bodies.is_empty();
+        assert_eq!(landed, answer == Answer::HangAfter, "{answer:?}");
+    }
+    let place = founded("DynamoDB", dynamodb_settings(&proxy.url())).await;
+    let broker = place.broker(&MetaOptions::default()).await;
+    proxy.script("PutItem", [Answer::Hang, Answer::HangAfter]);
+    proxy.script("Query", [Answer::Hang]);
+    let proposal = tokio::time::timeout(PATIENCE, broker.propose(create(1, "t"))).await;
+    assert_eq!(proposal.expect("in time").expect("creates"), 1);
+    assert!(proxy.is_done());
+    assert_eq!(broker.propose(create(2, "u")).await.expect("creates"), 2, "it is there once");
 }
 
 #[tokio::test]

@@ -12,22 +12,26 @@ use crate::pieces;
 /// Size of the body and kind, before the footer.
 const HEAD_BYTES: usize = 5;
 
+/// Bytes behind the first numbers that are none: random bits of the session's id, and the nonce.
+const FIXED: &[usize] = &[8, 8];
+
 /// Changes `data`, of which `size` bytes are an input, and returns its new size; `None` leaves the change to libFuzzer.
 pub fn mutate(data: &mut [u8], size: usize, max_size: usize, seed: u32) -> Option<usize> {
     let mut dice = Gen::new(u64::from(seed), 0, false);
     let new = match dice.below(4) {
         0 => drawn(&mut dice)?,
-        1 | 2 => renumbered(&data[..size], &mut dice)?,
+        1 | 2 => renumbered(&data[..size], &mut dice, FIXED)?,
         _ => return None,
     };
     put(data, max_size, &new)
 }
 
-/// The same footer with another number in it. Topic ids and flags are taken for numbers, too.
-fn renumbered(data: &[u8], dice: &mut Gen) -> Option<Vec<u8>> {
+/// The same footer with another number in it. Topic ids and flags are taken for numbers, too, but not the bytes that stand behind the
+/// first numbers, so many behind each.
+pub fn renumbered(data: &[u8], dice: &mut Gen, fixed: &[usize]) -> Option<Vec<u8>> {
     let mut new = data.to_vec();
     for _ in 0..=dice.below(2) {
-        let places = numbers(&new);
+        let places = numbers(&new, fixed);
         let place = places.get(dice.below(places.len().max(1) as u64) as usize)?.clone();
         let value = if dice.below(4) == 0 { dice.below(4) } else { edge(dice) };
         new.splice(place, varint(value));
@@ -35,13 +39,14 @@ fn renumbered(data: &[u8], dice: &mut Gen) -> Option<Vec<u8>> {
     Some(new)
 }
 
-/// Where numbers stand: revision and number, which are followed by 8 fixed bytes each, and all that comes behind.
-fn numbers(data: &[u8]) -> Vec<std::ops::Range<usize>> {
+/// Where numbers stand.
+fn numbers(data: &[u8], fixed: &[usize]) -> Vec<std::ops::Range<usize>> {
     let mut places = Vec::new();
     let mut at = HEAD_BYTES;
     while let Some(length) = data.get(at..).and_then(|rest| rest.iter().position(|byte| *byte < 0x80)) {
+        let behind = fixed.get(places.len()).unwrap_or(&0);
         places.push(at..at + length + 1);
-        at += length + 1 + if places.len() <= 2 { 8 } else { 0 };
+        at += length + 1 + behind;
     }
     places
 }
@@ -90,7 +95,8 @@ fn segment(dice: &mut Gen, session: SessionId, number_: u64, repeated: Vec<Repea
     build(SegmentDraft { session, number: number_, nonce, created_ms, committed, extents, repeated }).ok()
 }
 
-fn offset(dice: &mut Gen) -> i64 {
+/// Mostly a small offset, sometimes one at an end.
+pub fn offset(dice: &mut Gen) -> i64 {
     (number(dice) & i64::MAX as u64).cast_signed()
 }
 

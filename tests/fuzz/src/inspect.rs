@@ -2,7 +2,12 @@
 
 use alluvium::cli::describe;
 
-use crate::{memory, segments};
+use crate::{memory, trailers};
+
+/// Bits of the first byte, besides two that choose the name.
+const AS_JSON: u8 = 4;
+const MENDED: u8 = 8;
+pub const OF_RUNS: u8 = 16;
 
 const KEYS: [Option<&str>; 4] = [
     None,
@@ -11,18 +16,28 @@ const KEYS: [Option<&str>; 4] = [
     Some("meta/snapshots/00000000000000000011"),
 ];
 
+const KEYS_OF_RUNS: [Option<&str>; 4] = [
+    None,
+    Some("runs/00000000000000000077-fedcba9876543210/00000000000000000000"),
+    Some("runs/00000000000000000077-fedcba9876543210/00000000000000000001"),
+    Some("runs/00000000000000000077-fedcba9876543210/manifest"),
+];
+
 /// The first byte chooses the name, the form, and whether the trailer is made right.
 pub fn run(data: &[u8]) {
     let Some((how, content)) = data.split_first() else { return };
-    let key = KEYS[usize::from(how & 3)];
+    // A batch of a checkpoint takes 5 bytes, and more than a thousand while it becomes JSON.
+    let (keys, kinds, most) =
+        if how & OF_RUNS == 0 { (KEYS, trailers::OF_SESSIONS, 256) } else { (KEYS_OF_RUNS, trailers::OF_RUNS, 512) };
+    let key = keys[usize::from(how & 3)];
     let mended;
-    let object = if how & 8 == 0 {
+    let object = if how & MENDED == 0 {
         content
     } else {
-        mended = segments::mend(content);
+        mended = trailers::mend(content, &kinds);
         &mended
     };
-    memory::within(256 * data.len() + 64 * 1024, || {
-        let _ = describe("object", key, object, how & 4 != 0);
+    memory::within(most * data.len() + 64 * 1024, || {
+        let _ = describe("object", key, object, how & AS_JSON != 0);
     });
 }

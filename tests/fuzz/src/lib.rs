@@ -17,9 +17,12 @@ pub mod mutate;
 pub mod offsets;
 pub mod pieces;
 pub mod requests;
+pub mod run_footers;
+pub mod runs;
 pub mod samples;
 pub mod segments;
 pub mod settings;
+pub mod trailers;
 
 /// Random valid requests and the decoders of all: those of the broker's own tests.
 #[path = "../../messages/mod.rs"]

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use alluvium::segment::{BatchMeta, ControlMeta, ExtentDraft, SegmentDraft, build};
+use alluvium::segment::{BatchMeta, ControlMeta, ExtentDraft, SegmentDraft, TRAILER_BYTES, build};
 use alluvium::types::{PartitionId, SessionId, TopicId};
 use alluvium::wire::batch::HEADER_BYTES;
 use alluvium::wire::build::{BatchBuilder, BatchOptions, NewRecord};
@@ -13,7 +13,7 @@ use alluvium::wire::table::{API_TABLE, ApiRow};
 use alluvium_fuzz::connection::FRAMED;
 use alluvium_fuzz::messages::{Gen, random_body};
 use alluvium_fuzz::samples::{NOW_MS, batch, create_topics, head, piece};
-use alluvium_fuzz::{mutate, pieces};
+use alluvium_fuzz::{inspect, mutate, pieces};
 use bytes::Bytes;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
@@ -45,6 +45,7 @@ fn main() {
     batches(&out);
     codecs(&out);
     segments(&out);
+    runs(&out);
     extremes(&out);
     metadata(&out);
     extreme_entries(&out);
@@ -239,21 +240,44 @@ fn codecs(out: &Out) {
 fn segments(out: &Out) {
     for name in ["v1-empty", "v1-fence", "v1-segment"] {
         let object = golden(&format!("segment/{name}.bin"));
-        let (described, trailer) = object.split_at(object.len() - 32);
-        let length = |at: usize| u32::from_be_bytes(trailer[at..at + 4].try_into().expect("four bytes")) as usize;
-        let (footer, repeated) = (length(0), length(4));
-        let body = described.len() - footer - repeated;
-        let (footer, repeated) = described[body..].split_at(footer);
-        let kind = u8::from(trailer[24..] == *b"ALVM-FNC");
+        let (body, footer, repeated) = parts(&object);
+        let kind = u8::from(object.ends_with(b"ALVM-FNC"));
         let mended = [&[kind], &pieces::join(&[footer, repeated])[..]].concat();
-        let size = u32::try_from(body).expect("small").to_be_bytes();
-        out.put("segments", name, [&size[..], &mended].concat());
+        out.put("segments", name, [&body.to_be_bytes()[..], &mended].concat());
         out.put("segments", &format!("{name}-whole"), [&[0; 4][..], &object].concat());
         out.put("inspect", name, [&[0], &object[..]].concat());
         out.put("inspect", &format!("{name}-json"), [&[4], &object[..]].concat());
         out.put("inspect", &format!("{name}-named"), [&[1], &object[..]].concat());
         if body == 0 {
             out.put("inspect", &format!("{name}-mended"), [&[8], &mended[..]].concat());
+        }
+    }
+}
+
+/// Size of the body, footer and repeated footers of an object.
+fn parts(object: &[u8]) -> (u32, &[u8], &[u8]) {
+    let (described, trailer) = object.split_at(object.len() - TRAILER_BYTES);
+    let length = |at: usize| u32::from_be_bytes(trailer[at..at + 4].try_into().expect("four bytes")) as usize;
+    let (footer, repeated) = (length(0), length(4));
+    let body = described.len() - footer - repeated;
+    let (footer, repeated) = described[body..].split_at(footer);
+    (u32::try_from(body).expect("small"), footer, repeated)
+}
+
+fn runs(out: &Out) {
+    // With the place of its name among those of `inspect`.
+    for (name, key) in [("v1-run-0", 1), ("v1-run-1", 2), ("v1-manifest", 3)] {
+        let object = golden(&format!("segment/{name}.bin"));
+        let (body, footer, _) = parts(&object);
+        let mended = [&[u8::from(object.ends_with(b"ALVM-MAN"))], footer].concat();
+        out.put("runs", name, [&body.to_be_bytes()[..], &mended].concat());
+        out.put("runs", &format!("{name}-whole"), [&[0; 4][..], &object].concat());
+        let size = u32::try_from(object.len()).expect("small").to_be_bytes();
+        out.put("runs", &format!("{name}-named"), [&size[..], &object].concat());
+        // Without its name, under it, as JSON, and under a trailer that is made right.
+        for how in [0, key, 4, 8] {
+            let content = if how == 8 { &mended } else { &object };
+            out.put("inspect", &format!("{name}-{how}"), [&[inspect::OF_RUNS | how], &content[..]].concat());
         }
     }
 }

@@ -165,7 +165,9 @@ impl View<'_> {
         let internal = asked.name.as_ref().is_some_and(|name| names::is_internal(name));
         let answer =
             MetadataResponseTopic::default().with_error_code(error.code()).with_name(name).with_is_internal(internal);
-        answer.with_topic_id(asked.topic_id)
+        // What may be done with a topic that is not there is told of one that was asked for by name.
+        let operations = if self.shown.operations && asked.name.is_some() { TOPIC_OPERATIONS } else { NO_OPERATIONS };
+        answer.with_topic_id(asked.topic_id).with_topic_authorized_operations(operations)
     }
 
     fn found(&self, id: TopicId, topic: &Topic) -> MetadataResponseTopic {

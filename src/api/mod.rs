@@ -53,6 +53,7 @@ pub mod list_partition_reassignments;
 mod log_view;
 mod measure;
 pub mod metadata;
+mod named_twice;
 pub mod offset_commit;
 pub mod offset_delete;
 pub mod offset_fetch;

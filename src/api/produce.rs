@@ -23,6 +23,7 @@ use tokio::time::Instant;
 
 use super::Services;
 use super::errors;
+use super::named_twice::each_once;
 use super::topics::{TopicView, TopicsView};
 use crate::log::PARK_LIMIT;
 use crate::log::append::budget::Charge;
@@ -31,7 +32,6 @@ use crate::log::refusals::{RefusedBatch, TopicKey};
 use crate::log::slot::PartitionSlot;
 use crate::segment::BatchMeta;
 use crate::types::aside::{aside, aside_in_turn};
-use crate::types::mentions::{any_twice, last_mentions};
 use crate::types::mutant::{self, Mutant};
 use crate::types::topic_name::is_internal;
 use crate::types::{PartitionId, SegmentNumber, TopicId};
@@ -93,7 +93,7 @@ pub async fn admit(
     let mut view = services.topics.view();
     let mut looked_again = false;
     let mut record_errors = RECORD_ERRORS_MAX;
-    let topics = if names_twice(&request.topic_data) { merged(request.topic_data) } else { request.topic_data };
+    let topics = each_once(request.topic_data);
     // Kafka answers partitions: a topic without any is not in the answer.
     let topics = topics.into_iter().filter(|data| !data.partition_data.is_empty());
     for (at, mut data) in topics.enumerate() {
@@ -130,34 +130,6 @@ pub async fn admit(
     }
     services.metrics.produce_requests.inc();
     admitted
-}
-
-/// Whether some topic or partition is named more than once.
-fn names_twice(topics: &[TopicProduceData]) -> bool {
-    any_twice(topics.iter().map(key))
-        || topics.iter().any(|topic| any_twice(topic.partition_data.iter().map(|partition| partition.index)))
-}
-
-/// By name up to version 12, then by id.
-fn key(topic: &TopicProduceData) -> (&str, TopicId) {
-    (topic.name.as_str(), topic.topic_id.into())
-}
-
-/// Each topic and partition once, where it was named first, with the records that were named last.
-fn merged(topics: Vec<TopicProduceData>) -> Vec<TopicProduceData> {
-    let (mut merged, mut places) = (Vec::<TopicProduceData>::new(), BTreeMap::new());
-    for topic in topics {
-        let (name, id) = key(&topic);
-        let at = *places.entry((name.to_owned(), id)).or_insert(merged.len());
-        match merged.get_mut(at) {
-            Some(earlier) => earlier.partition_data.extend(topic.partition_data),
-            None => merged.push(topic),
-        }
-    }
-    for topic in &mut merged {
-        topic.partition_data = last_mentions(std::mem::take(&mut topic.partition_data), |partition| partition.index);
-    }
-    merged
 }
 
 impl Admitted {

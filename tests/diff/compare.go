@@ -187,7 +187,7 @@ func labelAt(s *S, i int) string {
 	return "(no such step)"
 }
 
-// report prints the table and the counts, and fails for entries of the table that nothing needed.
+// report prints the tables and the counts, and fails for entries of the table that nothing needed.
 func (v *verdict) report(whole bool) {
 	fmt.Println("\naccepted differences:")
 	for _, e := range differences {
@@ -212,6 +212,7 @@ func (v *verdict) report(whole bool) {
 	for _, api := range sortedKeys(v.steps) {
 		fmt.Printf("  %-28s %6d answers %8d fields %3d versions\n", api, v.steps[api], v.leaves[api], len(v.versions[api]))
 	}
+	printUnjudged()
 	// At the end, where one looks.
 	if len(v.groups.order) > 0 {
 		fmt.Println("\ndifferences that are not accepted:")
@@ -256,12 +257,16 @@ func accepted(d difference) string {
 	return ""
 }
 
-// entry accepts a difference. Patterns are regular expressions of the whole text; an empty one takes all.
+// entry accepts a difference. Patterns are regular expressions of the whole text; an empty one takes all, but an empty path only fields
+// of an answer: what is none stands in parentheses, "(connection)" above all, and must be named.
 type entry struct {
 	id, api, version, scenario, label, path, kafka, here, reason string
 }
 
 func (e entry) matches(d difference) bool {
+	if e.path == "" && strings.HasPrefix(d.path, "(") {
+		return false
+	}
 	return full(e.api, d.api) && full(e.version, fmt.Sprint(d.version)) && full(e.scenario, d.scenario) && full(e.label, d.label) && full(e.path, indexes.ReplaceAllString(d.path, "[]")) &&
 		full(e.kafka, d.kafka) && full(e.here, d.subject)
 }

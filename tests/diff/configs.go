@@ -19,7 +19,7 @@ func configScenarios() []scenario {
 	for _, name := range sortedKeys(topicConfigs) {
 		out = append(out, scenario{"topic-config/" + name, func(s *S) { topicConfig(s, name, topicConfigs[name]) }})
 	}
-	return out
+	return append(out, scenario{"topic-config/names", topicConfigNames}, scenario{"topic-config/pairs", topicConfigPairs})
 }
 
 const (
@@ -32,7 +32,7 @@ const (
 // Values that every config is tried with; each has some of its own besides (topicConfigs).
 var commonValues = []string{"", " ", "0", "1", "-1", "-2", "-3", "1.5", "true", "TRUE", "no", "x", "2147483647", "2147483648", "9223372036854775807", "9223372036854775808", " 7 ", "1e3", "+1", "0x10", "1_000", "-2147483649", "-9223372036854775809"}
 
-// topicConfigs are all configs of a topic with values worth a try.
+// topicConfigs are all configs of a topic with values worth a try; the scenario topic-config/names says when one is missing.
 var topicConfigs = map[string][]string{
 	"cleanup.policy":                          {"delete", "compact", "compact,delete", "delete, compact", "delete,delete", "Delete", "compact,", ",", "compact,x", "none"},
 	"compression.gzip.level":                  {"-1", "1", "9", "10", "0"},
@@ -67,10 +67,13 @@ var topicConfigs = map[string][]string{
 	"segment.jitter.ms":                       {"100"},
 	"segment.ms":                              {"100"},
 	"unclean.leader.election.enable":          {"false"},
-	// gone in 4.0, or never there
+	// gone in 4.0, not there yet, or never
 	"message.format.version":              {"3.0"},
 	"message.downconversion.enable":       {"false"},
 	"message.timestamp.difference.max.ms": {"100"},
+	"remote.copy.lag.ms":                  {"100"},
+	"remote.copy.lag.bytes":               {"100"},
+	"errors.deadletterqueue.group.enable": {"false"},
 	"no.such.config":                      {"100"},
 	"Retention.ms":                        {"100"},
 }
@@ -133,6 +136,66 @@ func topicConfig(s *S, name string, values []string) {
 	alter("an operation that is none", op(name, 4, &good))
 	alter("twice", op(name, setOp, &good), op(name, setOp, &good))
 	alter("set and delete", op(name, setOp, &good), op(name, deleteOp, nil))
+}
+
+// topicConfigNames ends where Kafka knows a config of topics that no scenario tries.
+func topicConfigNames(s *S) {
+	answer := call[*kmsg.DescribeConfigsResponse](s, "all", 4, describe(2, s.create("t", 1)))
+	var missing []string
+	for _, c := range answer.Resources[0].Configs {
+		if _, listed := topicConfigs[c.Name]; !listed {
+			missing = append(missing, c.Name)
+		}
+	}
+	if len(missing) > 0 {
+		s.abort("topicConfigs (configs.go) lacks %s", strings.Join(missing, ", "))
+	}
+}
+
+// topicConfigPairs: configs of which one may not exceed the other, at least where a topic is tiered. They are made to contradict each
+// other in one request, one after the other, and by taking away what a default replaces.
+func topicConfigPairs(s *S) {
+	marker := s.create("marker", 1)
+	for i, pair := range [][2]string{
+		{"min.compaction.lag.ms", "max.compaction.lag.ms"}, {"local.retention.ms", "retention.ms"}, {"local.retention.bytes", "retention.bytes"},
+	} {
+		t := s.create(fmt.Sprint("t", i), 1)
+		low, high := pair[0], pair[1]
+		set := func(name, value string) configOp { return op(name, setOp, &value) }
+		alter := func(label string, ops ...configOp) {
+			label = low + ": " + label
+			s.changes(marker, label, 1, change(2, t, ops...))
+			s.do(label+", then", 4, describe(2, t, low, high))
+		}
+		replace := func(label string, values ...string) {
+			r := kmsg.NewPtrAlterConfigsRequest()
+			r.Resources = []kmsg.AlterConfigsRequestResource{{ResourceType: 2, ResourceName: t}}
+			for at, value := range values {
+				r.Resources[0].Configs = append(r.Resources[0].Configs, kmsg.AlterConfigsRequestResourceConfig{Name: pair[at], Value: &value})
+			}
+			label = low + ": replace by " + label
+			s.changes(marker, label, 2, r)
+			s.do(label+", then", 4, describe(2, t, low, high))
+		}
+		for _, value := range []string{"2000", "1000"} {
+			r := kmsg.NewPtrCreateTopicsRequest()
+			r.TimeoutMillis = 10_000
+			r.Topics = []newTopic{topic(s.named(fmt.Sprint("new", i, "-", value)), 1, 1, configured(low, &value), configured(high, pointer("1000")))}
+			s.start(options{edit: onlyConfig("none")}, fmt.Sprintf("%s: create with %s", low, value), 7, r).get()
+		}
+		alter("both, contradicting", set(low, "2000"), set(high, "1000"))
+		alter("both, equal", set(low, "1000"), set(high, "1000"))
+		alter("raised above the other", set(low, "1001"))
+		alter("the other lowered below it", set(high, "999"))
+		alter("raised, the other deleted", set(low, "2000"), op(high, deleteOp, nil))
+		alter("the other set below it", set(high, "1000"))
+		alter("both, above the defaults", set(low, "700000000"), set(high, "800000000"))
+		alter("the other deleted, so that its default counts", op(high, deleteOp, nil))
+		alter("deleted", op(low, deleteOp, nil))
+		replace("a contradiction", "2000", "1000")
+		replace("equals", "1000", "1000")
+		replace("one above the default of the other", "700000000")
+	}
 }
 
 // changes compares the answer to a change. When anything was changed, it waits until describing sees it: what comes

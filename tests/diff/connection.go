@@ -15,7 +15,24 @@ import (
 // A broker answers within this time, or the answer is "none".
 const answerLimit = 60 * time.Second
 
-var errNoAnswer = errors.New("no answer")
+var (
+	errNoAnswer    = errors.New("no answer")
+	errOtherAnswer = errors.New("the correlation id of another request")
+)
+
+// rawID is the correlation id of the frames that scenarios make themselves.
+const rawID = 7
+
+// fate names what became of a connection that brought no answer, in words that two brokers can share.
+func fate(err error) string {
+	switch {
+	case errors.Is(err, errNoAnswer):
+		return "no answer"
+	case errors.Is(err, errOtherAnswer):
+		return "answers another request"
+	}
+	return "closed"
+}
 
 // connection is one TCP connection that frames requests itself: one version a request, as the scenario says.
 type connection struct {
@@ -31,11 +48,11 @@ func dial(address string) (*connection, error) {
 	return &connection{socket: socket, next: 1}, nil
 }
 
-// send writes a request of the formatter's form, with the version that it has been given.
-func (c *connection) send(request kmsg.Request) error {
-	frame := kmsg.NewRequestFormatter(kmsg.FormatterClientID("diff")).AppendRequest(nil, request, c.next)
+// send writes a request of the formatter's form, with the version that it has been given, and returns its correlation id.
+func (c *connection) send(request kmsg.Request) (int32, error) {
+	id := c.next
 	c.next++
-	return c.write(frame)
+	return id, c.write(kmsg.NewRequestFormatter(kmsg.FormatterClientID("diff")).AppendRequest(nil, request, id))
 }
 
 func (c *connection) write(frame []byte) error {
@@ -44,8 +61,8 @@ func (c *connection) write(frame []byte) error {
 	return err
 }
 
-// receive reads one frame and returns what follows the correlation id.
-func (c *connection) receive(limit time.Duration) ([]byte, error) {
+// receive reads one frame, which must be the answer to the request of this correlation id, and returns what follows the id.
+func (c *connection) receive(id int32, limit time.Duration) ([]byte, error) {
 	c.socket.SetReadDeadline(time.Now().Add(limit))
 	var head [8]byte
 	if _, err := io.ReadFull(c.socket, head[:]); err != nil {
@@ -59,16 +76,22 @@ func (c *connection) receive(limit time.Duration) ([]byte, error) {
 		return nil, fmt.Errorf("a frame of %d bytes", length)
 	}
 	body := make([]byte, length-4)
-	_, err := io.ReadFull(c.socket, body)
-	return body, err
+	if _, err := io.ReadFull(c.socket, body); err != nil {
+		return nil, err
+	}
+	if int32(binary.BigEndian.Uint32(head[4:])) != id {
+		return nil, errOtherAnswer
+	}
+	return body, nil
 }
 
 // ask sends a request and decodes the answer.
 func (c *connection) ask(request kmsg.Request) (kmsg.Response, error) {
-	if err := c.send(request); err != nil {
+	id, err := c.send(request)
+	if err != nil {
 		return nil, err
 	}
-	body, err := c.receive(answerLimit)
+	body, err := c.receive(id, answerLimit)
 	if err != nil {
 		return nil, err
 	}

@@ -122,7 +122,8 @@ func limitGroupNames(s *S) {
 		s.do(label+": find", 4, find)
 		s.do(label+": commit", 8, m.commitRequest(t, 0, 7))
 		s.do(label+": offsets", 8, fetchOffsets(g))
-		m.join(label)
+		m.finish(m.startJoin(label))
+		m.finish(m.startJoin(label + ", with the id")) // also where no id was given, for the steps to be the same on both
 		m.sync(label)
 		m.beat(label)
 		s.describeGroup(label, g)
@@ -169,7 +170,7 @@ func limitClientIDs(s *S) {
 		label := fmt.Sprint("client id of ", n)
 		metadata := topicsOf(s.named("missing"))
 		metadata.Version, metadata.AllowAutoTopicCreation = 12, false
-		s.raw(label, 3, 12, as.AppendRequest(nil, metadata, 7))
+		s.raw(label, 3, 12, as.AppendRequest(nil, metadata, rawID))
 		if n > 20_000 {
 			continue // the member's id would be too long for an answer
 		}
@@ -177,7 +178,7 @@ func limitClientIDs(s *S) {
 		for _, v := range []int16{3, 9} {
 			r := m.request()
 			r.Version = v
-			s.raw(label+" joins", 11, v, as.AppendRequest(nil, r, 7))
+			s.raw(label+" joins", 11, v, as.AppendRequest(nil, r, rawID))
 		}
 	}
 }

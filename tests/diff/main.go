@@ -1,5 +1,5 @@
 // The differential test: the same requests to Apache Kafka and to the broker under test, and every difference of the
-// answers judged by one table (differences.go).
+// answers judged by one table (differences.go). What they do not meet or look at is listed too (unjudged.go).
 package main
 
 import (

@@ -55,9 +55,12 @@ func metadata(s *S, v int16) {
 	}
 	ask("odd, created", true, nil, strings.ReplaceAll(one, "-", ".-_"))
 	if v >= 8 {
-		ask("authorized operations", true, func(r *kmsg.MetadataRequest) {
+		operations := func(r *kmsg.MetadataRequest) {
 			r.IncludeClusterAuthorizedOperations, r.IncludeTopicAuthorizedOperations = v <= 10, true
-		}, one, s.named("unknown"))
+		}
+		ask("authorized operations", true, operations, one)
+		ask("authorized operations, not created", false, operations, s.named("unknown"))
+		ask("authorized operations, created", true, operations, s.named("unknown"))
 	}
 	if v >= 10 {
 		metadataByID(s, v, one, s.settle(two))

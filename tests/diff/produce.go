@@ -13,6 +13,7 @@ func produceScenarios() []scenario {
 	out := forVersions("produce", 0, produce)
 	out = append(out, forVersions("produce-bad-batches", 0, produceBadBatches)...)
 	out = append(out, forVersions("produce-sequences", 0, produceSequences)...)
+	out = append(out, forVersions("produce-halves", 0, produceHalves)...)
 	out = append(out, forVersions("init-producer-id", 22, initProducerID)...)
 	out = append(out, forVersions("describe-producers", 61, describeProducers)...)
 	for _, kind := range []string{"CreateTime", "LogAppendTime"} {
@@ -112,13 +113,13 @@ func (s *S) oneWay(label string, v int16, t string, id [16]byte) {
 	row := topicOf(v, t, id)
 	row.Partitions = []kmsg.ProduceRequestTopicPartition{{Partition: 0, Records: plain(2).encode()}}
 	r.Topics = []kmsg.ProduceRequestTopic{row}
-	if err := s.connection("").send(r); err != nil {
+	if _, err := s.connection("").send(r); err != nil {
 		s.abort("write: %v", err)
 	}
 	s.do(label+", the request after it", 12, topicsOf(t))
 	// an error closes the connection, for there is no other way to tell
 	r.Topics[0].Partitions[0].Partition = 9
-	if err := s.connection("").send(r); err != nil {
+	if _, err := s.connection("").send(r); err != nil {
 		s.abort("write: %v", err)
 	}
 	p := s.start(options{}, label+" and an error, the request after it", 12, topicsOf(t))
@@ -242,18 +243,24 @@ func produceBadBatches(s *S, v int16) {
 	}
 }
 
-func produceSequences(s *S, v int16) {
-	t := s.log("t", 2)
-	id := s.settle(t)
-	s.fill(t, 0, plain(1))
+// newProducer is a producer id with epoch 0.
+func (s *S) newProducer() int64 {
 	init := quiet[*kmsg.InitProducerIDResponse](s, 4, kmsg.NewPtrInitProducerIDRequest())
 	if init.ErrorCode != 0 {
 		s.abort("no producer id: error %d", init.ErrorCode)
 	}
 	s.symbols.of("producer", fmt.Sprint(init.ProducerID))
+	return init.ProducerID
+}
+
+func produceSequences(s *S, v int16) {
+	t := s.log("t", 2)
+	id := s.settle(t)
+	s.fill(t, 0, plain(1))
+	producer := s.newProducer()
 	send := func(label string, partition, sequence int32, epoch int16, n int, edits ...func(*batch)) {
 		b := plain(n)
-		b.idem, b.producer, b.epoch, b.sequence = true, init.ProducerID, epoch, sequence
+		b.idem, b.producer, b.epoch, b.sequence = true, producer, epoch, sequence
 		for _, edit := range edits {
 			edit(&b)
 		}
@@ -297,6 +304,42 @@ func produceSequences(s *S, v int16) {
 	s.do("stored", 11, fetchOf(t, 1, 0))
 	r := kmsg.NewPtrDescribeProducersRequest()
 	r.Topics = []kmsg.DescribeProducersRequestTopic{{Topic: t, Partitions: []int32{0, 1}}}
+	s.do("producers", 0, r)
+}
+
+// produceHalves: a batch is too large, and its producer, which has sent the next one already, sends its halves with the sequences that
+// they had in it, as clients do at MESSAGE_TOO_LARGE.
+func produceHalves(s *S, v int16) {
+	t := s.log("t", 1, "max.message.bytes", "1000")
+	id := s.settle(t)
+	s.fill(t, 0, plain(1))
+	producer := s.newProducer()
+	records := some(10)
+	for i := range records {
+		records[i].value, records[i].delta = fmt.Appendf(nil, "%0150d", i), 0
+	}
+	send := func(label string, from, to int) {
+		b := batch{records: records[from:to], first: clock, idem: true, producer: producer, sequence: int32(from)}
+		r := kmsg.NewPtrProduceRequest()
+		r.Acks, r.TimeoutMillis = -1, 10_000
+		row := topicOf(v, t, id)
+		row.Partitions = []kmsg.ProduceRequestTopicPartition{{Partition: 0, Records: b.encode()}}
+		r.Topics = []kmsg.ProduceRequestTopic{row}
+		s.do(label, v, r)
+	}
+	send("before", 0, 1)
+	send("too large", 1, 9)
+	send("the next one", 9, 10)
+	s.listOffsets("end, nothing taken", t, 0, -1)
+	send("first half", 1, 5)
+	send("second half", 5, 9)
+	send("the next one again", 9, 10)
+	send("first half twice", 1, 5)
+	send("too large still", 1, 9)
+	s.listOffsets("end", t, 0, -1)
+	s.do("stored", 11, fetchOf(t, 0, 0))
+	r := kmsg.NewPtrDescribeProducersRequest()
+	r.Topics = []kmsg.DescribeProducersRequestTopic{{Topic: t, Partitions: []int32{0}}}
 	s.do("producers", 0, r)
 }
 

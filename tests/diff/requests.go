@@ -106,10 +106,10 @@ func (s *S) outcome(label string, key, version int16, frame []byte) {
 		record(line{"(connection)", "closed"})
 		return
 	}
-	body, err := c.receive(answerLimit)
+	body, err := c.receive(rawID, answerLimit)
 	if err != nil {
 		s.drop("requests")
-		record(line{"(connection)", map[bool]string{true: "no answer", false: "closed"}[err == errNoAnswer]})
+		record(line{"(connection)", fate(err)})
 		return
 	}
 	response, _, err := decode(key, version, body)
@@ -148,7 +148,7 @@ func (f *filler) request() kmsg.Request {
 }
 
 func (f *filler) frame(r kmsg.Request) []byte {
-	return kmsg.NewRequestFormatter(kmsg.FormatterClientID("diff")).AppendRequest(nil, r, 7)
+	return kmsg.NewRequestFormatter(kmsg.FormatterClientID("diff")).AppendRequest(nil, r, rawID)
 }
 
 func (f *filler) value(v reflect.Value, parent, field string) {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"runtime/debug"
 	"strings"
@@ -102,6 +101,7 @@ type pending struct {
 	on           string
 	label        string
 	key, version int16
+	id           int32 // correlation id
 	edit         func(kmsg.Response)
 	limit        time.Duration
 }
@@ -116,11 +116,12 @@ type options struct {
 func (s *S) start(o options, label string, version int16, request kmsg.Request) *pending {
 	request.SetVersion(version)
 	s.nameByID(request)
-	if err := s.connection(o.on).send(request); err != nil {
+	id, err := s.connection(o.on).send(request)
+	if err != nil {
 		s.drop(o.on)
 		s.abort("%s: write: %v", label, err)
 	}
-	return &pending{s, o.on, label, request.Key(), version, o.edit, answerLimit}
+	return &pending{s, o.on, label, request.Key(), version, id, o.edit, answerLimit}
 }
 
 func (s *S) drop(on string) {
@@ -149,14 +150,12 @@ func (p *pending) neverFromKafka() {
 func (p *pending) get() kmsg.Response { return p.receive(false) }
 
 func (p *pending) receive(quiet bool) kmsg.Response {
-	body, err := p.s.connection(p.on).receive(p.limit)
+	body, err := p.s.connection(p.on).receive(p.id, p.limit)
 	var response kmsg.Response
 	var lines []line
 	switch {
-	case errors.Is(err, errNoAnswer):
-		lines = []line{{"(connection)", "no answer"}}
 	case err != nil:
-		lines = []line{{"(connection)", "closed"}}
+		lines = []line{{"(connection)", fate(err)}}
 	default:
 		var exact bool
 		if response, exact, err = decode(p.key, p.version, body); err != nil {
@@ -207,13 +206,13 @@ func quiet[R kmsg.Response](s *S, version int16, request kmsg.Request) R {
 	return response
 }
 
-// raw sends a whole frame and compares the answer's bytes, decoded as the given response version.
+// raw sends a whole frame, with rawID, and compares the answer's bytes, decoded as the given response version.
 func (s *S) raw(label string, key, version int16, frame []byte) {
 	if err := s.connection("raw").write(frame); err != nil {
 		s.record(label, key, version, line{"(connection)", "closed"})
 		s.drop("raw")
 		return
 	}
-	p := &pending{s, "raw", label, key, version, nil, answerLimit}
+	p := &pending{s, "raw", label, key, version, rawID, nil, answerLimit}
 	p.get()
 }

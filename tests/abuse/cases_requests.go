@@ -271,11 +271,13 @@ func thousandTopics(t *target) (string, error) {
 	}
 	defer c.Close()
 	made, rounds := 0, 0
+	// Another try finds what the one before has left.
+	try := time.Now().UnixNano()
 	for end := time.Now().Add(t.length); ; rounds++ {
 		request := kmsg.NewPtrMetadataRequest()
 		request.Version, request.AllowAutoTopicCreation = 9, true
 		for i := range 20_000 {
-			name := fmt.Sprintf("auto-%d-%d", rounds, i)
+			name := fmt.Sprintf("auto-%d-%d-%d", try, rounds, i)
 			request.Topics = append(request.Topics, kmsg.MetadataRequestTopic{Topic: &name})
 		}
 		response, err := ask[*kmsg.MetadataResponse](c, request, time.Minute)
